@@ -1,0 +1,49 @@
+/*
+ * config.h: everything that a user can say about a VM, after parsing; plain data, owned by its creator.
+ */
+#ifndef VM_CONFIG_H
+#define VM_CONFIG_H
+
+#include "base/err.h"
+
+enum { CONFIG_MAX_DISKS = 16, CONFIG_MAX_FORWARDS = 32, CONFIG_MAX_CPUS = 64 };
+
+struct config_disk {
+    char *path;
+    char *format; /* "raw"; NULL: found out at open */
+    char *serial; /* NULL: none */
+    bool readonly;
+};
+struct config_forward {
+    bool udp;
+    char host_addr[64]; /* "127.0.0.1" unless given */
+    uint16_t host_port, guest_port;
+};
+struct vm_config {
+    char *name;
+    unsigned cpus;
+    uint64_t memory; /* bytes */
+    char *accel;     /* "auto", "kvm", "bt" */
+    char *cpu;       /* CPU model; "host" */
+    char *kernel, *initrd, *append; /* NULL: none */
+    struct config_disk disk[CONFIG_MAX_DISKS];
+    unsigned n_disks;
+    char *net; /* "none", "user" */
+    uint8_t mac[6];
+    struct config_forward forward[CONFIG_MAX_FORWARDS];
+    unsigned n_forwards;
+    char *serial; /* "stdio", "none", "file:F", "unix:F", "pty" */
+    bool no_reboot;
+    int debug_exit_port; /* -1: none */
+    bool no_sandbox;     /* for debugging the VMM itself */
+};
+
+void config_init(struct vm_config *c); /* defaults */
+void config_fini(struct vm_config *c);
+/* The whole effective configuration as JSON text (malloc'd), and back. */
+char *config_to_json(const struct vm_config *c);
+must_check int config_from_json(struct vm_config *c, const char *json, struct err *e);
+/* Refuses what cannot work, with a sentence, before anything is started. */
+must_check int config_check(const struct vm_config *c, struct err *e);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * vm.h: a virtual machine: its parts and its life cycle.
+ *
+ * Threads: created, controlled and destroyed by one thread (the main one); the loop runs on that thread
+ * or another; each vCPU has its own. The struct's members are set up before the vCPUs start and constant
+ * afterwards unless marked.
+ */
+#ifndef VM_VM_H
+#define VM_VM_H
+
+#include "accel/accel.h"
+#include "bus/bus.h"
+#include "vm/config.h"
+#include "vm/vcpu.h"
+
+struct machine; /* machine_pc.c's */
+
+enum vm_end { VM_RUNNING, VM_END_POWEROFF, VM_END_RESET, VM_END_DEBUG_EXIT, VM_END_PANIC, VM_END_FAILED };
+
+struct vm {
+    const struct vm_config *cfg;
+    struct loop *loop;
+    struct clock *clock;
+    struct physmap mem;
+    struct bus pio, mmio;
+    struct device *devices;
+    const struct accel_ops *accel;
+    void *accel_data; /* the accelerator's own part */
+    const struct irqchip_ops *irqchip;
+    struct cpuid cpuid;
+    struct vcpu *vcpu[CONFIG_MAX_CPUS];
+    unsigned nvcpus;
+    struct machine *machine;
+    void (*eoi)(struct vm *vm, uint8_t vector); /* the IOAPIC's, set by the machine */
+
+    pthread_mutex_t lock; /* guards what follows */
+    enum vm_end end;      /* what the guest asked for, or why it ended */
+    int end_status;
+    char end_reason[256];
+    bool paused;
+    struct loop_work end_work;
+};
+
+/* A bare VM: loop, clock, empty buses, no RAM, no vCPUs. accel may be NULL (device tests: manual clock). */
+must_check int vm_create(struct vm **out, const struct vm_config *cfg, const struct accel_ops *accel,
+                         struct err *e);
+/* Creates the vCPUs, parked, in power-on state. After RAM is in vm->mem and the machine is built. */
+must_check int vm_create_vcpus(struct vm *vm, struct err *e);
+void vm_destroy(struct vm *vm);
+
+/* Runs the guest: unparks the vCPUs and runs the loop on this thread until the VM ends. */
+enum vm_end vm_run(struct vm *vm);
+/* Stops the vCPUs and the clock, drains devices; and back. On the loop thread. Idempotent. */
+void vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm);
+/* Whole machine state (not RAM contents) through one cursor; paused. 0 or -errno, state_what() says why. */
+must_check int vm_state(struct vm *vm, struct state *s);
+/* RAM contents as sections, skipping zero pages. */
+void vm_ram_state(struct vm *vm, struct state *s);
+/* Back to power-on: devices, vCPUs, then the machine loads the boot payload again. Paused. */
+must_check int vm_reset(struct vm *vm, struct err *e);
+/* Ends the VM from any thread; the first end wins. */
+void vm_end(struct vm *vm, enum vm_end end, int status, const char *fmt, ...) printf_like(4, 5);
+
+#endif

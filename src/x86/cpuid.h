@@ -1,0 +1,47 @@
+/*
+ * cpuid.h: what CPUID answers, by named CPU model, so that a VM can move between hosts and accelerators.
+ * The table is built once per VM and is read-only afterwards (any thread).
+ */
+#ifndef X86_CPUID_H
+#define X86_CPUID_H
+
+#include "base/err.h"
+
+enum { CPUID_MAX = 96 };
+
+struct cpuid_entry {
+    uint32_t leaf, subleaf;
+    bool any_subleaf; /* the leaf ignores ECX */
+    uint32_t eax, ebx, ecx, edx;
+};
+struct cpuid {
+    struct cpuid_entry entry[CPUID_MAX];
+    unsigned n;
+    uint64_t xcr0;          /* bits XSETBV accepts */
+    unsigned phys_bits;     /* MAXPHYADDR */
+    char model[32];         /* as asked for */
+};
+
+/* What the accelerator can run; bits it lacks are cleared from every model (and named in the error). */
+struct cpuid_limits {
+    bool tsc_deadline, x2apic, kvm_pv; /* kvmclock leaves 0x40000000.. */
+    bool pcid, invpcid, smap, smep, umip, fsgsbase, pku, la57, xsave, avx, avx512;
+    uint32_t tsc_khz;
+};
+
+/*
+ * model: "x86-64-v2", "x86-64-v3", "x86-64-v4", "host" (all the host has that we support).
+ * -ENOTSUP with a sentence naming the missing features if this host lacks some of the model's.
+ */
+must_check int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *limits,
+                           unsigned ncpus, struct err *e);
+/*
+ * CPUID for one vCPU: out = eax, ebx, ecx, edx. Leaves that depend on the vCPU's registers (APIC id,
+ * OSXSAVE from cr4, XSAVE size from xcr0) are filled in here. Beyond the last leaf: as Intel does.
+ */
+void cpuid_query(const struct cpuid *c, uint32_t leaf, uint32_t subleaf, uint32_t apic_id,
+                 uint64_t cr4, uint64_t xcr0, uint32_t out[4]);
+/* Is bit `bit` of register reg (0 eax .. 3 edx) of the leaf set in the model? */
+bool cpuid_has(const struct cpuid *c, uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit);
+
+#endif
