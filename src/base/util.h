@@ -32,6 +32,9 @@
     } while (0)
 _Noreturn void util_bug(const char *file, int line, const char *cond);
 
+__extension__ typedef __int128 int128;
+__extension__ typedef unsigned __int128 uint128;
+
 enum {
     KIB = 1024,
     MIB = 1024 * 1024,

@@ -20,7 +20,7 @@ struct vm;
 struct bus;
 struct device;
 
-/* In all of these the caller holds the device lock, and the vCPUs are stopped. */
+/* The vCPUs are stopped, and (but for quiesce and destroy) the caller holds the device lock. */
 struct device_ops {
     const char *type; /* names the snapshot section */
     unsigned version;

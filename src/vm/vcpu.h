@@ -29,6 +29,8 @@ struct vcpu {
     atomic_uint sipi_vector;
     char reason[192];    /* set by the accelerator with RUN_ERROR */
 
+    uint64_t pv_system_time, pv_wall_clock; /* kvmclock MSRs, software APIC only */
+
     /* vcpu.c's */
     pthread_t thread;
     bool started;
@@ -37,12 +39,20 @@ struct vcpu {
     pthread_cond_t cond;
     bool wake;    /* under lock: something happened since the last sleep */
     bool stopped; /* under lock: parked */
+    bool quit;    /* under lock: end the thread */
 };
 
 /* Any thread: something changed (an interrupt, a request): leave accel->run or the HLT sleep and look. */
 void vcpu_wake(struct vcpu *c);
 /* Any thread: sets VCPU_REQ_* bits and wakes it. */
 void vcpu_request(struct vcpu *c, unsigned bits);
+
+struct x86_state;
+/* The accelerator's registers together with the software APIC, NMI and kvmclock. vCPU stopped. 0 or -errno. */
+must_check int vcpu_get_state(struct vcpu *c, struct x86_state *s);
+must_check int vcpu_set_state(struct vcpu *c, const struct x86_state *s);
+/* Fills in the APIC part of a power-on state. */
+void vcpu_reset_apic(struct vcpu *c, struct x86_state *s);
 
 must_check int vcpu_create(struct vm *vm, unsigned index, struct vcpu **out, struct err *e);
 void vcpu_destroy(struct vcpu *c); /* after its thread ended */

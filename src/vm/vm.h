@@ -31,6 +31,7 @@ struct vm {
     struct vcpu *vcpu[CONFIG_MAX_CPUS];
     unsigned nvcpus;
     struct machine *machine;
+    uint64_t pv_tsc, pv_ns; /* kvmclock's reference point; changed while the vCPUs are stopped */
     void (*eoi)(struct vm *vm, uint8_t vector); /* the IOAPIC's, set by the machine */
 
     pthread_mutex_t lock; /* guards what follows */
@@ -59,6 +60,10 @@ must_check int vm_state(struct vm *vm, struct state *s);
 void vm_ram_state(struct vm *vm, struct state *s);
 /* Back to power-on: devices, vCPUs, then the machine loads the boot payload again. Paused. */
 must_check int vm_reset(struct vm *vm, struct err *e);
+/* The vCPUs' part of vm_reset(). */
+must_check int vm_reset_vcpus(struct vm *vm, struct err *e);
+/* Debug read through the page tables of *s; false if any of it is not mapped RAM. vCPU stopped. */
+bool vm_read_virtual(struct vm *vm, const struct x86_state *s, uint64_t lin, void *buf, size_t len);
 /* Ends the VM from any thread; the first end wins. */
 void vm_end(struct vm *vm, enum vm_end end, int status, const char *fmt, ...) printf_like(4, 5);
 

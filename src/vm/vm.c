@@ -1,0 +1,268 @@
+/*
+ * vm.c: see vm.h. Also the machine as devices see it (bus/device.h).
+ *
+ * Life cycle: create, machine_pc_create, create_vcpus, machine_pc_boot, run (resume ... pause), destroy.
+ * The guest's wishes (reset, power-off) only set `end` and stop the loop: whoever called vm_run() decides.
+ */
+#include "vm/vm.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hw/lapic.h"
+#include "vm/pvclock.h"
+
+static void vm_stop_loop(struct loop_work *w)
+{
+    loop_stop(container_of(w, struct vm, end_work)->loop);
+}
+
+int vm_create(struct vm **out, const struct vm_config *cfg, const struct accel_ops *accel,
+              struct err *e)
+{
+    struct vm *vm = calloc(1, sizeof(*vm));
+    int rc;
+
+    if (!vm)
+        return err_set(e, ENOMEM, "out of memory");
+    vm->cfg = cfg;
+    vm->end_work.call = vm_stop_loop;
+    vm->paused = true;
+    pthread_mutex_init(&vm->lock, NULL);
+    bus_init(&vm->pio);
+    bus_init(&vm->mmio);
+    vm->loop = loop_create(e);
+    vm->clock = vm->loop ? clock_create(accel ? vm->loop : NULL, e) : NULL;
+    if (!vm->clock) {
+        rc = -ENOMEM;
+        goto fail;
+    }
+    rc = accel ? accel->vm_init(vm, e) : 0;
+    if (rc)
+        goto fail;
+    vm->accel = accel;
+    vm->irqchip = accel && accel->irqchip ? accel->irqchip : &lapic_irqchip;
+    *out = vm;
+    return 0;
+fail:
+    vm_destroy(vm);
+    return rc;
+}
+
+static int vm_build_cpuid(struct vm *vm, struct err *e)
+{
+    struct cpuid_limits limits = { .tsc_khz = clock_tsc_khz(vm->clock) };
+
+    vm->accel->limits(vm, &limits);
+    return cpuid_build(&vm->cpuid, vm->cfg->cpu, &limits, vm->cfg->cpus, e);
+}
+
+static int vm_map_ram(struct vm *vm, struct err *e)
+{
+    for (unsigned i = 0; i < vm->mem.n; i++) {
+        int rc = vm->accel->ram_map(vm, vm->mem.region[i]);
+
+        if (rc)
+            return err_set(e, -rc, "%s cannot map guest memory '%s': %s", vm->accel->name,
+                           vm->mem.region[i]->name, strerror(-rc));
+    }
+    return 0;
+}
+
+int vm_create_vcpus(struct vm *vm, struct err *e)
+{
+    int rc = vm_build_cpuid(vm, e);
+
+    if (!rc)
+        rc = vm_map_ram(vm, e);
+    while (!rc && vm->nvcpus < vm->cfg->cpus) {
+        rc = vcpu_create(vm, vm->nvcpus, &vm->vcpu[vm->nvcpus], e);
+        if (!rc)
+            vm->nvcpus++;
+    }
+    if (!rc)
+        rc = vm_reset_vcpus(vm, e);
+    for (unsigned i = 0; !rc && i < vm->nvcpus; i++)
+        rc = vcpu_start(vm->vcpu[i], e);
+    return rc;
+}
+
+void vm_destroy(struct vm *vm)
+{
+    if (!vm)
+        return;
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        vcpu_join(vm->vcpu[i]);
+    device_quiesce_all(vm->devices);
+    device_destroy_all(vm->devices);
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        vcpu_destroy(vm->vcpu[i]);
+    if (vm->accel) {
+        for (unsigned i = 0; i < vm->mem.n; i++)
+            vm->accel->ram_unmap(vm, vm->mem.region[i]);
+        vm->accel->vm_fini(vm);
+    }
+    clock_destroy(vm->clock);
+    loop_destroy(vm->loop);
+    bus_fini(&vm->pio);
+    bus_fini(&vm->mmio);
+    pthread_mutex_destroy(&vm->lock);
+    free(vm);
+}
+
+enum vm_end vm_run(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->end = VM_RUNNING;
+    vm->end_status = 0;
+    vm->end_reason[0] = '\0';
+    pthread_mutex_unlock(&vm->lock);
+    vm_resume(vm);
+    loop_run(vm->loop);
+    vm_pause(vm);
+    return vm->end;
+}
+
+void vm_pause(struct vm *vm)
+{
+    if (vm->paused)
+        return;
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        vcpu_park(vm->vcpu[i]);
+    clock_stop(vm->clock);
+    device_quiesce_all(vm->devices);
+    vm->paused = true;
+}
+
+void vm_resume(struct vm *vm)
+{
+    if (!vm->paused)
+        return;
+    vm->paused = false;
+    clock_start(vm->clock);
+    pvclock_resume(vm);
+    device_sync_all(vm->devices);
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        vcpu_unpark(vm->vcpu[i]);
+}
+
+int vm_reset_vcpus(struct vm *vm, struct err *e)
+{
+    struct x86_state *s = calloc(1, sizeof(*s));
+    int rc = 0;
+
+    if (!s)
+        return err_set(e, ENOMEM, "out of memory");
+    for (unsigned i = 0; !rc && i < vm->nvcpus; i++) {
+        struct vcpu *c = vm->vcpu[i];
+
+        x86_state_reset(s, c->apic_id, i == 0);
+        vcpu_reset_apic(c, s);
+        rc = vcpu_set_state(c, s);
+        if (rc)
+            err_set(e, -rc, "%s refused the power-on state of vCPU %u: %s", vm->accel->name, i,
+                    strerror(-rc));
+    }
+    free(s);
+    return rc;
+}
+
+int vm_reset(struct vm *vm, struct err *e)
+{
+    BUG_ON(!vm->paused);
+    device_reset_all(vm->devices);
+    return vm_reset_vcpus(vm, e);
+}
+
+void vm_end(struct vm *vm, enum vm_end end, int status, const char *fmt, ...)
+{
+    va_list ap;
+
+    pthread_mutex_lock(&vm->lock);
+    if (vm->end == VM_RUNNING) {
+        vm->end = end;
+        vm->end_status = status;
+        va_start(ap, fmt);
+        vsnprintf(vm->end_reason, sizeof(vm->end_reason), fmt, ap);
+        va_end(ap);
+    }
+    pthread_mutex_unlock(&vm->lock);
+    loop_post(vm->loop, &vm->end_work);
+}
+
+/* --- the machine as a device sees it --- */
+
+struct bus *vm_pio(struct vm *vm)
+{
+    return &vm->pio;
+}
+
+struct bus *vm_mmio(struct vm *vm)
+{
+    return &vm->mmio;
+}
+
+struct physmap *vm_mem(struct vm *vm)
+{
+    return &vm->mem;
+}
+
+struct loop *vm_loop(struct vm *vm)
+{
+    return vm->loop;
+}
+
+struct clock *vm_clock(struct vm *vm)
+{
+    return vm->clock;
+}
+
+struct device **vm_devices(struct vm *vm)
+{
+    return &vm->devices;
+}
+
+void vm_msi(struct vm *vm, uint64_t addr, uint32_t data)
+{
+    vm->irqchip->msi(vm, addr, data);
+}
+
+void vm_intr(struct vm *vm, bool level)
+{
+    vm->irqchip->intr(vm, level);
+}
+
+void vm_nmi_all(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        vm->irqchip->nmi(vm, vm->vcpu[i]);
+}
+
+int vm_doorbell(struct vm *vm, uint64_t gpa, unsigned size, int eventfd, bool on)
+{
+    if (!vm->accel || !vm->accel->doorbell)
+        return -ENOTSUP;
+    return vm->accel->doorbell(vm, gpa, size, eventfd, on);
+}
+
+void vm_guest_reset(struct vm *vm)
+{
+    vm_end(vm, VM_END_RESET, 0, "the guest reset the machine");
+}
+
+void vm_guest_poweroff(struct vm *vm)
+{
+    vm_end(vm, VM_END_POWEROFF, 0, "the guest powered off");
+}
+
+void vm_guest_panicked(struct vm *vm)
+{
+    vm_end(vm, VM_END_PANIC, 0, "the guest's kernel panicked");
+}
+
+void vm_debug_exit(struct vm *vm, int status)
+{
+    vm_end(vm, VM_END_DEBUG_EXIT, status, "the guest wrote to the debug-exit port");
+}
