@@ -94,21 +94,33 @@ static void loop_run_timers(struct loop *l)
     pthread_mutex_unlock(&l->lock);
 }
 
+/* Takes the first posted call off the queue; NULL: none. Lock held. */
+static struct loop_work *loop_pop_posted(struct loop *l)
+{
+    struct loop_work *w = l->head;
+
+    if (!w)
+        return NULL;
+    l->head = w->next;
+    if (!l->head)
+        l->tail = NULL;
+    w->queued = false;
+    return w;
+}
+
+/* Runs as many calls as were waiting at the start: those that they post wait for the next turn. */
 static void loop_run_posted(struct loop *l)
 {
     struct loop_work *w;
+    size_t n = 0;
 
     pthread_mutex_lock(&l->lock);
-    w = l->head;
-    l->head = l->tail = NULL;
-    while (w) {
-        struct loop_work *next = w->next;
-
-        w->queued = false;
+    for (w = l->head; w; w = w->next)
+        n++;
+    while (n-- && (w = loop_pop_posted(l))) {
         pthread_mutex_unlock(&l->lock);
         w->call(w);
         pthread_mutex_lock(&l->lock);
-        w = next;
     }
     pthread_mutex_unlock(&l->lock);
 }
@@ -274,4 +286,21 @@ void loop_post(struct loop *l, struct loop_work *w)
     pthread_mutex_unlock(&l->lock);
     if (wake)
         loop_wake(l);
+}
+
+void loop_unpost(struct loop *l, struct loop_work *w)
+{
+    struct loop_work **p = &l->head;
+    struct loop_work *prev = NULL;
+
+    pthread_mutex_lock(&l->lock);
+    for (; *p && *p != w; p = &(*p)->next)
+        prev = *p;
+    if (*p) {
+        *p = w->next;
+        if (l->tail == w)
+            l->tail = prev;
+        w->queued = false;
+    }
+    pthread_mutex_unlock(&l->lock);
 }

@@ -56,5 +56,7 @@ struct loop_work {
 };
 /* Any thread. Posting one that is still queued does nothing. */
 void loop_post(struct loop *l, struct loop_work *w);
+/* Loop thread only (or while it does not run): call() does not start afterwards. */
+void loop_unpost(struct loop *l, struct loop_work *w);
 
 #endif
