@@ -125,8 +125,8 @@ int bt_raise_pf(struct bt_cpu *c, uint64_t lin, uint32_t error);         /* sets
 /* Delivers s.exception_*; goes through #DF to triple fault. 0, or BT_EXIT with c->exit = RUN_SHUTDOWN. */
 int bt_deliver_exception(struct bt_cpu *c);
 /*
- * Between blocks: NMI, then maskable interrupt if IF and no shadow; #DB of TF. Clears shadows that have
- * lasted their one instruction. 0, or BT_EXIT.
+ * Between instructions: NMI, then maskable interrupt if IF and no shadow is set. The run loop itself runs
+ * the one instruction under a shadow, clears the shadow, and raises the #DB of TF. 0, or BT_EXIT.
  */
 int bt_deliver_events(struct bt_cpu *c);
 enum bt_event_kind { BT_EV_EXCEPTION, BT_EV_SOFT_INT, BT_EV_ICEBP, BT_EV_HW };
@@ -155,6 +155,11 @@ uint64_t bt_ea(struct bt_cpu *c, const struct bt_insn *in);
 /* Push and pop with the stack size of the mode; pop leaves RSP alone until bt_pop_commit-style caller adds. */
 int bt_push(struct bt_cpu *c, unsigned size, uint64_t val);
 int bt_pop(struct bt_cpu *c, unsigned size, uint64_t *val);
+/*
+ * Translates lin for execution at the current privilege and enters it with tag_x into the TLB of c->mmu.
+ * *hva: its host address, NULL if it is not RAM. 0, or BT_FAULT (#PF with PF_I as CR4 and EFER say).
+ */
+int bt_fetch(struct bt_cpu *c, uint64_t lin, uint64_t *gpa, uint8_t **hva);
 /* Translation without side effects on success beyond A/D bits; 0 and *gpa, or BT_FAULT. */
 int bt_translate(struct bt_cpu *c, uint64_t lin, uint32_t pf_access, enum bt_mmu mmu, uint64_t *gpa);
 
@@ -164,6 +169,23 @@ void bt_tlb_flush_nonglobal(struct bt_cpu *c);            /* current PCID */
 void bt_tlb_flush_page(struct bt_cpu *c, uint64_t lin);   /* INVLPG */
 void bt_tlb_invpcid(struct bt_cpu *c, unsigned type, uint16_t pcid, uint64_t lin);
 void bt_tlb_set_cr3(struct bt_cpu *c, uint64_t cr3);      /* MOV CR3 with PCID and its bit 63 */
+/*
+ * The page of gpa now holds decoded code and has its bit in ram_region.code: no vCPU may keep a tag_w for
+ * it. Drops it here at once, elsewhere by mailbox and kick; each mailbox calls bt_code_recheck().
+ */
+void bt_tlb_protect(struct bt_cpu *c, uint64_t gpa);
+
+/* --- decoded code (bt_block.c) --- */
+/*
+ * After a write to a page whose bit in ram_region.code is set. A vCPU's own writes come through
+ * bt_code_store(), so that the rest of the block under execution is dropped with it; the write may also
+ * still be to come (bt_lin_ptr()) as long as it happens within the same instruction. Devices'
+ * come through physmap.code_written. Clears the code bit if no code is left in the page.
+ */
+void bt_code_store(struct bt_cpu *c, uint64_t gpa, unsigned len);
+void bt_code_written(struct vm *vm, uint64_t gpa, uint64_t len);
+/* The page of gpa may have been written through a stale tag_w: compare its blocks before they run again. */
+void bt_code_recheck(struct vm *vm, uint64_t gpa);
 
 /* --- FPU (bt_native.c) --- */
 void bt_fpu_load(struct bt_cpu *c);  /* guest state into the host's registers, if it is not there */
