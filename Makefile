@@ -1,5 +1,51 @@
-# Front: `make` builds the release mode. `make run` and `make check` are added by tools/.
-all:
-	@test -d build/release || meson setup build/release
-	@ninja -C build/release
-.PHONY: all
+# The two-command front: `make run` boots Debian in a VM, `make check` proves the tree. The work is done
+# by meson (build files) and by the scripts in tools/; `make help` lists what there is.
+
+all: release ## build the release mode: build/release/ruche, build/release/ruche-vmm
+
+release debug asan tsan coverage-build fuzz-build:
+	@tools/build $(@:-build=)
+
+run: release ## install what is missing, make a Debian guest disk, boot it on this terminal
+	@tools/deps.sh run
+	@tools/run-debian $(RUN_ARGS)
+
+check: ## install what is missing, build, run every test; ends with `N passed, N failed`
+	@tools/deps.sh build check run
+	@tools/check $(CHECK_ARGS)
+
+debug: ## build without optimisation (build/debug)
+asan: ## build with AddressSanitizer and UBSan (build/asan)
+tsan: ## build with ThreadSanitizer (build/tsan)
+
+fuzz: ## build the fuzz targets with clang and run each for FUZZ_SECONDS (30)
+	@tools/deps.sh build check
+	@tools/build fuzz
+	@tools/fuzz $(or $(FUZZ_SECONDS),30)
+
+coverage: ## unit tests with line coverage (build/coverage)
+	@tools/deps.sh build coverage
+	@tools/build coverage
+	@meson test -C build/coverage --suite unit
+	@ninja -C build/coverage coverage-text && cat build/coverage/meson-logs/coverage.txt
+
+lint: ## only the lints of `make check`
+	@tools/deps.sh build check
+	@tools/lint
+
+format: ## let clang-format rewrite the sources
+	@tools/deps.sh check
+	@tools/lint --fix-format
+
+install: release ## install under PREFIX (/usr/local), DESTDIR is honoured
+	@meson configure build/release --prefix $(or $(PREFIX),/usr/local)
+	@meson install -C build/release
+
+clean: ## remove everything that was built (the cached guest disk stays)
+	rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: all release debug asan tsan coverage-build fuzz-build run check fuzz coverage lint format \
+        install clean help

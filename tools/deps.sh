@@ -1,0 +1,78 @@
+#!/bin/sh
+# Installs the Debian packages that a task needs and that are missing; silent when all are there.
+# usage: tools/deps.sh [--list] SET...      sets: build run check bench coverage
+set -eu
+
+packages_of() {
+    case $1 in
+    build) echo "gcc libc6-dev make meson ninja-build pkgconf python3-minimal scdoc libcmocka-dev \
+        libzydis-dev liburing-dev libjansson-dev libslirp-dev libglib2.0-dev libseccomp-dev \
+        libcap-ng-dev libzstd-dev liblz4-dev zlib1g-dev liblzma-dev libbz2-dev" ;;
+    run) echo "mmdebstrap e2fsprogs debian-archive-keyring apt uidmap fakechroot fakeroot python3-minimal" ;;
+    check) echo "clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
+        nasm binutils python3" ;;
+    bench) echo "qemu-system-x86 qemu-utils" ;;
+    coverage) echo "gcovr" ;;
+    *) echo "deps.sh: no such set: $1 (build run check bench coverage)" >&2; exit 2 ;;
+    esac
+}
+
+list_only=no
+if [ "${1:-}" = --list ]; then
+    list_only=yes
+    shift
+fi
+wanted=
+for set in "$@"; do
+    wanted="$wanted $(packages_of "$set")"
+done
+if [ "$list_only" = yes ]; then
+    printf '%s\n' $wanted | sort -u
+    exit 0
+fi
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "deps.sh: this is not a Debian system; taking for granted that these are installed:" $wanted >&2
+    exit 0
+fi
+missing=
+installed=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' $wanted 2>/dev/null || true)
+for p in $wanted; do
+    case "$installed
+" in
+    *"$p installed
+"*) ;;
+    *) case " $missing " in *" $p "*) ;; *) missing="$missing $p" ;; esac ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+
+sudo=
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "deps.sh: missing packages:$missing" >&2
+        echo "deps.sh: install them as root: apt-get install$missing" >&2
+        exit 1
+    fi
+    sudo=sudo
+fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() {
+    echo "==> $sudo apt-get $*"
+    # shellcheck disable=SC2086
+    if ! $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1; then
+        return 1
+    fi
+}
+echo "==> installing what is missing (once):$missing"
+# The first try uses the package lists that are there; a fresh machine has none, an old one stale ones.
+# shellcheck disable=SC2086
+if ! apt install --no-install-recommends $missing; then
+    apt update || { cat "$log" >&2; echo "deps.sh: apt-get update failed; see above" >&2; exit 1; }
+    apt install --no-install-recommends $missing || {
+        cat "$log" >&2
+        echo "deps.sh: apt-get could not install$missing; see above" >&2
+        exit 1
+    }
+fi
