@@ -22,9 +22,6 @@ weak int lapic_ack(struct lapic *l) { (void)l; return -1; }
 weak uint8_t lapic_tpr_get(struct lapic *l) { (void)l; return 0; }
 weak void lapic_tpr_set(struct lapic *l, uint8_t v) { (void)l; (void)v; }
 weak const struct irqchip_ops lapic_irqchip = { 0 };
-weak void x86_state_reset(struct x86_state *s, unsigned id, bool bsp) { (void)id; (void)bsp; memset(s, 0, sizeof(*s)); }
-weak void x86_state_init(struct x86_state *s, unsigned id, bool bsp) { (void)id; (void)bsp; memset(s, 0, sizeof(*s)); }
-weak void x86_state_io(struct x86_state *s, struct state *st, const char *id) { (void)s; (void)st; (void)id; }
 weak int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *l, unsigned n, struct err *e)
 { (void)c; (void)model; (void)l; (void)n; return err_set(e, ENOTSUP, "not there yet"); }
 weak void config_init(struct vm_config *c) { memset(c, 0, sizeof(*c)); c->cpus = 1; c->memory = 64 * MIB; }
