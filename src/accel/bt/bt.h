@@ -99,6 +99,8 @@ struct bt_cpu {
     bool single;                /* bt_step_one(): stop after one instruction */
     bool fpu_live;              /* s.xsave is stale: the guest's FPU state is in the host's registers */
     bool event_window;          /* interrupts may have become deliverable: look before the next block */
+    uint8_t db_pending;         /* DR6 bits 0 to 3 of data breakpoints hit by this instruction (bt_sys.h) */
+    uint64_t tsc_offset;        /* guest TSC = host RDTSC + this, while in the run loop (bt_sys.h) */
 
     struct bt_tlb_entry *tlb;   /* [BT_MMU_COUNT][BT_TLB_SIZE], of the current address space */
     struct bt_mem *mem_priv;    /* bt_tlb.c's: PCID sets, flush mailbox */
@@ -152,7 +154,7 @@ int bt_lin_copy_out(struct bt_cpu *c, uint64_t lin, const void *buf, unsigned le
 int bt_lin_ptr(struct bt_cpu *c, uint64_t lin, unsigned len, bool write, enum bt_mmu mmu, void **hva);
 /* Effective address of in's memory operand (offset in its segment, wrapped to asize). */
 uint64_t bt_ea(struct bt_cpu *c, const struct bt_insn *in);
-/* Push and pop with the stack size of the mode; pop leaves RSP alone until bt_pop_commit-style caller adds. */
+/* Push and pop with the stack size of the mode. bt_pop() leaves RSP alone: bt_stack_add() (bt_sys.h) commits. */
 int bt_push(struct bt_cpu *c, unsigned size, uint64_t val);
 int bt_pop(struct bt_cpu *c, unsigned size, uint64_t *val);
 /*
