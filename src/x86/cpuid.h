@@ -18,6 +18,8 @@ struct cpuid {
     struct cpuid_entry entry[CPUID_MAX];
     unsigned n;
     uint64_t xcr0;          /* bits XSETBV accepts */
+    unsigned ncpus;
+    bool isolated;          /* struct cpuid_limits */
     unsigned phys_bits;     /* MAXPHYADDR */
     char model[32];         /* as asked for */
 };
@@ -26,8 +28,11 @@ struct cpuid {
 struct cpuid_limits {
     bool tsc_deadline, x2apic, kvm_pv; /* kvmclock leaves 0x40000000.. */
     bool pcid, invpcid, smap, smep, umip, fsgsbase, pku, la57, xsave, avx, avx512;
-    uint32_t tsc_khz;
+    bool isolated;    /* bt: guest code never shares predictors or buffers with anything it could attack */
+    uint32_t tsc_khz; /* 0: not known */
 };
+
+enum { CPUID_LAPIC_KHZ = 1000000 }; /* input clock of the local APIC's timer, as under KVM */
 
 /*
  * model: "x86-64-v2", "x86-64-v3", "x86-64-v4", "host" (all the host has that we support).
@@ -43,5 +48,9 @@ void cpuid_query(const struct cpuid *c, uint32_t leaf, uint32_t subleaf, uint32_
                  uint64_t cr4, uint64_t xcr0, uint32_t out[4]);
 /* Is bit `bit` of register reg (0 eax .. 3 edx) of the leaf set in the model? */
 bool cpuid_has(const struct cpuid *c, uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit);
+/* IA32_ARCH_CAPABILITIES under bt: no bug that a guest would have to mitigate. 0 if it is not offered. */
+uint64_t cpuid_arch_capabilities(const struct cpuid *c);
+/* CPUID of this host. */
+void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
 #endif
