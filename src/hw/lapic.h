@@ -7,7 +7,7 @@
 #ifndef HW_LAPIC_H
 #define HW_LAPIC_H
 
-#include "accel/accel.h"
+#include "vm/vm.h"
 
 struct vcpu;
 struct lapic;
@@ -28,8 +28,8 @@ void lapic_mmio_write(struct lapic *l, unsigned off, uint32_t val);
 bool lapic_msr_read(struct lapic *l, uint32_t index, uint64_t *val);
 bool lapic_msr_write(struct lapic *l, uint32_t index, uint64_t val);
 
-bool lapic_pending(struct lapic *l); /* cheap, no lock: would lapic_ack() yield a vector? */
-int lapic_ack(struct lapic *l);      /* vector, from the 8259 if ExtINT, or -1 */
+bool lapic_pending(struct lapic *l);    /* cheap, no lock: would lapic_ack() yield a vector? */
+int lapic_ack(struct lapic *l);         /* vector, from the 8259 if ExtINT, or -1 */
 uint8_t lapic_tpr_get(struct lapic *l); /* CR8 */
 void lapic_tpr_set(struct lapic *l, uint8_t cr8);
 
