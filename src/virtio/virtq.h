@@ -1,6 +1,6 @@
 /*
- * virtq.h: split virtqueues (virtio 1.2, 2.7) of hostile drivers: every descriptor is copied once, the
- * copy is validated, the copy is used. Caller holds the device lock.
+ * virtq.h: split virtqueues (virtio 1.2, 2.7) of hostile drivers: every descriptor is copied once,
+ * the copy is validated, the copy is used. Caller holds the device lock.
  */
 #ifndef VIRTIO_VIRTQ_H
 #define VIRTIO_VIRTQ_H
@@ -26,17 +26,20 @@ struct virtq {
 };
 struct virtq_elem {
     uint16_t head;
-    unsigned n_out, n_in;      /* readable first, then writable */
-    struct iovec *iov;         /* [n_out + n_in], owned by the element */
-    uint64_t *gpa;             /* of each */
-    uint64_t out_len, in_len;  /* bytes */
+    unsigned n_out, n_in;     /* readable first, then writable */
+    struct iovec *iov;        /* [n_out + n_in], owned by the element */
+    uint64_t *gpa;            /* of each */
+    uint64_t out_len, in_len; /* bytes */
 };
 
-must_check int virtq_pop(struct virtq *q, struct virtq_elem *el); /* 1; 0 empty; -EINVAL: device is NEEDS_RESET */
-void virtq_push(struct virtq *q, const struct virtq_elem *el, uint32_t written); /* once per pop; marks memory written */
+must_check int virtq_pop(struct virtq *q,
+                         struct virtq_elem *el); /* 1; 0 empty; -EINVAL: device is NEEDS_RESET */
+void virtq_push(struct virtq *q, const struct virtq_elem *el,
+                uint32_t written); /* once per pop; marks memory written */
 void virtq_elem_fini(struct virtq_elem *el);
-bool virtq_should_notify(struct virtq *q);         /* after pushes: interrupt the driver? */
-/* Asks the driver for (on) or spares it kicks; true if, after enabling, something is already there. */
+bool virtq_should_notify(struct virtq *q); /* after pushes: interrupt the driver? */
+/* Asks the driver for (on) or spares it kicks; true if, after enabling, something is already there.
+ */
 bool virtq_set_notify(struct virtq *q, bool on);
 void virtq_reset(struct virtq *q);
 void virtq_state(struct virtq *q, struct state *s);
