@@ -42,7 +42,10 @@ void config_init(struct vm_config *c); /* defaults */
 void config_fini(struct vm_config *c);
 /* The whole effective configuration as JSON text (malloc'd), and back. */
 char *config_to_json(const struct vm_config *c);
+/* *c need not be initialised; config_fini() is due also after a failure. */
 must_check int config_from_json(struct vm_config *c, const char *json, struct err *e);
+/* "52:54:00:12:34:56"; 0 or -EINVAL. */
+must_check int config_parse_mac(const char *text, uint8_t mac[6]);
 /* Refuses what cannot work, with a sentence, before anything is started. */
 must_check int config_check(const struct vm_config *c, struct err *e);
 

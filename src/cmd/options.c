@@ -1,0 +1,400 @@
+#include "cmd/options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "cmd/cmd.h"
+
+/* --- one setter an option --- */
+
+static int options_string(char **where, const char *value, struct err *e)
+{
+    char *copy = strdup(value);
+
+    if (!copy)
+        return err_set(e, ENOMEM, "out of memory");
+    free(*where);
+    *where = copy;
+    return 0;
+}
+
+/* A decimal (or, for ports, 0x) number up to max. */
+static int options_number(unsigned long *n, const char *text, int base, unsigned long max)
+{
+    char *end;
+
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    errno = 0;
+    *n = strtoul(text, &end, base);
+    return errno || *end || *n > max ? -EINVAL : 0;
+}
+
+static int options_name(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.name, value, e);
+}
+
+static int options_cpus(struct options *o, const char *value, struct err *e)
+{
+    unsigned long n;
+
+    if (!strncmp(value, "cpus=", 5)) /* QEMU's long form */
+        value += 5;
+    if (options_number(&n, value, 10, 1000000))
+        return err_set(e, EINVAL, "--cpus %s: not a number of CPUs", value);
+    o->config.cpus = (unsigned)n;
+    return 0;
+}
+
+static int options_memory(struct options *o, const char *value, struct err *e)
+{
+    unsigned long mib;
+
+    if (!options_number(&mib, value, 10, UINT32_MAX)) {
+        o->config.memory = (uint64_t)mib * MIB;
+        return 0;
+    }
+    switch (util_parse_size(value, &o->config.memory)) {
+    case 0:
+        return 0;
+    case -ERANGE:
+        return err_set(e, EINVAL, "--memory %s: no machine has that much", value);
+    default:
+        return err_set(e, EINVAL, "--memory %s: not a size; write it like 512M or 2G", value);
+    }
+}
+
+static int options_accel(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.accel, value, e);
+}
+
+static int options_cpu(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.cpu, value, e);
+}
+
+static int options_kernel(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.kernel, value, e);
+}
+
+static int options_initrd(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.initrd, value, e);
+}
+
+static int options_append(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.append, value, e);
+}
+
+/* Cuts the next item off a list of items between commas; ",," stands for a comma. NULL at the end. */
+static char *options_item(char **list)
+{
+    char *start = *list, *in = start, *out = start;
+
+    if (!start)
+        return NULL;
+    while (*in && (*in != ',' || in[1] == ',')) {
+        if (*in == ',')
+            in++;
+        *out++ = *in++;
+    }
+    *list = *in ? in + 1 : NULL;
+    *out = '\0';
+    return start;
+}
+
+static int options_disk_item(struct config_disk *d, const char *item, struct err *e)
+{
+    if (!strncmp(item, "format=", 7))
+        return options_string(&d->format, item + 7, e);
+    if (!strncmp(item, "serial=", 7))
+        return options_string(&d->serial, item + 7, e);
+    if (!strcmp(item, "readonly") || !strcmp(item, "ro")) {
+        d->readonly = true;
+        return 0;
+    }
+    return err_set(e, EINVAL,
+                   "--disk: what is \"%s\"? After the file come format=raw, readonly, serial=TEXT "
+                   "(a comma in the file's name is written ,,)",
+                   item);
+}
+
+static int options_disk(struct options *o, const char *value, struct err *e)
+{
+    struct config_disk *d = &o->config.disk[o->config.n_disks];
+    char *list, *rest, *item;
+    int r;
+
+    if (o->config.n_disks == CONFIG_MAX_DISKS)
+        return err_set(e, EINVAL, "--disk: a VM has at most %d disks", CONFIG_MAX_DISKS);
+    list = rest = strdup(value);
+    if (!list)
+        return err_set(e, ENOMEM, "out of memory");
+    o->config.n_disks++;
+    item = options_item(&rest);
+    r = *item ? options_string(&d->path, item, e) : err_set(e, EINVAL, "--disk: no file given");
+    while (!r && (item = options_item(&rest)))
+        r = options_disk_item(d, item, e);
+    free(list);
+    return r;
+}
+
+static int options_net(struct options *o, const char *value, struct err *e)
+{
+    char *list = strdup(value), *rest = list, *item;
+    int r;
+
+    if (!list)
+        return err_set(e, ENOMEM, "out of memory");
+    r = options_string(&o->config.net, options_item(&rest), e);
+    while (!r && (item = options_item(&rest))) {
+        o->mac_given = !strncmp(item, "mac=", 4) && !config_parse_mac(item + 4, o->config.mac);
+        if (!o->mac_given)
+            r = err_set(e, EINVAL, "--net: what is \"%s\"? Known: mac=52:54:00:12:34:56", item);
+    }
+    free(list);
+    return r;
+}
+
+static int options_publish(struct options *o, const char *value, struct err *e)
+{
+    struct config_forward *f = &o->config.forward[o->config.n_forwards];
+    unsigned long host_port, guest_port;
+    char text[128], local[] = "127.0.0.1", *guest, *host, *addr = text;
+
+    if (o->config.n_forwards == CONFIG_MAX_FORWARDS)
+        return err_set(e, EINVAL, "-p: at most %d ports can be forwarded", CONFIG_MAX_FORWARDS);
+    if (strlen(value) >= sizeof(text))
+        return err_set(e, EINVAL, "-p: %s is too long", value);
+    memcpy(text, value, strlen(value) + 1);
+    f->udp = !strncmp(text, "udp:", 4);
+    if (f->udp || !strncmp(text, "tcp:", 4))
+        addr += 4;
+    guest = strrchr(addr, ':');
+    if (guest)
+        *guest++ = '\0';
+    host = strrchr(addr, ':');
+    if (host)
+        *host++ = '\0';
+    if (!guest || options_number(&guest_port, guest, 10, 65535) ||
+        options_number(&host_port, host ? host : addr, 10, 65535))
+        return err_set(e, EINVAL, "-p %s: write [tcp:|udp:][ADDR:]HOSTPORT:GUESTPORT, like 8080:80",
+                       value);
+    if (!host || !*addr)
+        addr = local;
+    if (strlen(addr) >= sizeof(f->host_addr))
+        return err_set(e, EINVAL, "-p: %s is not an address", addr);
+    memcpy(f->host_addr, addr, strlen(addr) + 1);
+    f->host_port = (uint16_t)host_port;
+    f->guest_port = (uint16_t)guest_port;
+    o->config.n_forwards++;
+    return 0;
+}
+
+static int options_serial(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.serial, value, e);
+}
+
+static int options_no_reboot(struct options *o, const char *value, struct err *e)
+{
+    (void)value, (void)e;
+    o->config.no_reboot = true;
+    return 0;
+}
+
+static int options_debug_exit(struct options *o, const char *value, struct err *e)
+{
+    unsigned long port;
+
+    if (options_number(&port, value, 0, 0xffff))
+        return err_set(e, EINVAL, "--debug-exit %s: not an I/O port (0 to 0xffff)", value);
+    o->config.debug_exit_port = (int)port;
+    return 0;
+}
+
+static int options_no_sandbox(struct options *o, const char *value, struct err *e)
+{
+    (void)value, (void)e;
+    o->config.no_sandbox = true;
+    return 0;
+}
+
+static int options_dry_run(struct options *o, const char *value, struct err *e)
+{
+    (void)value, (void)e;
+    o->dry_run = true;
+    return 0;
+}
+
+static int options_help(struct options *o, const char *value, struct err *e)
+{
+    (void)value, (void)e;
+    o->help = true;
+    return 0;
+}
+
+/* --- the table and its reading --- */
+
+const struct option_spec options_list[] = {
+#define OPTION(name, alias, arg, set, completion, help) { name, alias, arg, completion, help, set },
+#include "cmd/options.def"
+#undef OPTION
+};
+const size_t options_count = ARRAY_SIZE(options_list);
+
+/* The option that text (dashes and all, up to an '=') names. */
+static const struct option_spec *options_find(const char *text)
+{
+    size_t dashes = text[1] == '-' ? 2 : 1;
+    size_t len = strcspn(text + dashes, "=");
+
+    for (size_t i = 0; i < options_count; i++) {
+        const struct option_spec *s = &options_list[i];
+        bool long_name = dashes == 2 && strlen(s->name) == len;
+
+        if (long_name && !strncmp(text + 2, s->name, len))
+            return s;
+        if (len && strlen(s->alias) == len && !strncmp(text + dashes, s->alias, len))
+            return s;
+    }
+    return NULL;
+}
+
+static int options_unknown(const char *text, struct err *e)
+{
+    const char *names[ARRAY_SIZE(options_list)], *near;
+    char typed[64];
+
+    for (size_t i = 0; i < options_count; i++)
+        names[i] = options_list[i].name;
+    snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(text, "="), text);
+    near = cmd_suggest(typed + strspn(typed, "-"), names, options_count);
+    if (near)
+        return err_set(e, EINVAL, "there is no option %s; did you mean --%s?", typed, near);
+    return err_set(e, EINVAL, "there is no option %s; `ruche run --help` lists them", typed);
+}
+
+/* Reads the option at argv[*i] and moves *i past it and its argument. */
+static int options_one(struct options *o, int argc, char **argv, int *i, struct err *e)
+{
+    const char *text = argv[(*i)++], *equals, *value = NULL;
+    const struct option_spec *s;
+
+    if (text[0] != '-' || !text[1])
+        return err_set(e, EINVAL,
+                       "what is \"%s\"? Options begin with --; a kernel is given with "
+                       "--kernel FILE",
+                       text);
+    s = options_find(text);
+    if (!s)
+        return options_unknown(text, e);
+    equals = strchr(text, '=');
+    if (!*s->arg && equals)
+        return err_set(e, EINVAL, "--%s takes no value", s->name);
+    if (*s->arg) {
+        value = equals ? equals + 1 : *i < argc ? argv[(*i)++] : NULL;
+        if (!value)
+            return err_set(e, EINVAL, "--%s needs a value: --%s %s", s->name, s->name, s->arg);
+    }
+    return s->set(o, value, e);
+}
+
+/* Is it a Linux bzImage ("HdrS" at 0x202, Linux boot protocol)? */
+static bool options_is_linux(const char *path)
+{
+    uint8_t magic[4] = { 0 };
+    FILE *f = fopen(path, "rbe");
+    bool is;
+
+    if (!f)
+        return false;
+    is = !fseek(f, 0x202, SEEK_SET) && fread(magic, sizeof(magic), 1, f) == 1 &&
+         ld_le32(magic) == 0x53726448;
+    fclose(f);
+    return is;
+}
+
+/* A MAC address that is the same at every start and another for another name (FNV-1a). */
+static void options_derive_mac(struct vm_config *c)
+{
+    uint32_t hash = 2166136261u;
+
+    for (const char *p = c->name; *p; p++)
+        hash = (hash ^ (uint8_t)*p) * 16777619u;
+    for (unsigned i = 0; i < 3; i++)
+        c->mac[3 + i] = (uint8_t)(hash >> (8 * i));
+}
+
+int options_parse(struct options *o, int argc, char **argv, struct err *e)
+{
+    struct vm_config *c = &o->config;
+
+    *o = (struct options){ 0 };
+    config_init(c);
+    for (int i = 1; i < argc;) {
+        int r = options_one(o, argc, argv, &i, e);
+
+        if (r)
+            return r;
+    }
+    if (!o->mac_given)
+        options_derive_mac(c);
+    if (!c->append && c->kernel && options_is_linux(c->kernel))
+        return options_append(o, c->n_disks ? "console=ttyS0 root=/dev/vda rw" : "console=ttyS0",
+                              e);
+    return 0;
+}
+
+void options_fini(struct options *o)
+{
+    config_fini(&o->config);
+}
+
+/* The help text in lines of at most 78 columns, indented. */
+static void options_print_wrapped(FILE *f, const char *text)
+{
+    enum { INDENT = 8, WIDTH = 78 };
+    size_t column = 0;
+
+    while (*text) {
+        size_t word = strcspn(text, " ");
+
+        if (column && column + 1 + word > WIDTH) {
+            fputc('\n', f);
+            column = 0;
+        }
+        column += (size_t)(column ? fprintf(f, " ") : fprintf(f, "%*s", INDENT, ""));
+        column += (size_t)fprintf(f, "%.*s", (int)word, text);
+        text += word + strspn(text + word, " ");
+    }
+    fputc('\n', f);
+}
+
+void options_print_help(FILE *f)
+{
+    fprintf(f, "Usage: ruche run --kernel FILE [OPTION...]\n\n"
+               "Boots a virtual machine in the foreground. Its serial port is this terminal;\n"
+               "Ctrl-] leaves (Ctrl-] twice sends one to the guest).\n\nOptions:\n");
+    for (size_t i = 0; i < options_count; i++) {
+        const struct option_spec *s = &options_list[i];
+
+        fprintf(f, "  --%s%s%s", s->name, *s->arg ? " " : "", s->arg);
+        if (*s->alias)
+            fprintf(f, "  [-%s]", s->alias);
+        fputc('\n', f);
+        options_print_wrapped(f, s->help);
+    }
+    fprintf(f, "\nExit status:\n");
+#define STATUS(name, value, text) fprintf(f, "  %3d  %s\n", value, text);
+#include "cmd/status.def"
+#undef STATUS
+    fprintf(f, "  odd  the guest wrote v to the --debug-exit port: (v << 1) | 1\n"
+               "  128+N  Ruche was ended by signal N\n");
+}

@@ -1,0 +1,203 @@
+/*
+ * ruche_vmm.c: one virtual machine's process, started by `ruche run` (and later by the daemon).
+ *
+ * usage: ruche-vmm --config-fd N --parent PID. Reads the configuration, builds the machine, confines
+ * itself, runs it. The exit status is that of `ruche run` (status.def).
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "vm/machine_pc.h"
+
+enum { VMM_CONFIG_MAX = MIB };
+
+struct vmm {
+    struct vm_config cfg;
+    struct vm *vm;
+    struct loop_fd signals;
+    int ended_by; /* signal number, 0: none */
+};
+
+/* Signals end the VM in order: disks are flushed, the terminal is put back. */
+static void vmm_signal(struct loop_fd *w, uint32_t events)
+{
+    struct vmm *m = container_of(w, struct vmm, signals);
+    struct signalfd_siginfo si;
+
+    (void)events;
+    if (read(w->fd, &si, sizeof(si)) != (ssize_t)sizeof(si))
+        return;
+    if (!m->ended_by)
+        m->ended_by = (int)si.ssi_signo;
+    vm_end(m->vm, VM_END_POWEROFF, 0, "ended by signal %u", si.ssi_signo);
+}
+
+/* Before any thread exists, so that all of them have the signals blocked. */
+static int vmm_block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGQUIT);
+    signal(SIGPIPE, SIG_IGN);
+    return sigprocmask(SIG_BLOCK, set, NULL);
+}
+
+static int vmm_watch_signals(struct vmm *m, const sigset_t *set, struct err *e)
+{
+    int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK), r;
+
+    if (fd < 0)
+        return err_set(e, errno, "signalfd: %s", strerror(errno));
+    r = loop_fd_add(m->vm->loop, &m->signals, fd, EPOLLIN, vmm_signal);
+    return r ? err_set(e, -r, "cannot watch for signals: %s", strerror(-r)) : 0;
+}
+
+/* A VMM without the process that owns its terminal would be lost: end with it. */
+static int vmm_tie_to_parent(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    return parent && getppid() != parent ? -ESRCH : 0;
+}
+
+/* The whole of fd as a string (malloc'd). */
+static char *vmm_read_config(int fd, struct err *e)
+{
+    struct stat st;
+    char *text;
+    ssize_t n;
+
+    if (fstat(fd, &st) || st.st_size < 0 || st.st_size > VMM_CONFIG_MAX) {
+        err_set(e, EINVAL, "descriptor %d has no configuration", fd);
+        return NULL;
+    }
+    text = calloc(1, (size_t)st.st_size + 1);
+    if (!text)
+        return err_oom(e);
+    n = pread(fd, text, (size_t)st.st_size, 0);
+    if (n != st.st_size) {
+        err_set(e, EIO, "cannot read the configuration");
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static int vmm_build(struct vmm *m, const sigset_t *set, struct err *e)
+{
+    const struct accel_ops *accel;
+    char reason[256] = "";
+    int r = accel_choose(m->cfg.accel, &accel, reason, sizeof(reason), e);
+
+    if (r)
+        return r;
+    log_info("vmm", "accelerator %s: %s", accel->name, reason);
+    r = vm_create(&m->vm, &m->cfg, accel, e);
+    if (!r)
+        r = vmm_watch_signals(m, set, e);
+    if (!r)
+        r = machine_pc_create(m->vm, e);
+    if (!r)
+        r = vm_create_vcpus(m->vm, e);
+    if (!r)
+        r = machine_pc_boot(m->vm, e);
+    return r;
+}
+
+/* Runs it through all its resets; the exit status. */
+static int vmm_run(struct vmm *m, struct err *e)
+{
+    struct vm *vm = m->vm;
+
+    while (vm_run(vm) == VM_END_RESET && !m->cfg.no_reboot && !m->ended_by) {
+        if (vm_reset(vm, e) || machine_pc_boot(vm, e))
+            return cmd_fail(e);
+    }
+    if (m->ended_by)
+        return 128 + m->ended_by;
+    switch (vm->end) {
+    case VM_END_DEBUG_EXIT:
+        return vm->end_status & 0xff;
+    case VM_END_PANIC:
+        return CMD_GUEST_PANIC;
+    case VM_END_FAILED:
+        return CMD_GUEST_FAILED;
+    default:
+        return CMD_OK;
+    }
+}
+
+static void vmm_destroy(struct vmm *m)
+{
+    if (m->vm) {
+        machine_pc_destroy(m->vm);
+        vm_destroy(m->vm);
+    }
+    util_close(&m->signals.fd);
+    config_fini(&m->cfg);
+}
+
+/* Once the terminal is back to normal: why it ended, unless the guest wanted just that. */
+static void vmm_report(int status, const char *reason)
+{
+    if (status == CMD_GUEST_FAILED || status == CMD_GUEST_PANIC)
+        fprintf(stderr, "ruche: %s\n", reason);
+}
+
+static int vmm_main(int config_fd, pid_t parent)
+{
+    struct vmm m = { .signals.fd = -1 };
+    struct err e = { 0 };
+    char *json, reason[256] = "";
+    sigset_t set;
+    int status;
+
+    vmm_block_signals(&set);
+    json = vmm_read_config(config_fd, &e);
+    close(config_fd);
+    if (!json || config_from_json(&m.cfg, json, &e) || config_check(&m.cfg, &e)) {
+        free(json);
+        config_fini(&m.cfg);
+        return cmd_fail(&e);
+    }
+    free(json);
+    if (vmm_tie_to_parent(parent))
+        status = CMD_VMM_DIED;
+    else if (!vmm_build(&m, &set, &e))
+        status = vmm_run(&m, &e);
+    else
+        status = CMD_BAD_INPUT;
+    if (m.vm)
+        snprintf(reason, sizeof(reason), "%s", m.vm->end_reason);
+    vmm_destroy(&m);
+    if (e.code)
+        return cmd_fail(&e);
+    vmm_report(status, reason);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    int config_fd = -1, parent = 0;
+
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--config-fd"))
+            config_fd = (int)strtol(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--parent"))
+            parent = (int)strtol(argv[i + 1], NULL, 10);
+    }
+    if (config_fd < 3) {
+        fprintf(stderr, "ruche-vmm: this is started by `ruche run`, not by hand\n");
+        return CMD_USAGE;
+    }
+    return vmm_main(config_fd, parent);
+}

@@ -1,0 +1,194 @@
+/*
+ * run.c: `ruche run`: starts ruche-vmm with the configuration, waits, and tells how it ended.
+ *
+ * This process stays only to outlive the VMM: it puts the terminal back when the VMM could not, and
+ * passes signals on. The VMM gets the configuration as JSON in a memfd and dies with this process.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "cmd/cmd.h"
+#include "cmd/options.h"
+
+struct run_terminal {
+    bool is_tty;
+    struct termios saved;
+    int flags; /* of stdin: a killed VMM leaves O_NONBLOCK on the shared description */
+};
+
+static void run_terminal_save(struct run_terminal *t)
+{
+    t->is_tty = !tcgetattr(STDIN_FILENO, &t->saved);
+    t->flags = fcntl(STDIN_FILENO, F_GETFL);
+}
+
+static void run_terminal_restore(const struct run_terminal *t)
+{
+    if (t->is_tty)
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &t->saved);
+    if (t->flags >= 0)
+        fcntl(STDIN_FILENO, F_SETFL, t->flags);
+}
+
+/* A memfd with the text, to be inherited; -errno. */
+static int run_config_fd(const char *json)
+{
+    int fd = memfd_create("ruche-config", 0), r;
+
+    if (fd < 0)
+        return -errno;
+    r = util_write_all(fd, json, strlen(json));
+    if (!r && lseek(fd, 0, SEEK_SET) < 0)
+        r = -errno;
+    if (r)
+        close(fd);
+    return r ? r : fd;
+}
+
+/* ruche-vmm lives beside this program. */
+static int run_vmm_path(char *path, size_t len, struct err *e)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+    if (n < 0)
+        return err_set(e, ENODEV, "cannot find my own program: /proc is not mounted");
+    self[n] = '\0';
+    if ((size_t)snprintf(path, len, "%s/ruche-vmm", dirname(self)) >= len)
+        return err_set(e, ENAMETOOLONG, "the path of ruche-vmm is too long");
+    if (access(path, X_OK))
+        return err_set(e, ENODEV, "%s cannot be started: %s; it belongs beside ruche", path,
+                       strerror(errno));
+    return 0;
+}
+
+/* The child: only async-signal-safe calls up to exec. */
+static _Noreturn void run_exec(const char *path, int config_fd, pid_t parent, const sigset_t *mask)
+{
+    char fd_text[16], parent_text[16];
+
+    snprintf(fd_text, sizeof(fd_text), "%d", config_fd);
+    snprintf(parent_text, sizeof(parent_text), "%d", (int)parent);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    execl(path, "ruche-vmm", "--config-fd", fd_text, "--parent", parent_text, (char *)NULL);
+    fprintf(stderr, "ruche: cannot start %s: %s\n", path, strerror(errno));
+    _exit(CMD_HOST);
+}
+
+/* Waits for the child while passing signals on; `set` is blocked. Returns its wait status. */
+static int run_wait(pid_t child, const sigset_t *set)
+{
+    int status, sig;
+
+    for (;;) {
+        pid_t got = waitpid(child, &status, WNOHANG);
+
+        if (got == child)
+            return status;
+        BUG_ON(got < 0); /* it is ours, and SIGCHLD is not ignored */
+        if (sigwait(set, &sig))
+            continue;
+        /* From the terminal the VMM has had SIGINT itself; a second one does no harm. */
+        if (sig != SIGCHLD)
+            kill(child, sig);
+    }
+}
+
+static int run_status(int status)
+{
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    fprintf(stderr, "ruche: the VM's process was ended by signal %d (%s)\n", WTERMSIG(status),
+            strsignal(WTERMSIG(status)));
+    return CMD_VMM_DIED;
+}
+
+static int run_start(const char *json, struct err *e)
+{
+    struct run_terminal terminal;
+    char path[PATH_MAX];
+    sigset_t set, old;
+    pid_t child, self = getpid();
+    int fd, status;
+
+    if (run_vmm_path(path, sizeof(path), e))
+        return cmd_fail(e);
+    fd = run_config_fd(json);
+    if (fd < 0) {
+        err_set(e, -fd, "cannot pass the configuration on: %s", strerror(-fd));
+        return cmd_fail(e);
+    }
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGQUIT);
+    signal(SIGCHLD, SIG_DFL); /* a caller may have it ignored, and then nobody could wait */
+    sigprocmask(SIG_BLOCK, &set, &old);
+    run_terminal_save(&terminal);
+    child = fork();
+    if (!child)
+        run_exec(path, fd, self, &old);
+    close(fd);
+    if (child < 0) {
+        err_set(e, EAGAIN, "cannot start a process: %s", strerror(errno));
+        return cmd_fail(e);
+    }
+    status = run_wait(child, &set);
+    run_terminal_restore(&terminal);
+    return run_status(status);
+}
+
+static int run_config(const struct options *o, struct err *e)
+{
+    char *json;
+    int status;
+
+    if (config_check(&o->config, e))
+        return cmd_fail(e);
+    json = config_to_json(&o->config);
+    if (!json) {
+        err_set(e, EINVAL, "the configuration is not valid UTF-8 text");
+        return cmd_fail(e);
+    }
+    if (o->dry_run) {
+        puts(json);
+        status = CMD_OK;
+    } else {
+        if (!strcmp(o->config.serial, "stdio") && isatty(STDIN_FILENO))
+            fprintf(stderr, "ruche: this terminal is the guest's console now; Ctrl-] leaves it and "
+                            "ends the VM\n");
+        status = run_start(json, e);
+    }
+    free(json);
+    return status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct options o;
+    struct err e = { 0 };
+    int status;
+
+    if (options_parse(&o, argc, argv, &e)) {
+        fprintf(stderr, "ruche: %s\n", e.msg);
+        status = e.code == ENOMEM ? CMD_HOST : CMD_USAGE;
+    } else if (o.help) {
+        options_print_help(stdout);
+        status = CMD_OK;
+    } else {
+        status = run_config(&o, &e);
+    }
+    options_fini(&o);
+    return status;
+}

@@ -1,0 +1,196 @@
+#include "vm/config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+enum { CONFIG_MEMORY_MIN = 2 * MIB };
+
+/* Parts of the config are strdup'ed later too, so that config_fini() can free them all alike. */
+void config_init(struct vm_config *c)
+{
+    static const uint8_t mac[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
+
+    *c = (struct vm_config){
+        .name = strdup("vm"),
+        .cpus = 1,
+        .memory = GIB,
+        .accel = strdup("auto"),
+        .cpu = strdup("host"),
+        .net = strdup("user"),
+        .serial = strdup("stdio"),
+        .debug_exit_port = -1,
+    };
+    memcpy(c->mac, mac, sizeof(mac));
+    BUG_ON(!c->name || !c->accel || !c->cpu || !c->net || !c->serial);
+}
+
+void config_fini(struct vm_config *c)
+{
+    for (unsigned i = 0; i < c->n_disks; i++) {
+        free(c->disk[i].path);
+        free(c->disk[i].format);
+        free(c->disk[i].serial);
+    }
+    free(c->name);
+    free(c->accel);
+    free(c->cpu);
+    free(c->kernel);
+    free(c->initrd);
+    free(c->append);
+    free(c->net);
+    free(c->serial);
+    *c = (struct vm_config){ .debug_exit_port = -1 };
+}
+
+/* A kernel or an initrd: a readable regular file with something in it. what names the option. */
+static int config_check_file(const char *what, const char *path, struct err *e)
+{
+    struct stat st;
+
+    if (stat(path, &st))
+        return err_set(e, errno, "%s %s cannot be used: %s", what, path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, EINVAL, "%s %s is not a regular file", what, path);
+    if (!st.st_size)
+        return err_set(e, EINVAL, "%s %s is empty", what, path);
+    if (access(path, R_OK))
+        return err_set(e, errno,
+                       "%s %s cannot be read: %s; give yourself access with chmod or chown", what,
+                       path, strerror(errno));
+    return 0;
+}
+
+static int config_check_disk(const struct vm_config *c, unsigned i, struct err *e)
+{
+    const struct config_disk *d = &c->disk[i];
+    struct stat st, other;
+
+    if (stat(d->path, &st))
+        return err_set(e, errno, "disk %s cannot be used: %s", d->path, strerror(errno));
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return err_set(e, EINVAL, "disk %s is neither a regular file nor a block device", d->path);
+    if (S_ISREG(st.st_mode) && !st.st_size)
+        return err_set(e, EINVAL, "disk %s is empty; give it a size with: truncate -s 8G %s",
+                       d->path, d->path);
+    if (access(d->path, d->readonly ? R_OK : R_OK | W_OK))
+        return err_set(e, errno, "disk %s cannot be %s: %s%s", d->path,
+                       d->readonly ? "read" : "read and written", strerror(errno),
+                       d->readonly ? "" : "; give yourself access, or add ,readonly");
+    if (d->format && strcmp(d->format, "raw"))
+        return err_set(e, EINVAL, "disk %s: format %s is not supported; known: raw", d->path,
+                       d->format);
+    if (d->serial && strlen(d->serial) > 20)
+        return err_set(e, EINVAL, "disk %s: the serial number has more than 20 characters",
+                       d->path);
+    for (unsigned j = 0; j < i; j++) {
+        if (stat(c->disk[j].path, &other) || other.st_dev != st.st_dev || other.st_ino != st.st_ino)
+            continue;
+        if (!d->readonly || !c->disk[j].readonly)
+            return err_set(e, EINVAL, "disk %s is given twice; that would destroy its contents",
+                           d->path);
+    }
+    return 0;
+}
+
+/* More than the machine has can only end in the host killing something, maybe us, maybe not. */
+static int config_check_memory(const struct vm_config *c, struct err *e)
+{
+    struct sysinfo si;
+    uint64_t host;
+
+    if (c->memory < CONFIG_MEMORY_MIN)
+        return err_set(e, EINVAL, "%llu bytes of memory are too few; the least is 2M",
+                       (unsigned long long)c->memory);
+    if (c->memory % PAGE_SIZE)
+        return err_set(e, EINVAL, "the memory size is not a multiple of 4K");
+    if (sysinfo(&si))
+        return 0;
+    host = ((uint64_t)si.totalram + si.totalswap) * si.mem_unit;
+    if (c->memory > host)
+        return err_set(e, ENOMEM, "%llu MiB of memory were asked for, but this host has %llu MiB",
+                       (unsigned long long)(c->memory / MIB), (unsigned long long)(host / MIB));
+    return 0;
+}
+
+static int config_check_forwards(const struct vm_config *c, struct err *e)
+{
+    struct in_addr addr;
+
+    if (c->n_forwards && strcmp(c->net, "user"))
+        return err_set(e, EINVAL, "ports are forwarded only with --net user");
+    for (unsigned i = 0; i < c->n_forwards; i++) {
+        const struct config_forward *f = &c->forward[i];
+
+        if (!f->host_port || !f->guest_port)
+            return err_set(e, EINVAL, "a forwarded port is between 1 and 65535");
+        if (inet_pton(AF_INET, f->host_addr, &addr) != 1)
+            return err_set(e, EINVAL, "%s is not an IPv4 address of this host", f->host_addr);
+        for (unsigned j = 0; j < i; j++) {
+            const struct config_forward *g = &c->forward[j];
+
+            if (g->udp == f->udp && g->host_port == f->host_port &&
+                !strcmp(g->host_addr, f->host_addr))
+                return err_set(e, EINVAL, "port %u of %s is forwarded twice", f->host_port,
+                               f->host_addr);
+        }
+    }
+    return 0;
+}
+
+static int config_check_words(const struct vm_config *c, struct err *e)
+{
+    static const char *const serial_paths[] = { "file:", "unix:" };
+    static const char name_chars[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+    if (!*c->name || strlen(c->name) > 64 || strspn(c->name, name_chars) != strlen(c->name))
+        return err_set(e, EINVAL,
+                       "a VM's name has 1 to 64 letters, digits and characters of . _ -");
+    if (strcmp(c->accel, "auto") && strcmp(c->accel, "kvm") && strcmp(c->accel, "bt"))
+        return err_set(e, EINVAL, "%s is not an accelerator; known: auto, kvm, bt", c->accel);
+    if (strcmp(c->net, "none") && strcmp(c->net, "user"))
+        return err_set(e, EINVAL, "%s is not a kind of network; known: none, user", c->net);
+    if (c->mac[0] & 1)
+        return err_set(e, EINVAL,
+                       "the MAC address is a multicast one; its first byte must be even");
+    if (!strcmp(c->serial, "stdio") || !strcmp(c->serial, "none") || !strcmp(c->serial, "pty"))
+        return 0;
+    for (size_t i = 0; i < ARRAY_SIZE(serial_paths); i++)
+        if (!strncmp(c->serial, serial_paths[i], 5) && c->serial[5])
+            return 0;
+    return err_set(e, EINVAL,
+                   "%s is not a serial port's other end; known: stdio, none, file:PATH, "
+                   "unix:PATH, pty",
+                   c->serial);
+}
+
+int config_check(const struct vm_config *c, struct err *e)
+{
+    int r;
+
+    if (c->cpus < 1 || c->cpus > CONFIG_MAX_CPUS)
+        return err_set(e, EINVAL, "%u CPUs are not possible; a VM has 1 to %d", c->cpus,
+                       CONFIG_MAX_CPUS);
+    if (c->debug_exit_port < -1 || c->debug_exit_port > 0xffff)
+        return err_set(e, EINVAL, "the debug exit port is not a port number (0 to 0xffff)");
+    r = config_check_words(c, e);
+    if (!r)
+        r = config_check_memory(c, e);
+    if (!r)
+        r = config_check_forwards(c, e);
+    if (!r && !c->kernel)
+        r = err_set(e, EINVAL, "there is nothing to boot: give a kernel with --kernel FILE");
+    if (!r)
+        r = config_check_file("kernel", c->kernel, e);
+    if (!r && c->initrd)
+        r = config_check_file("initrd", c->initrd, e);
+    for (unsigned i = 0; !r && i < c->n_disks; i++)
+        r = config_check_disk(c, i, e);
+    return r;
+}
