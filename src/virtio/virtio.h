@@ -121,6 +121,14 @@ bool virtio_live(const struct virtio *v);
  * When it has said "empty", the driver will kick for the next one.
  */
 must_check bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_elem *el);
+/*
+ * The queue's last n pops did not happen: the same buffers come again. In place of virtio_push(); the
+ * elements are still to be finished. Under the lock in which they were popped.
+ */
+static inline void virtio_unpop(struct virtio *v, unsigned queue, unsigned n)
+{
+    v->vq[queue].last_avail = (uint16_t)(v->vq[queue].last_avail - n);
+}
 /* Returns el with `written` bytes in its writable part; once for each pop. A no-op when being
  * reset. */
 void virtio_push(struct virtio *v, unsigned queue, const struct virtq_elem *el, uint32_t written);
