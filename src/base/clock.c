@@ -13,10 +13,10 @@ struct clock {
     struct loop_timer host_timer;
     pthread_mutex_t lock;
     bool running;
-    uint64_t now_ns;      /* guest time while stopped or manual */
-    int64_t ns_offset;    /* guest = host monotonic + offset, while running */
-    uint64_t tsc;         /* guest TSC while stopped or manual */
-    uint64_t tsc_offset;  /* guest = host TSC + offset, while running */
+    uint64_t now_ns;            /* guest time while stopped or manual */
+    int64_t ns_offset;          /* guest = host monotonic + offset, while running */
+    uint64_t tsc;               /* guest TSC while stopped or manual */
+    uint64_t tsc_offset;        /* guest = host TSC + offset, while running */
     struct clock_timer *timers; /* earliest first */
 };
 

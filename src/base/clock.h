@@ -35,10 +35,11 @@ uint64_t clock_tsc_to_ns(struct clock *c, uint64_t tsc);
 void clock_start(struct clock *c);
 void clock_stop(struct clock *c);
 void clock_set(struct clock *c, uint64_t now_ns, uint64_t tsc); /* load; stopped */
-void clock_advance(struct clock *c, uint64_t ns);               /* manual: moves time, fires what is due */
+void clock_advance(struct clock *c, uint64_t ns); /* manual: moves time, fires what is due */
 
 void clock_timer_init(struct clock *c, struct clock_timer *t, void (*fire)(struct clock_timer *t));
-void clock_timer_set(struct clock_timer *t, uint64_t deadline_ns); /* guest ns; past: fires at once */
+void clock_timer_set(struct clock_timer *t,
+                     uint64_t deadline_ns); /* guest ns; past: fires at once */
 void clock_timer_cancel(struct clock_timer *t);
 
 #endif

@@ -39,8 +39,8 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     len = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-    len += (size_t)snprintf(line + len, sizeof(line) - len, ".%03ldZ %s %s: ",
-                            now.tv_nsec / 1000000, names[level], area);
+    len += (size_t)snprintf(line + len, sizeof(line) - len,
+                            ".%03ldZ %s %s: ", now.tv_nsec / 1000000, names[level], area);
     va_start(ap, fmt);
     vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
     va_end(ap);

@@ -14,9 +14,10 @@
 struct loop;
 
 struct loop *loop_create(struct err *e);
-void loop_destroy(struct loop *l); /* after loop_run() returned; watchers and timers are forgotten */
-void loop_run(struct loop *l);     /* until loop_stop() */
-void loop_stop(struct loop *l);    /* any thread, async-signal-safe */
+void loop_destroy(
+    struct loop *l);            /* after loop_run() returned; watchers and timers are forgotten */
+void loop_run(struct loop *l);  /* until loop_stop() */
+void loop_stop(struct loop *l); /* any thread, async-signal-safe */
 bool loop_on_thread(const struct loop *l); /* is the caller the thread inside loop_run()? */
 /* For tests and single-threaded tools: handles what is ready, waiting at most timeout_ms (-1: ever). */
 void loop_poll(struct loop *l, int timeout_ms);

@@ -41,8 +41,8 @@ enum {
     PAGE_SHIFT = 12,
     PAGE_SIZE = 4096,
 };
-#define GIB        (1ull << 30)
-#define PAGE_MASK  (~0xfffull)
+#define GIB       (1ull << 30)
+#define PAGE_MASK (~0xfffull)
 
 static inline uint64_t min_u64(uint64_t a, uint64_t b)
 {

@@ -31,8 +31,8 @@ void bus_fini(struct bus *b);
 /* [base, base+len) goes to ops with offsets from base. -EEXIST and a sentence if part of it is taken. */
 must_check int bus_claim(struct bus *b, uint64_t base, uint64_t len, const struct io_ops *ops,
                          struct device *d, struct err *e);
-void bus_release(struct bus *b, struct device *d);                     /* all of d's ranges */
-void bus_release_at(struct bus *b, struct device *d, uint64_t base);   /* the one that starts there */
+void bus_release(struct bus *b, struct device *d);                   /* all of d's ranges */
+void bus_release_at(struct bus *b, struct device *d, uint64_t base); /* the one that starts there */
 /* size 1 to 8, any alignment; nobody there: reads all ones. Takes the device's lock around its ops. */
 void bus_read(struct bus *b, uint64_t addr, unsigned size, void *data);
 void bus_write(struct bus *b, uint64_t addr, unsigned size, const void *data);

@@ -25,8 +25,9 @@ struct device_ops {
     const char *type; /* names the snapshot section */
     unsigned version;
     void (*state)(struct device *d, struct state *s); /* save AND load: the same lines */
-    void (*sync)(struct device *d);    /* re-derive irqs, timers: after reset, load, resume */
-    void (*quiesce)(struct device *d); /* drain I/O (lock NOT held), leave guest memory alone; idempotent */
+    void (*sync)(struct device *d); /* re-derive irqs, timers: after reset, load, resume */
+    void (*quiesce)(
+        struct device *d); /* drain I/O (lock NOT held), leave guest memory alone; idempotent */
     void (*reset)(struct device *d);   /* NULL: load the power-on state */
     void (*destroy)(struct device *d); /* NULL: free(d) */
 };
@@ -66,8 +67,9 @@ struct physmap *vm_mem(struct vm *vm);
 struct loop *vm_loop(struct vm *vm);
 struct clock *vm_clock(struct vm *vm);
 struct device **vm_devices(struct vm *vm); /* head of the list, for device_add() */
-void vm_msi(struct vm *vm, uint64_t addr, uint32_t data); /* deliver a message-signalled interrupt */
-void vm_intr(struct vm *vm, bool level);                  /* the 8259's INTR pin */
+void vm_msi(struct vm *vm, uint64_t addr,
+            uint32_t data);              /* deliver a message-signalled interrupt */
+void vm_intr(struct vm *vm, bool level); /* the 8259's INTR pin */
 void vm_nmi_all(struct vm *vm);
 /* ioeventfd where the accelerator has it: a write of size at gpa signals eventfd. -ENOTSUP otherwise. */
 must_check int vm_doorbell(struct vm *vm, uint64_t gpa, unsigned size, int eventfd, bool on);

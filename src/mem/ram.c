@@ -22,8 +22,8 @@ int ram_alloc(struct ram_region *r, const char *name, uint64_t gpa, uint64_t len
     r->fd = memfd_create(fd_name, MFD_CLOEXEC);
     if (r->fd < 0 || ftruncate(r->fd, (off_t)len))
         goto fail;
-    area = mmap(NULL, len + 2 * RAM_GUARD, PROT_NONE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    area = mmap(NULL, len + 2 * RAM_GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1, 0);
     if (area == MAP_FAILED)
         goto fail;
     hva = mmap(area + RAM_GUARD, len, PROT_READ | PROT_WRITE,

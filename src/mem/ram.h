@@ -8,14 +8,14 @@
 #include "base/err.h"
 
 struct ram_region {
-    uint64_t gpa, len;  /* page aligned */
-    uint8_t *hva;       /* len bytes; guard pages on both sides */
-    int fd;             /* memfd, owned by the struct ram_region that has it open; shared by views */
+    uint64_t gpa, len; /* page aligned */
+    uint8_t *hva;      /* len bytes; guard pages on both sides */
+    int fd;            /* memfd, owned by the struct ram_region that has it open; shared by views */
     uint64_t fd_off;
-    bool readonly;      /* ROM: guest writes are dropped (kvm: reach exit_mmio) */
-    char name[16];      /* "low", "high", "bios": names the snapshot section */
-    uint64_t *dirty;    /* bit a page, while logging; NULL otherwise */
-    uint64_t *code;     /* bit a page: an accelerator has translations of it (bt); NULL under kvm */
+    bool readonly;   /* ROM: guest writes are dropped (kvm: reach exit_mmio) */
+    char name[16];   /* "low", "high", "bios": names the snapshot section */
+    uint64_t *dirty; /* bit a page, while logging; NULL otherwise */
+    uint64_t *code;  /* bit a page: an accelerator has translations of it (bt); NULL under kvm */
 };
 
 /* Allocates len bytes (a memfd, populated lazily). 0, or -errno with a sentence (a size the host cannot give). */

@@ -15,17 +15,17 @@
 
 struct state {
     bool saving;
-    unsigned version;   /* of the section being loaded or saved */
-    uint8_t *buf;       /* saving: owned, grows; loading: the caller's bytes */
-    size_t len, cap;    /* saving: used, allocated; loading: available */
-    size_t pos;         /* loading: next byte */
-    size_t end;         /* loading: end of the current section */
-    size_t section_at;  /* saving: where the current section's length goes */
-    int error;          /* 0 or the first failure, -errno */
-    char what[96];      /* and what it was */
+    unsigned version;  /* of the section being loaded or saved */
+    uint8_t *buf;      /* saving: owned, grows; loading: the caller's bytes */
+    size_t len, cap;   /* saving: used, allocated; loading: available */
+    size_t pos;        /* loading: next byte */
+    size_t end;        /* loading: end of the current section */
+    size_t section_at; /* saving: where the current section's length goes */
+    int error;         /* 0 or the first failure, -errno */
+    char what[96];     /* and what it was */
 };
 
-void state_init_save(struct state *s);                          /* then state_fini() */
+void state_init_save(struct state *s);                              /* then state_fini() */
 void state_init_load(struct state *s, const void *buf, size_t len); /* buf outlives the cursor */
 void state_fini(struct state *s);
 

@@ -22,9 +22,9 @@ struct config_forward {
 struct vm_config {
     char *name;
     unsigned cpus;
-    uint64_t memory; /* bytes */
-    char *accel;     /* "auto", "kvm", "bt" */
-    char *cpu;       /* CPU model; "host" */
+    uint64_t memory;                /* bytes */
+    char *accel;                    /* "auto", "kvm", "bt" */
+    char *cpu;                      /* CPU model; "host" */
     char *kernel, *initrd, *append; /* NULL: none */
     struct config_disk disk[CONFIG_MAX_DISKS];
     unsigned n_disks;

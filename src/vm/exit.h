@@ -21,9 +21,9 @@ must_check bool exit_msr(struct vcpu *c, uint32_t index, bool write, uint64_t *v
 
 /* Software APIC only (accel->irqchip is NULL). */
 bool exit_intr_pending(struct vcpu *c); /* would exit_intr_ack() yield a vector? cheap, no lock */
-int exit_intr_ack(struct vcpu *c);      /* interrupt acknowledge: the vector, or -1 (it went away) */
-bool exit_nmi_take(struct vcpu *c);     /* an NMI was latched; taking it clears it */
-uint8_t exit_tpr_get(struct vcpu *c);   /* CR8: bits 7:4 of the TPR */
+int exit_intr_ack(struct vcpu *c);    /* interrupt acknowledge: the vector, or -1 (it went away) */
+bool exit_nmi_take(struct vcpu *c);   /* an NMI was latched; taking it clears it */
+uint8_t exit_tpr_get(struct vcpu *c); /* CR8: bits 7:4 of the TPR */
 void exit_tpr_set(struct vcpu *c, uint8_t cr8);
 
 /* In-kernel APIC only: a level-triggered vector was EOIed. Any thread. */

@@ -27,7 +27,7 @@ struct vcpu {
     struct lapic *lapic; /* NULL with an in-kernel APIC */
     atomic_uint req;     /* VCPU_REQ_* */
     atomic_uint sipi_vector;
-    char reason[192];    /* set by the accelerator with RUN_ERROR */
+    char reason[192]; /* set by the accelerator with RUN_ERROR */
 
     uint64_t pv_system_time, pv_wall_clock; /* kvmclock MSRs, software APIC only */
 
@@ -55,10 +55,11 @@ must_check int vcpu_set_state(struct vcpu *c, const struct x86_state *s);
 void vcpu_reset_apic(struct vcpu *c, struct x86_state *s);
 
 must_check int vcpu_create(struct vm *vm, unsigned index, struct vcpu **out, struct err *e);
-void vcpu_destroy(struct vcpu *c); /* after its thread ended */
+void vcpu_destroy(struct vcpu *c);                        /* after its thread ended */
 must_check int vcpu_start(struct vcpu *c, struct err *e); /* starts the thread, parked */
-void vcpu_park(struct vcpu *c);   /* returns once it is out of accel->run and waits; not on its own thread */
+void vcpu_park(
+    struct vcpu *c); /* returns once it is out of accel->run and waits; not on its own thread */
 void vcpu_unpark(struct vcpu *c);
-void vcpu_join(struct vcpu *c);   /* ends the thread */
+void vcpu_join(struct vcpu *c); /* ends the thread */
 
 #endif

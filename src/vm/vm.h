@@ -15,7 +15,14 @@
 
 struct machine; /* machine_pc.c's */
 
-enum vm_end { VM_RUNNING, VM_END_POWEROFF, VM_END_RESET, VM_END_DEBUG_EXIT, VM_END_PANIC, VM_END_FAILED };
+enum vm_end {
+    VM_RUNNING,
+    VM_END_POWEROFF,
+    VM_END_RESET,
+    VM_END_DEBUG_EXIT,
+    VM_END_PANIC,
+    VM_END_FAILED
+};
 
 struct vm {
     const struct vm_config *cfg;
@@ -43,8 +50,8 @@ struct vm {
 };
 
 /* A bare VM: loop, clock, empty buses, no RAM, no vCPUs. accel may be NULL (device tests: manual clock). */
-must_check int vm_create(struct vm **out, const struct vm_config *cfg, const struct accel_ops *accel,
-                         struct err *e);
+must_check int vm_create(struct vm **out, const struct vm_config *cfg,
+                         const struct accel_ops *accel, struct err *e);
 /* Creates the vCPUs, parked, in power-on state. After RAM is in vm->mem and the machine is built. */
 must_check int vm_create_vcpus(struct vm *vm, struct err *e);
 void vm_destroy(struct vm *vm);

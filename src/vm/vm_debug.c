@@ -55,7 +55,8 @@ static bool debug_walk_32(struct physmap *m, const struct x86_state *s, uint64_t
     return pte & PTE_P;
 }
 
-static bool debug_translate(struct physmap *m, const struct x86_state *s, uint64_t lin, uint64_t *gpa)
+static bool debug_translate(struct physmap *m, const struct x86_state *s, uint64_t lin,
+                            uint64_t *gpa)
 {
     uint8_t raw[8];
 

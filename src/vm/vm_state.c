@@ -25,7 +25,8 @@ static void vm_state_header(struct vm *vm, struct state *s)
     state_require(s, !memcmp(model, vm->cpuid.model, sizeof(model)),
                   "saved with another CPU model: give the same --cpu");
     state_u32(s, &ncpus);
-    state_require(s, ncpus == vm->nvcpus, "saved with another number of CPUs: give the same --cpus");
+    state_require(s, ncpus == vm->nvcpus,
+                  "saved with another number of CPUs: give the same --cpus");
     state_u32(s, &regions);
     state_require(s, regions == vm->mem.n, "saved with another memory layout");
     for (unsigned i = 0; i < vm->mem.n; i++) {

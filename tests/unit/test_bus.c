@@ -43,7 +43,8 @@ static const struct device_ops chip_ops = { .type = "chip", .version = 1, .state
 static const struct io_ops chip_io4 = { chip_read, chip_write, 4, 4 };
 static const struct io_ops chip_io1 = { chip_read, chip_write, 1, 1 };
 
-static struct chip *chip_create(struct testvm *t, const struct io_ops *ops, const char *id, uint64_t at)
+static struct chip *chip_create(struct testvm *t, const struct io_ops *ops, const char *id,
+                                uint64_t at)
 {
     struct chip *c = calloc(1, sizeof(*c));
     struct err e = { 0 };
@@ -68,7 +69,7 @@ static void test_sizes(void **ctx)
     assert_int_equal(c->writes, 0);
     testvm_out(t, 0x104, 4, 9);
     assert_int_equal(c->val, 9);
-    assert_int_equal(testvm_in(t, 0x200, 4), 0xffffffff); /* nobody */
+    assert_int_equal(testvm_in(t, 0x200, 4), 0xffffffff);   /* nobody */
     assert_int_equal(testvm_in(t, 0x106, 4) >> 16, 0xffff); /* half of it beyond the range */
     testvm_destroy(t);
 }

@@ -52,7 +52,7 @@ static void test_refusals(void **ctx)
     state_begin(&in, "chip", "chip0", 1);
     assert_int_equal(state_error(&in), -ENOTSUP);
     state_u32(&in, &a);
-    assert_int_equal(a, 0); /* sticky: zeros */
+    assert_int_equal(a, 0);                 /* sticky: zeros */
     state_init_load(&in, out.buf, out.len); /* another device */
     state_begin(&in, "chip", "chip1", 2);
     assert_int_equal(state_error(&in), -EINVAL);

@@ -11,10 +11,10 @@ struct testvm {
     struct vm_config cfg;
     struct vm *vm;
     struct ram_region ram;
-    unsigned n_msi;       /* messages sent so far */
-    uint64_t msi_addr;    /* of the last one */
+    unsigned n_msi;    /* messages sent so far */
+    uint64_t msi_addr; /* of the last one */
     uint32_t msi_data;
-    bool intr;            /* level of the INTR pin */
+    bool intr; /* level of the INTR pin */
 };
 
 /* ram_len may be 0. Fails the test on error. clock: vm_clock(t->vm), moved by clock_advance(). */
