@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs and that are missing; silent when all are there.
 # usage: tools/deps.sh [--list] SET...      sets: build run check bench coverage
+#        tools/deps.sh --lists              only refresh apt's package lists
 set -eu
 
 packages_of() {
@@ -17,6 +18,29 @@ packages_of() {
     esac
 }
 
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+
+apt() {
+    echo "==> $sudo apt-get $*"
+    # shellcheck disable=SC2086
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1
+}
+
+refresh_lists() {
+    apt update || {
+        cat "$log" >&2
+        echo "deps.sh: apt-get update failed; see above" >&2
+        exit 1
+    }
+}
+
+if [ "${1:-}" = --lists ]; then
+    refresh_lists
+    exit 0
+fi
 list_only=no
 if [ "${1:-}" = --list ]; then
     list_only=yes
@@ -38,38 +62,27 @@ fi
 missing=
 installed=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' $wanted 2>/dev/null || true)
 for p in $wanted; do
-    case "$installed
+    case "
+$installed
 " in
-    *"$p installed
+    *"
+$p installed
 "*) ;;
     *) case " $missing " in *" $p "*) ;; *) missing="$missing $p" ;; esac ;;
     esac
 done
 [ -n "$missing" ] || exit 0
 
-sudo=
-if [ "$(id -u)" != 0 ]; then
-    if ! command -v sudo >/dev/null; then
-        echo "deps.sh: missing packages:$missing" >&2
-        echo "deps.sh: install them as root: apt-get install$missing" >&2
-        exit 1
-    fi
-    sudo=sudo
+if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
+    echo "deps.sh: missing packages:$missing" >&2
+    echo "deps.sh: install them as root: apt-get install$missing" >&2
+    exit 1
 fi
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-apt() {
-    echo "==> $sudo apt-get $*"
-    # shellcheck disable=SC2086
-    if ! $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1; then
-        return 1
-    fi
-}
 echo "==> installing what is missing (once):$missing"
 # The first try uses the package lists that are there; a fresh machine has none, an old one stale ones.
 # shellcheck disable=SC2086
 if ! apt install --no-install-recommends $missing; then
-    apt update || { cat "$log" >&2; echo "deps.sh: apt-get update failed; see above" >&2; exit 1; }
+    refresh_lists
     apt install --no-install-recommends $missing || {
         cat "$log" >&2
         echo "deps.sh: apt-get could not install$missing; see above" >&2
