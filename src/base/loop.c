@@ -175,6 +175,7 @@ void loop_run(struct loop *l)
     while (!atomic_load(&l->stop))
         loop_poll(l, -1);
     atomic_store(&l->running, false);
+    atomic_store(&l->stop, false); /* it may be run again */
 }
 
 void loop_stop(struct loop *l)

@@ -70,6 +70,8 @@ bool exit_intr_pending(struct vcpu *c)
 
 int exit_intr_ack(struct vcpu *c)
 {
+    if (!c->lapic) /* in-kernel APIC: only the 8259 is ours */
+        return c->vm->inta ? c->vm->inta(c->vm) : -1;
     return lapic_ack(c->lapic);
 }
 

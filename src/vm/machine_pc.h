@@ -7,11 +7,10 @@
 
 #include "vm/vm.h"
 
-/* RAM, chips, buses, devices and boot payload of vm->cfg. */
+/* RAM, chips, buses and devices of vm->cfg; vm_destroy() takes them down again. */
 must_check int machine_pc_create(struct vm *vm, struct err *e);
 /* Puts kernel, tables and the BSP's registers in place; after creation and after every reset. */
 must_check int machine_pc_boot(struct vm *vm, struct err *e);
-void machine_pc_destroy(struct vm *vm); /* what is not a device: RAM regions, backends */
 /* The host presses the power button. Loop thread. */
 void machine_pc_power_button(struct vm *vm);
 

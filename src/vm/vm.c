@@ -104,6 +104,8 @@ void vm_destroy(struct vm *vm)
             vm->accel->ram_unmap(vm, vm->mem.region[i]);
         vm->accel->vm_fini(vm);
     }
+    if (vm->machine_destroy)
+        vm->machine_destroy(vm);
     clock_destroy(vm->clock);
     loop_destroy(vm->loop);
     bus_fini(&vm->pio);
@@ -114,6 +116,7 @@ void vm_destroy(struct vm *vm)
 
 enum vm_end vm_run(struct vm *vm)
 {
+    loop_unpost(vm->loop, &vm->end_work); /* a late wish of the run before */
     pthread_mutex_lock(&vm->lock);
     vm->end = VM_RUNNING;
     vm->end_status = 0;

@@ -1,0 +1,285 @@
+/*
+ * machine_pc.c: the `pc` machine (i440FX/PIIX3): the only file with addresses and irq numbers.
+ *
+ *  gpa                      what
+ *  0 .. min(memory, 3 GiB)  RAM "low"; direct boot puts ACPI tables at e0000, SMBIOS at f0000
+ *  c0000000 .. febfffff     PCI memory window
+ *  fec00000                 IOAPIC            fed00000  HPET        fee00000  local APICs
+ *  4 GiB ..                 RAM "high"; above it the 64-bit PCI window
+ *
+ * An ISA irq line goes to the 8259s and to the IOAPIC's pin of the same number (irq 0: pin 2). PCI
+ * interrupts go to IOAPIC pins 16 to 19 and, as PIIX3's registers say, to ISA lines.
+ */
+#include "vm/machine_pc.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "block/block.h"
+#include "boot/acpi.h"
+#include "boot/boot.h"
+#include "bus/pci.h"
+#include "chardev/chardev.h"
+#include "hw/i440fx.h"
+#include "hw/i8259.h"
+#include "hw/ioapic.h"
+#include "hw/lapic.h"
+#include "hw/ns16550.h"
+#include "hw/piix3.h"
+#include "x86/msr.h"
+
+#define PC_LOW_MAX    (3 * GIB)
+#define PC_HIGH       (4 * GIB)
+#define PC_MMIO32     0xc0000000ull
+#define PC_MMIO32_LEN 0x3ec00000ull
+#define PC_IOAPIC     0xfec00000ull
+#define PC_HPET       0xfed00000ull
+#define PC_ACPI       0xe0000ull
+#define PC_ACPI_LEN   0x10000ull
+#define PC_EBDA       0x9fc00ull
+#define PC_VGA_HOLE   0xa0000ull
+#define PC_BIOS       0xe0000ull
+#define PC_1M         0x100000ull
+
+enum {
+    PC_COM1 = 0x3f8,
+    PC_PIC_MASTER = 0x20,
+    PC_PIC_SLAVE = 0xa0,
+    PC_ELCR = 0x4d0,
+    PC_PM = 0x600,
+    PC_GPE0 = 0xafe0,
+    PC_RESET = 0xcf9,
+    PC_PVPANIC = 0x505,
+    PC_FW_CFG = 0x510,
+    PC_PCI_IO = 0xc000,
+};
+enum { PC_IRQ_KBD = 1, PC_IRQ_COM1 = 4, PC_IRQ_RTC = 8, PC_IRQ_SCI = 9, PC_IRQ_MOUSE = 12 };
+enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2 };
+
+struct machine {
+    struct vm *vm;
+    struct ram_region low, high;
+    struct i8259 *pic;
+    struct ioapic *ioapic;
+    struct pci_bus *pci;
+    struct piix3 *piix3;
+    struct chardev *serial;
+};
+
+/* --- interrupt wiring --- */
+
+static void pc_isa_set(void *chip, unsigned line, bool level)
+{
+    struct machine *m = chip;
+    struct irq pic = i8259_irq(m->pic, line);
+    struct irq ioapic = ioapic_irq(m->ioapic, line == 0 ? PC_PIT_PIN : line);
+
+    irq_set(&pic, level);
+    irq_set(&ioapic, level);
+}
+
+static struct irq pc_isa_irq(struct machine *m, unsigned line)
+{
+    return (struct irq){ .set = pc_isa_set, .chip = m, .pin = line };
+}
+
+static void pc_eoi(struct vm *vm, uint8_t vector)
+{
+    ioapic_eoi(vm->machine->ioapic, vector);
+}
+
+static int pc_inta(struct vm *vm)
+{
+    return i8259_inta(vm->machine->pic);
+}
+
+/* --- construction --- */
+
+static int pc_create_ram(struct machine *m, struct err *e)
+{
+    struct vm *vm = m->vm;
+    uint64_t low = min_u64(vm->cfg->memory, PC_LOW_MAX);
+    int rc = ram_alloc(&m->low, "low", 0, low, e);
+
+    if (!rc)
+        rc = physmap_add(&vm->mem, &m->low);
+    if (!rc && vm->cfg->memory > low) {
+        rc = ram_alloc(&m->high, "high", PC_HIGH, vm->cfg->memory - low, e);
+        if (!rc)
+            rc = physmap_add(&vm->mem, &m->high);
+    }
+    return rc;
+}
+
+static int pc_create_irqs(struct machine *m, struct err *e)
+{
+    m->pic = i8259_create(m->vm, PC_PIC_MASTER, PC_PIC_SLAVE, PC_ELCR, e);
+    if (!m->pic)
+        return -e->code;
+    m->ioapic = ioapic_create(m->vm, PC_IOAPIC, e);
+    if (!m->ioapic)
+        return -e->code;
+    m->vm->eoi = pc_eoi;
+    m->vm->inta = pc_inta;
+    return 0;
+}
+
+static void pc_leave(void *opaque)
+{
+    vm_end(opaque, VM_END_POWEROFF, 0, "the user left the console");
+}
+
+static int pc_create_serial(struct machine *m, struct err *e)
+{
+    m->serial = chardev_open(m->vm->cfg->serial, m->vm->loop, pc_leave, m->vm, e);
+    if (!m->serial)
+        return -e->code;
+    if (!ns16550_create(m->vm, "com1", PC_COM1, pc_isa_irq(m, PC_IRQ_COM1), m->serial, e))
+        return -e->code;
+    return 0;
+}
+
+static int pc_create_pci(struct machine *m, struct err *e)
+{
+    struct irq pirq[4], isa[16];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(pirq); i++)
+        pirq[i] = ioapic_irq(m->ioapic, PC_PIRQ_PIN + i);
+    for (unsigned i = 0; i < ARRAY_SIZE(isa); i++)
+        isa[i] = pc_isa_irq(m, i);
+    m->pci = pci_bus_create(m->vm, e);
+    if (!m->pci || !i440fx_create(m->vm, m->pci, PCI_DEVFN(0, 0), e))
+        return -e->code;
+    m->piix3 = piix3_create(m->vm, m->pci, PCI_DEVFN(1, 0), pirq, isa, e);
+    return m->piix3 ? 0 : -e->code;
+}
+
+static void pc_destroy(struct vm *vm)
+{
+    struct machine *m = vm->machine;
+
+    if (!m)
+        return;
+    chardev_close(m->serial);
+    ram_free(&m->low);
+    if (m->high.hva)
+        ram_free(&m->high);
+    free(m);
+    vm->machine = NULL;
+}
+
+int machine_pc_create(struct vm *vm, struct err *e)
+{
+    struct machine *m = calloc(1, sizeof(*m));
+    int rc;
+
+    if (!m)
+        return err_set(e, ENOMEM, "out of memory");
+    m->vm = vm;
+    vm->machine = m;
+    vm->machine_destroy = pc_destroy;
+    rc = pc_create_ram(m, e);
+    if (!rc)
+        rc = pc_create_irqs(m, e);
+    if (!rc)
+        rc = pc_create_pci(m, e);
+    if (!rc)
+        rc = pc_create_serial(m, e);
+    return rc;
+}
+
+/* --- boot --- */
+
+static int pc_put_acpi(struct machine *m, struct err *e)
+{
+    uint64_t top = m->high.len ? m->high.gpa + m->high.len : PC_HIGH;
+    const struct acpi_desc desc = {
+        .ncpus = m->vm->nvcpus,
+        .lapic_gpa = APIC_DEFAULT_GPA,
+        .ioapic_gpa = PC_IOAPIC,
+        .hpet_gpa = 0,
+        .pm1_evt = PC_PM,
+        .pm1_cnt = PC_PM + 4,
+        .pm_tmr = PC_PM + 8,
+        .gpe0 = PC_GPE0,
+        .gpe0_len = 4,
+        .sci_irq = PC_IRQ_SCI,
+        .reset_port = PC_RESET,
+        .reset_value = 6,
+        .com1 = true,
+        .mmio32 = { PC_MMIO32, PC_MMIO32_LEN },
+        .mmio64 = { align_up(top, GIB), 32 * GIB },
+        .pci_gsi = { PC_PIRQ_PIN, PC_PIRQ_PIN + 1, PC_PIRQ_PIN + 2, PC_PIRQ_PIN + 3 },
+    };
+    struct acpi_tables tables;
+    bool ok;
+
+    if (acpi_build(&desc, PC_ACPI, &tables))
+        return err_set(e, ENOMEM, "out of memory");
+    ok = tables.len <= PC_ACPI_LEN && guest_write(&m->vm->mem, PC_ACPI, tables.data, tables.len);
+    free(tables.data);
+    return ok ? 0 : err_set(e, ENOSPC, "no room for the ACPI tables: give a larger --memory");
+}
+
+static void pc_e820(struct boot_params *p, uint64_t addr, uint64_t end, uint32_t type)
+{
+    if (end > addr)
+        p->e820[p->n_e820++] = (struct boot_e820){ addr, end - addr, type };
+}
+
+static int pc_boot_kernel(struct machine *m, struct err *e)
+{
+    const struct vm_config *cfg = m->vm->cfg;
+    struct boot_params p = {
+        .kernel = cfg->kernel,
+        .initrd = cfg->initrd,
+        .append = cfg->append,
+        .mem = &m->vm->mem,
+        .rsdp_gpa = PC_ACPI,
+        .initrd_max = m->low.len,
+    };
+    struct x86_state *s = calloc(1, sizeof(*s));
+    int rc;
+
+    if (!s)
+        return err_set(e, ENOMEM, "out of memory");
+    pc_e820(&p, 0, PC_EBDA, E820_RAM);
+    pc_e820(&p, PC_EBDA, PC_VGA_HOLE, E820_RESERVED);
+    pc_e820(&p, PC_BIOS, PC_1M, E820_RESERVED);
+    pc_e820(&p, PC_1M, m->low.len, E820_RAM);
+    pc_e820(&p, m->high.gpa, m->high.gpa + m->high.len, E820_RAM);
+    rc = vcpu_get_state(m->vm->vcpu[0], s);
+    if (rc)
+        err_set(e, -rc, "cannot read the registers of vCPU 0: %s", strerror(-rc));
+    else
+        rc = boot_kernel(&p, s, e);
+    if (!rc) {
+        rc = vcpu_set_state(m->vm->vcpu[0], s);
+        if (rc)
+            err_set(e, -rc, "%s refuses the kernel's start state: %s", m->vm->accel->name,
+                    strerror(-rc));
+    }
+    free(s);
+    return rc;
+}
+
+int machine_pc_boot(struct vm *vm, struct err *e)
+{
+    struct machine *m = vm->machine;
+    uint64_t top = m->high.len ? m->high.gpa + m->high.len : PC_HIGH;
+    int rc;
+
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        if (vm->vcpu[i]->lapic)
+            lapic_set_inta(vm->vcpu[i]->lapic, i8259_inta, m->pic);
+    piix3_assign(m->piix3);
+    rc = pci_assign(m->pci, PC_MMIO32, PC_MMIO32_LEN, PC_PCI_IO, align_up(top, GIB), e);
+    if (!rc)
+        rc = pc_put_acpi(m, e);
+    return rc ? rc : pc_boot_kernel(m, e);
+}
+
+void machine_pc_power_button(struct vm *vm)
+{
+    (void)vm;
+}
