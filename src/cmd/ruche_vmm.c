@@ -138,10 +138,7 @@ static int vmm_run(struct vmm *m, struct err *e)
 
 static void vmm_destroy(struct vmm *m)
 {
-    if (m->vm) {
-        machine_pc_destroy(m->vm);
-        vm_destroy(m->vm);
-    }
+    vm_destroy(m->vm);
     util_close(&m->signals.fd);
     config_fini(&m->cfg);
 }
