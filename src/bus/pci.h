@@ -85,6 +85,7 @@ struct pci_bus *pci_bus_create(struct vm *vm, struct err *e);
 typedef void pci_route_fn(void *opaque, unsigned devfn, unsigned pin, bool level);
 /* Wiring, before functions that interrupt are added. */
 void pci_bus_route(struct pci_bus *b, pci_route_fn *route, void *opaque);
+struct vm *pci_bus_vm(const struct pci_bus *b);
 /* The function at devfn or NULL. */
 struct pci_dev *pci_bus_at(const struct pci_bus *b, unsigned devfn);
 

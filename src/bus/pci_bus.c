@@ -52,6 +52,11 @@ void pci_bus_intx(struct pci_dev *p, bool level)
         b->route(b->route_opaque, p->devfn, p->cfg[PCI_INT_PIN] - 1u, level);
 }
 
+struct vm *pci_bus_vm(const struct pci_bus *b)
+{
+    return b->dev.vm;
+}
+
 struct pci_dev *pci_bus_at(const struct pci_bus *b, unsigned devfn)
 {
     return devfn < PCI_FUNCTIONS ? b->function[devfn] : NULL;

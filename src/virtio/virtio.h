@@ -26,7 +26,7 @@
 #include "bus/device.h"
 #include "virtio/virtq.h"
 
-enum { VIRTIO_MAX_QUEUES = 64, VIRTIO_CONFIG_MAX = 256, VIRTIO_NO_VECTOR = 0xffff };
+enum { VIRTIO_MAX_QUEUES = 64, VIRTIO_CONFIG_MAX = 256 };
 
 enum { /* device ids */
        VIRTIO_ID_NET = 1,
@@ -60,7 +60,7 @@ struct virtio_class {
     void (*config_written)(struct virtio *v, unsigned off, unsigned size);
     /* Optional: DRIVER_OK was set: features and queues are final. */
     void (*start)(struct virtio *v);
-    /* Optional: back to power-on; nothing is held any more. */
+    /* Optional: back to power-on: the driver reset the device, or a state is about to be loaded. */
     void (*reset)(struct virtio *v);
     /* Optional: own guest-visible state. Nothing is held while this runs. */
     void (*state)(struct virtio *v, struct state *s);
@@ -76,6 +76,7 @@ struct virtio_class {
 
 /* The transport's side. */
 struct virtio_transport {
+    void (*reset)(struct virtio *v); /* the driver's reset is complete: withdraw interrupts */
     void (*irq_queue)(struct virtio *v, unsigned queue);
     void (*irq_config)(struct virtio *v);
 };
@@ -99,9 +100,9 @@ struct virtio {
     struct virtq vq[VIRTIO_MAX_QUEUES];
 
     unsigned held;  /* virtio_hold() minus virtio_unhold() */
-    bool resetting; /* the driver wrote 0, but something is still held; status still reads as before
-                     */
+    bool resetting; /* the driver wrote 0, something is still held; status reads as before */
     bool quiesced;  /* paused: leave guest memory alone until sync */
+    struct loop_work rekick; /* after sync: looks at all queues */
 };
 
 /* On a zeroed struct. queue_size: a power of two, at most VIRTQ_MAX_SIZE; change v->vq[i].max_size
