@@ -24,6 +24,11 @@ bool log_enabled(enum log_level level)
     return (int)level <= atomic_load_explicit(&log_max, memory_order_relaxed);
 }
 
+bool log_on_stderr(void)
+{
+    return atomic_load(&log_fd) == STDERR_FILENO;
+}
+
 /* One write() a line, so that lines of several threads do not mix. */
 void log_write(enum log_level level, const char *area, const char *fmt, ...)
 {

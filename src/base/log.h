@@ -12,6 +12,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 /* Where and how much; fd stays the caller's. Default: stderr, LOG_WARN. */
 void log_setup(int fd, enum log_level level);
 bool log_enabled(enum log_level level);
+bool log_on_stderr(void); /* what is logged is also seen there; async-signal-safe */
 void log_write(enum log_level level, const char *area, const char *fmt, ...) printf_like(3, 4);
 
 #define log_error(area, ...) log_write(LOG_ERROR, area, __VA_ARGS__)

@@ -1,0 +1,99 @@
+#include "net/offload.h"
+
+#include <net/ethernet.h>
+#include <netinet/in.h>
+
+#include "base/endian.h"
+
+enum {
+    OFFLOAD_VLAN_LEN = 4,
+    OFFLOAD_IP4_MIN = 20,
+    OFFLOAD_IP6_LEN = 40,
+    OFFLOAD_TCP_MIN = 20,
+    OFFLOAD_TCP_CSUM = 16,
+    OFFLOAD_UDP_CSUM = 6,
+};
+
+/* One's complement sum of big-endian words; an odd last byte is the high one of its word. */
+static uint64_t offload_sum(const uint8_t *p, size_t len)
+{
+    uint64_t sum = 0;
+
+    for (; len >= 4; p += 4, len -= 4)
+        sum += ld_be32(p);
+    if (len >= 2) {
+        sum += ld_be16(p);
+        p += 2;
+        len -= 2;
+    }
+    return len ? sum + ((uint64_t)*p << 8) : sum;
+}
+
+static uint16_t offload_fold(uint64_t sum)
+{
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)~sum;
+}
+
+bool offload_checksum(uint8_t *frame, size_t len, size_t start, size_t offset)
+{
+    uint16_t sum;
+
+    if (start >= len || offset + 2 > len - start)
+        return false;
+    sum = offload_fold(offload_sum(frame + start, len - start));
+    if (!sum && offset == OFFLOAD_UDP_CSUM)
+        sum = 0xffff; /* 0 would mean "none" in UDP */
+    st_be16(frame + start + offset, sum);
+    return true;
+}
+
+/* addrs: source and destination, one after the other, addrs_len bytes together. */
+static bool offload_tcp(uint8_t *tcp, size_t len, const uint8_t *addrs, size_t addrs_len)
+{
+    uint64_t sum = offload_sum(addrs, addrs_len) + IPPROTO_TCP + len;
+
+    if (len < OFFLOAD_TCP_MIN)
+        return false;
+    st_be16(tcp + OFFLOAD_TCP_CSUM, 0);
+    st_be16(tcp + OFFLOAD_TCP_CSUM, offload_fold(sum + offload_sum(tcp, len)));
+    return true;
+}
+
+static bool offload_ip4(uint8_t *ip, size_t len)
+{
+    size_t ip_len = (size_t)(ip[0] & 0xf) * 4;
+
+    if (len > UINT16_MAX || ip_len < OFFLOAD_IP4_MIN || ip_len > len || ip[9] != IPPROTO_TCP)
+        return false;
+    st_be16(ip + 2, (uint16_t)len);
+    st_be16(ip + 10, 0);
+    st_be16(ip + 10, offload_fold(offload_sum(ip, ip_len)));
+    return offload_tcp(ip + ip_len, len - ip_len, ip + 12, 8);
+}
+
+static bool offload_ip6(uint8_t *ip, size_t len)
+{
+    if (len < OFFLOAD_IP6_LEN || len - OFFLOAD_IP6_LEN > UINT16_MAX || ip[6] != IPPROTO_TCP)
+        return false; /* extension headers: no driver segments behind them */
+    st_be16(ip + 4, (uint16_t)(len - OFFLOAD_IP6_LEN));
+    return offload_tcp(ip + OFFLOAD_IP6_LEN, len - OFFLOAD_IP6_LEN, ip + 8, 32);
+}
+
+bool offload_tcp_segment(uint8_t *frame, size_t len)
+{
+    size_t at = ETHER_HDR_LEN;
+    uint16_t type;
+
+    if (len < ETHER_HDR_LEN + OFFLOAD_VLAN_LEN + OFFLOAD_IP4_MIN)
+        return false;
+    type = ld_be16(frame + 12);
+    if (type == ETHERTYPE_VLAN) {
+        type = ld_be16(frame + 12 + OFFLOAD_VLAN_LEN);
+        at += OFFLOAD_VLAN_LEN;
+    }
+    if (type == ETHERTYPE_IP)
+        return offload_ip4(frame + at, len - at);
+    return type == ETHERTYPE_IPV6 && offload_ip6(frame + at, len - at);
+}

@@ -1,0 +1,117 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "base/endian.h"
+#include "net/offload.h"
+
+enum { BIG = 40000 };
+
+/* The sum of 16-bit words, the slow way; 0xffff for data that includes its own right checksum. */
+static uint16_t sum_of(const uint8_t *p, size_t len, uint32_t sum)
+{
+    for (size_t i = 0; i < len; i++)
+        sum += i % 2 ? p[i] : (uint32_t)p[i] << 8;
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)sum;
+}
+
+static void test_checksum(void **ctx)
+{
+    uint8_t p[200];
+
+    (void)ctx;
+    for (size_t len = 40; len < sizeof(p); len++) {
+        for (size_t i = 0; i < len; i++)
+            p[i] = (uint8_t)(i * 37 + len);
+        st_be16(p + 14 + 16, 0);
+        assert_true(offload_checksum(p, len, 14, 16));
+        assert_int_equal(sum_of(p + 14, len - 14, 0), 0xffff);
+    }
+}
+
+static void test_checksum_bounds(void **ctx)
+{
+    uint8_t p[64] = { 0 };
+
+    (void)ctx;
+    assert_false(offload_checksum(p, 64, 64, 0));
+    assert_false(offload_checksum(p, 64, 60, 4));
+    assert_false(offload_checksum(p, 64, 65535, 65535));
+    assert_false(offload_checksum(p, 0, 0, 0));
+    assert_true(offload_checksum(p, 64, 60, 2));
+    assert_true(offload_checksum(p, 64, 34, 6));
+    assert_int_equal(ld_be16(p + 40), 0xffff); /* UDP: 0 would mean none */
+}
+
+static void check_segment(uint8_t *p, size_t len, size_t ip, bool v6)
+{
+    size_t tcp = ip + (v6 ? 40 : 20);
+    uint32_t pseudo = sum_of(p + ip + (v6 ? 8 : 12), v6 ? 32 : 8, 0) + 6 + (uint32_t)(len - tcp);
+
+    p[ip] = v6 ? 0x60 : 0x45;
+    p[ip + (v6 ? 6 : 9)] = 6;
+    assert_true(offload_tcp_segment(p, len));
+    if (!v6) {
+        assert_int_equal(ld_be16(p + ip + 2), len - ip);
+        assert_int_equal(sum_of(p + ip, 20, 0), 0xffff);
+    } else {
+        assert_int_equal(ld_be16(p + ip + 4), len - tcp);
+    }
+    assert_int_equal(sum_of(p + tcp, len - tcp, (pseudo & 0xffff) + (pseudo >> 16)), 0xffff);
+}
+
+static void test_segments(void **ctx)
+{
+    static uint8_t p[BIG];
+
+    (void)ctx;
+    for (int vlan = 0; vlan < 2; vlan++)
+        for (int v6 = 0; v6 < 2; v6++) {
+            size_t ip = vlan ? 18 : 14;
+
+            for (size_t i = 0; i < BIG; i++)
+                p[i] = (uint8_t)(i * 7 + i / 256);
+            if (vlan)
+                st_be16(p + 12, 0x8100);
+            st_be16(p + ip - 2, v6 ? 0x86dd : 0x0800);
+            check_segment(p, BIG - (size_t)vlan, ip, v6);
+        }
+}
+
+static void test_segments_refused(void **ctx)
+{
+    static uint8_t p[70000] = { [12] = 0x08, [14] = 0x45, [23] = 6 };
+
+    (void)ctx;
+    assert_false(offload_tcp_segment(p, 0));
+    assert_false(offload_tcp_segment(p, 45)); /* no room for TCP */
+    assert_true(offload_tcp_segment(p, 54));
+    assert_false(offload_tcp_segment(p, sizeof(p)));
+    p[14] = 0x4f; /* options beyond the end */
+    assert_false(offload_tcp_segment(p, 60));
+    p[14] = 0x41;
+    assert_false(offload_tcp_segment(p, 60));
+    p[14] = 0x45;
+    p[23] = 17;
+    assert_false(offload_tcp_segment(p, 60)); /* UDP */
+    p[13] = 6;
+    assert_false(offload_tcp_segment(p, 60)); /* ARP */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_checksum),
+        cmocka_unit_test(test_checksum_bounds),
+        cmocka_unit_test(test_segments),
+        cmocka_unit_test(test_segments_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
