@@ -121,6 +121,7 @@ int bt_fpu_init(struct bt_cpu *c, struct err *e)
         BUG_ON(eax + ebx > X86_XSAVE_SIZE);
         f->offset[i] = (uint16_t)ebx;
         f->size[i] = (uint16_t)eax;
+        f->align64 |= (uint16_t)((ecx >> 1 & 1) << i);
     }
     __cpuid_count(7, 0, eax, ebx, ecx, edx);
     f->fdp_always = !(ebx & FDP_EXCPTN_ONLY);

@@ -114,6 +114,11 @@ static const struct bt_isa bt_isas[] = {
     ISA(VPCLMULQDQ, BT_FPU_AVX, VPCL_, AVX_),
     ISA(AVX_VNNI, BT_FPU_AVX, { 7, 1, EAX, 4 }),
 
+    ISA(FXSAVE, BT_CLASS_NONE, { 1, 0, EDX, 24 }),
+    ISA(FXSAVE64, BT_CLASS_NONE, { 1, 0, EDX, 24 }),
+    ISA(XSAVE, BT_CLASS_NONE, { 1, 0, ECX, 26 }),
+    ISA(XSAVEOPT, BT_CLASS_NONE, { 0xd, 1, EAX, 0 }),
+    ISA(XSAVEC, BT_CLASS_NONE, { 0xd, 1, EAX, 1 }),
     ISA(PAUSE, BT_CLASS_NONE, ANY_),
     ISA(SSE_PREFETCH, BT_CLASS_NONE, ANY_),
     ISA(PREFETCH_NOP, BT_CLASS_NONE, ANY_),

@@ -177,6 +177,8 @@ static unsigned bt_native_gpr(ZydisRegister reg)
 static bool bt_native_plan_operands(struct bt_plan *p, const ZydisDecodedInstruction *z,
                                     const ZydisDecodedOperand *ops, const ZydisDecodedOperand **mem)
 {
+    bool ok = true;
+
     *mem = NULL;
     for (unsigned i = 0; i < z->operand_count; i++) {
         const ZydisDecodedOperand *op = &ops[i];
@@ -184,20 +186,18 @@ static bool bt_native_plan_operands(struct bt_plan *p, const ZydisDecodedInstruc
         if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
             unsigned gpr = bt_native_gpr(op->reg.value);
 
-            if (!bt_native_register_ok(op->reg.value))
-                return false;
+            ok = ok && bt_native_register_ok(op->reg.value);
             if (gpr == BT_NATIVE_NO_REG)
                 continue;
             p->load |= (uint16_t)BIT(gpr);
             if (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
                 p->store |= (uint16_t)BIT(gpr);
         } else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-            if (*mem || op->mem.type == ZYDIS_MEMOP_TYPE_MIB)
-                return false;
+            ok = ok && !*mem && op->mem.type != ZYDIS_MEMOP_TYPE_MIB;
             *mem = op;
         }
     }
-    return true;
+    return ok;
 }
 
 static void bt_native_plan_flags(struct bt_plan *p, const ZydisDecodedInstruction *z)
@@ -233,10 +233,10 @@ static void bt_native_plan_registers(struct bt_plan *p, bool mem)
         p->cpu_reg--;
 }
 
-static bool bt_native_plan_memory(struct bt_plan *p, const ZydisDecodedOperand *mem)
+static void bt_native_plan_memory(struct bt_plan *p, const ZydisDecodedOperand *mem)
 {
     if (!mem)
-        return true;
+        return;
     p->mem_size = mem->size / 8;
     if (mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ)
         p->access |= BT_ACCESS_READ;
@@ -245,7 +245,17 @@ static bool bt_native_plan_memory(struct bt_plan *p, const ZydisDecodedOperand *
         p->access |= BT_ACCESS_WRITE;
     if (mem->actions & ZYDIS_OPERAND_ACTION_CONDWRITE)
         p->access |= BT_ACCESS_READ;
-    return p->mem_size && p->mem_size <= BT_MEM_MAX && p->access;
+}
+
+/* No operand in memory, or one that is accessed as a whole. */
+static bt_op *bt_native_plain(const struct bt_plan *p, const ZydisDecodedOperand *mem)
+{
+    if (!mem)
+        return bt_native_op_reg;
+    if (mem->visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT ||
+        mem->mem.type != ZYDIS_MEMOP_TYPE_MEM)
+        return NULL;
+    return p->mem_size && p->mem_size <= BT_MEM_MAX && p->access ? bt_native_op_mem : NULL;
 }
 
 /* x87 instructions but for the control ones move FIP (SDM 1 8.1.8). */
@@ -315,27 +325,27 @@ static bt_op *bt_native_plan(struct bt_cpu *c, const uint8_t *bytes,
     const ZydisDecodedOperand *mem;
     bt_op *op;
 
-    if (!bt_isa_allowed(c, z, &p->class) || !bt_native_plan_operands(p, z, ops, &mem))
+    if (!bt_isa_allowed(c, z, &p->class))
+        return NULL;
+    op = bt_xsave_lookup(z, in);
+    if (!bt_native_plan_operands(p, z, ops, &mem) && !op)
         return NULL;
     if (mem)
         bt_native_operand(in, z, mem);
-    op = bt_native_special(z);
+    if (!op)
+        op = bt_native_special(z);
     if (op)
         return op;
     bt_native_plan_flags(p, z);
     bt_native_plan_registers(p, mem != NULL);
-    if (!bt_native_plan_memory(p, mem))
-        return NULL;
+    bt_native_plan_memory(p, mem);
     bt_native_plan_x87(p, bytes, z);
     op = bt_x87env_lookup(z, p);
-    if (!bt_stub_rewrite(p, bytes, z, ops))
-        return NULL;
-    if (op)
-        return op;
-    if (mem && (mem->visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT || z->avx.mask.mode > 1 ||
-                mem->mem.type == ZYDIS_MEMOP_TYPE_VSIB))
-        return NULL;
-    return mem ? bt_native_op_mem : bt_native_op_reg;
+    if (!op)
+        op = bt_mask_lookup(z, ops, p);
+    if (!op)
+        op = bt_native_plain(p, mem);
+    return op && bt_stub_rewrite(p, bytes, z, ops) ? op : NULL;
 }
 
 bt_op *bt_native_lookup(struct bt_cpu *c, const uint8_t *bytes, const ZydisDecodedInstruction *z,

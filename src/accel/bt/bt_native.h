@@ -48,6 +48,7 @@ enum bt_mask_kind {
     BT_MASK_VECTOR,   /* sign bits of the elements of vector register mask_reg */
     BT_MASK_MMX,      /* the same, of an MMX register */
     BT_MASK_K,        /* bits of opmask register mask_reg */
+    BT_MASK_K_ANY,    /* all of the operand if any bit is set (broadcast) */
     BT_MASK_K_PACKED, /* as many elements from the first one as bits are set (compress, expand) */
 };
 
@@ -110,6 +111,7 @@ struct bt_fpu {
     uint32_t mxcsr_mask; /* bits of MXCSR that exist */
     uint16_t offset[16]; /* of XSAVE components in the standard format */
     uint16_t size[16];
+    uint16_t align64;  /* components that start at a multiple of 64 in the compacted format */
     uint64_t fip, fdp; /* x87 instruction and data pointer, the guest's */
     uint16_t fop;
     bool fdp_always; /* the host's (and so the guest's) FDP moves with every memory operand */
@@ -165,7 +167,6 @@ int bt_fpu_call(struct bt_cpu *c, const struct bt_native *n, void *mem, struct b
 bt_op *bt_mask_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                       struct bt_plan *p);
 bt_op *bt_x87env_lookup(const ZydisDecodedInstruction *z, struct bt_plan *p);
-bt_op *bt_xsave_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
-                       struct bt_insn *in);
+bt_op *bt_xsave_lookup(const ZydisDecodedInstruction *z, struct bt_insn *in);
 
 #endif

@@ -408,7 +408,10 @@ static bool bt_stub_find_rsp(struct bt_rewrite *w, const ZydisDecodedOperand *op
 bool bt_stub_rewrite(struct bt_plan *p, const uint8_t *bytes, const ZydisDecodedInstruction *z,
                      const ZydisDecodedOperand *ops)
 {
-    struct bt_rewrite w = { .p = p, .bytes = bytes, .z = z, .mem = p->mem_reg != BT_NATIVE_NO_REG };
+    struct bt_rewrite w = { .p = p,
+                            .bytes = bytes,
+                            .z = z,
+                            .mem = p->mem_reg != BT_NATIVE_NO_REG && z->raw.modrm.mod != 3 };
     unsigned opcode_at;
 
     if (!bt_stub_find_rsp(&w, ops))
