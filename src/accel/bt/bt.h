@@ -108,6 +108,9 @@ struct bt_cpu {
     struct bt_fpu *fpu;         /* bt_native.c's */
     uint64_t host_xcr0;
     uint64_t insns;             /* retired, approximately: statistics */
+    uint32_t code_key;          /* mode of decoded blocks, by bt_mode_changed() */
+    bool decode_one;            /* bt_block.c's: the block being decoded has a single instruction */
+    _Alignas(16) uint64_t bounce[2];         /* bt_access.h: operand of a read-modify-write that is not plain RAM */
 };
 
 static inline uint64_t bt_rip(const struct bt_cpu *c, const struct bt_insn *in)

@@ -1,0 +1,188 @@
+/*
+ * bt_access.h: the soft TLB's fast path: an access of 64-bit code that hits is one compare and one host
+ * access, so that aligned guest accesses are as atomic as the host's own. Everything else (other modes,
+ * misses, MMIO, page crossings, pages with code) takes the slow path.
+ *
+ * vCPU thread. All return 0 or BT_FAULT.
+ */
+#ifndef ACCEL_BT_BT_ACCESS_H
+#define ACCEL_BT_BT_ACCESS_H
+
+#include "accel/bt/bt.h"
+
+/* Guest data: any alignment, one host access each, never merged or torn by the compiler. */
+typedef volatile uint8_t bt_mem_u8;
+typedef volatile uint16_t bt_mem_u16 __attribute__((aligned(1)));
+typedef volatile uint32_t bt_mem_u32 __attribute__((aligned(1)));
+typedef volatile uint64_t bt_mem_u64 __attribute__((aligned(1)));
+
+/* Slow paths of bt_access.c, any mode and size 1, 2, 4, 8. */
+int bt_load_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t *val);
+int bt_store_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t val);
+/*
+ * Read-modify-write of in's memory operand: *p is guest RAM, or c->bounce with the value read (MMIO or
+ * a page crossing) that bt_rmw_end_slow() writes back.
+ */
+int bt_rmw_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p);
+int bt_rmw_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
+/* As bt_rmw_slow(), for LOCKed operations: a bounced one holds the VM-wide lock until its end. */
+int bt_lock_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p);
+int bt_lock_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
+
+static inline struct bt_tlb_entry *bt_tlb_slot(const struct bt_cpu *c, uint64_t lin)
+{
+    return &c->tlb[(size_t)c->mmu * BT_TLB_SIZE + ((lin >> PAGE_SHIFT) & (BT_TLB_SIZE - 1))];
+}
+
+/*
+ * The page of the access's last byte is compared with the slot of its first byte: equal only if both lie in
+ * the page that the slot holds.
+ */
+static inline bool bt_tlb_hit(uint64_t tag, uint64_t lin, unsigned size)
+{
+    return likely(((lin + size - 1) & PAGE_MASK) == tag);
+}
+
+/* Linear address of the memory operand of an instruction with 64-bit addressing (asize 8: 64-bit code). */
+static inline uint64_t bt_lin64(const struct bt_cpu *c, const struct bt_insn *in)
+{
+    uint64_t a = (uint64_t)(int64_t)in->disp;
+
+    if (likely(in->base < BT_REG_NONE))
+        a += c->s.gpr[in->base];
+    else if (in->base == BT_REG_RIP)
+        a += bt_rip(c, in) + in->len;
+    if (in->index < BT_REG_NONE)
+        a += c->s.gpr[in->index] * in->scale;
+    if (in->seg >= X86_FS)
+        a += c->s.seg[in->seg].base;
+    return a;
+}
+
+#define BT_ACCESS_DEFINE(bits)                                                                        \
+    /* At a linear address of 64-bit code; seg names the fault (#SS or #GP) */                     \
+    static inline int bt_load_lin##bits(struct bt_cpu *c, unsigned seg, uint64_t lin,              \
+                                        uint##bits##_t *val)                                       \
+    {                                                                                              \
+        struct bt_tlb_entry *e = bt_tlb_slot(c, lin);                                              \
+        uint64_t v;                                                                                \
+        int r;                                                                                     \
+                                                                                                   \
+        if (bt_tlb_hit(e->tag_r, lin, bits / 8)) {                                                 \
+            *val = *(bt_mem_u##bits *)(uintptr_t)(lin + e->addend);                                \
+            return 0;                                                                              \
+        }                                                                                          \
+        r = bt_read(c, seg, lin, bits / 8, &v);                                                    \
+        if (!r)                                                                                    \
+            *val = (uint##bits##_t)v;                                                              \
+        return r;                                                                                  \
+    }                                                                                              \
+    static inline int bt_store_lin##bits(struct bt_cpu *c, unsigned seg, uint64_t lin,             \
+                                         uint##bits##_t val)                                       \
+    {                                                                                              \
+        struct bt_tlb_entry *e = bt_tlb_slot(c, lin);                                              \
+                                                                                                   \
+        if (bt_tlb_hit(e->tag_w, lin, bits / 8)) {                                                 \
+            *(bt_mem_u##bits *)(uintptr_t)(lin + e->addend) = val;                                 \
+            return 0;                                                                              \
+        }                                                                                          \
+        return bt_write(c, seg, lin, bits / 8, val);                                               \
+    }                                                                                              \
+    /* The instruction's memory operand */                                                         \
+    static inline int bt_load##bits(struct bt_cpu *c, const struct bt_insn *in,                    \
+                                    uint##bits##_t *val)                                           \
+    {                                                                                              \
+        uint64_t v;                                                                                \
+        int r;                                                                                     \
+                                                                                                   \
+        if (likely(in->asize == 8)) {                                                              \
+            uint64_t lin = bt_lin64(c, in);                                                        \
+            struct bt_tlb_entry *e = bt_tlb_slot(c, lin);                                          \
+                                                                                                   \
+            if (bt_tlb_hit(e->tag_r, lin, bits / 8)) {                                             \
+                *val = *(bt_mem_u##bits *)(uintptr_t)(lin + e->addend);                            \
+                return 0;                                                                          \
+            }                                                                                      \
+        }                                                                                          \
+        r = bt_load_slow(c, in, bits / 8, &v);                                                     \
+        *val = (uint##bits##_t)v;                                                                  \
+        return r;                                                                                  \
+    }                                                                                              \
+    static inline int bt_store##bits(struct bt_cpu *c, const struct bt_insn *in,                   \
+                                     uint##bits##_t val)                                           \
+    {                                                                                              \
+        if (likely(in->asize == 8)) {                                                              \
+            uint64_t lin = bt_lin64(c, in);                                                        \
+            struct bt_tlb_entry *e = bt_tlb_slot(c, lin);                                          \
+                                                                                                   \
+            if (bt_tlb_hit(e->tag_w, lin, bits / 8)) {                                             \
+                *(bt_mem_u##bits *)(uintptr_t)(lin + e->addend) = val;                             \
+                return 0;                                                                          \
+            }                                                                                      \
+        }                                                                                          \
+        return bt_store_slow(c, in, bits / 8, val);                                                \
+    }
+
+BT_ACCESS_DEFINE(8)
+BT_ACCESS_DEFINE(16)
+BT_ACCESS_DEFINE(32)
+BT_ACCESS_DEFINE(64)
+#undef BT_ACCESS_DEFINE
+
+static inline int bt_rmw(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p)
+{
+    if (likely(in->asize == 8)) {
+        uint64_t lin = bt_lin64(c, in);
+        struct bt_tlb_entry *e = bt_tlb_slot(c, lin);
+
+        if (bt_tlb_hit(e->tag_w, lin, size)) {
+            *p = (void *)(uintptr_t)(lin + e->addend);
+            return 0;
+        }
+    }
+    return bt_rmw_slow(c, in, size, p);
+}
+
+static inline int bt_rmw_end(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void *p)
+{
+    return likely(p != c->bounce) ? 0 : bt_rmw_end_slow(c, in, size);
+}
+
+static inline int bt_lock(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p)
+{
+    if (likely(in->asize == 8)) {
+        uint64_t lin = bt_lin64(c, in);
+        struct bt_tlb_entry *e = bt_tlb_slot(c, lin);
+
+        if (bt_tlb_hit(e->tag_w, lin, size)) {
+            *p = (void *)(uintptr_t)(lin + e->addend);
+            return 0;
+        }
+    }
+    return bt_lock_slow(c, in, size, p);
+}
+
+static inline int bt_lock_end(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void *p)
+{
+    return likely(p != c->bounce) ? 0 : bt_lock_end_slow(c, in, size);
+}
+
+/* LOCK CMPXCHG on guest memory, any alignment: true, or *old is what is there. */
+#define BT_CAS_DEFINE(bits, sfx)                                                                   \
+    static inline bool bt_cas##bits(void *p, uint##bits##_t *old, uint##bits##_t new)              \
+    {                                                                                              \
+        bool equal;                                                                                \
+                                                                                                   \
+        __asm__ volatile("lock cmpxchg" sfx " %3, %1"                                              \
+                         : "=@ccz"(equal), "+m"(*(bt_mem_u##bits *)p), "+a"(*old)                  \
+                         : "r"(new)                                                                \
+                         : "memory");                                                              \
+        return equal;                                                                              \
+    }
+
+BT_CAS_DEFINE(16, "w")
+BT_CAS_DEFINE(32, "l")
+BT_CAS_DEFINE(64, "q")
+#undef BT_CAS_DEFINE
+
+#endif

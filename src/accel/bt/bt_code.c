@@ -1,0 +1,201 @@
+/*
+ * bt_code.c: which guest memory holds decoded code, and who has written to it (see bt_block.h).
+ *
+ * Locking: lines and code bits are set and cleared under code->lock; versions and lines are read without.
+ * A writer clears the lines before it increments the version: a decoder that sees the new version also
+ * sees that it has to mark its lines again.
+ */
+#include "accel/bt/bt_code.h"
+
+#include <errno.h>
+
+#include "base/bitmap.h"
+
+struct bt_code_region {
+    struct ram_region *ram;
+    struct bt_code_page *page; /* one a page of ram */
+};
+
+struct bt_code {
+    pthread_mutex_t lock;
+    pthread_mutex_t split_lock; /* bt_code_lock() */
+    struct bt_code_region region[PHYSMAP_MAX];
+};
+
+int bt_code_create(struct vm *vm, struct bt_code **out, struct err *e)
+{
+    struct bt_code *code = calloc(1, sizeof(*code));
+
+    (void)vm;
+    if (!code) {
+        err_oom(e);
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&code->lock, NULL);
+    pthread_mutex_init(&code->split_lock, NULL);
+    *out = code;
+    return 0;
+}
+
+void bt_code_destroy(struct bt_code *code)
+{
+    if (!code)
+        return;
+    for (unsigned i = 0; i < PHYSMAP_MAX; i++)
+        if (code->region[i].ram)
+            bt_code_unmap(code, code->region[i].ram);
+    pthread_mutex_destroy(&code->split_lock);
+    pthread_mutex_destroy(&code->lock);
+    free(code);
+}
+
+static struct bt_code_region *bt_code_slot(struct bt_code *code, const struct ram_region *ram)
+{
+    for (unsigned i = 0; i < PHYSMAP_MAX; i++)
+        if (code->region[i].ram == ram)
+            return &code->region[i];
+    return NULL;
+}
+
+int bt_code_map(struct bt_code *code, struct ram_region *r)
+{
+    struct bt_code_region *s = bt_code_slot(code, r);
+    size_t pages = (size_t)(r->len >> PAGE_SHIFT);
+
+    if (s)
+        return 0;
+    s = bt_code_slot(code, NULL);
+    if (!s)
+        return -ENOSPC;
+    s->page = calloc(pages, sizeof(*s->page));
+    r->code = calloc(bitmap_words(pages), sizeof(*r->code));
+    if (!s->page || !r->code) {
+        free(s->page);
+        free(r->code);
+        s->page = NULL;
+        r->code = NULL;
+        return -ENOMEM;
+    }
+    s->ram = r;
+    return 0;
+}
+
+void bt_code_unmap(struct bt_code *code, struct ram_region *r)
+{
+    struct bt_code_region *s = bt_code_slot(code, r);
+
+    if (!s)
+        return;
+    free(s->page);
+    free(r->code);
+    r->code = NULL;
+    *s = (struct bt_code_region){ 0 };
+}
+
+void bt_code_lock(struct vm *vm)
+{
+    struct bt_code *code = bt_code_of(vm);
+
+    if (code)
+        pthread_mutex_lock(&code->split_lock);
+}
+
+void bt_code_unlock(struct vm *vm)
+{
+    struct bt_code *code = bt_code_of(vm);
+
+    if (code)
+        pthread_mutex_unlock(&code->split_lock);
+}
+
+struct bt_code *bt_code_of(const struct vm *vm)
+{
+    return vm->accel == &accel_bt ? vm->accel_data : NULL;
+}
+
+/* The 64-byte lines of a page that [gpa, gpa+len) touches; the range lies in one page. */
+static uint64_t bt_code_lines(uint64_t gpa, uint64_t len)
+{
+    unsigned first = (unsigned)(gpa % PAGE_SIZE) / 64;
+    unsigned last = (unsigned)(((gpa + len - 1) % PAGE_SIZE) / 64);
+
+    return (~0ull >> (63 - last)) & (~0ull << first);
+}
+
+static struct bt_code_page *bt_code_page(struct bt_code *code, uint64_t gpa, struct ram_region **ram)
+{
+    for (unsigned i = 0; i < PHYSMAP_MAX; i++) {
+        struct ram_region *r = code->region[i].ram;
+
+        if (r && gpa - r->gpa < r->len) {
+            *ram = r;
+            return &code->region[i].page[(gpa - r->gpa) >> PAGE_SHIFT];
+        }
+    }
+    return NULL;
+}
+
+struct bt_code_page *bt_code_mark(struct bt_cpu *c, uint64_t gpa, unsigned len, uint32_t *version)
+{
+    struct bt_code *code = bt_code_of(c->vm);
+    struct ram_region *r;
+    struct bt_code_page *p = code ? bt_code_page(code, gpa, &r) : NULL;
+    uint64_t lines = bt_code_lines(gpa, len), bit;
+    bool fresh;
+
+    if (!p)
+        return NULL;
+    *version = p->version;
+    if ((p->lines & lines) == lines)
+        return p;
+    bit = (gpa - r->gpa) >> PAGE_SHIFT;
+    pthread_mutex_lock(&code->lock);
+    *version = p->version;
+    p->lines |= lines;
+    fresh = !bitmap_test(r->code, bit);
+    bitmap_set_atomic(r->code, bit);
+    pthread_mutex_unlock(&code->lock);
+    if (fresh)
+        bt_tlb_protect(c, gpa);
+    return p;
+}
+
+static void bt_code_written_page(struct bt_code *code, uint64_t gpa, uint64_t len)
+{
+    struct ram_region *r;
+    struct bt_code_page *p = bt_code_page(code, gpa, &r);
+
+    if (!p || !(p->lines & bt_code_lines(gpa, len)))
+        return;
+    pthread_mutex_lock(&code->lock);
+    p->lines = 0;
+    bitmap_clear_atomic(r->code, (gpa - r->gpa) >> PAGE_SHIFT);
+    p->version++;
+    pthread_mutex_unlock(&code->lock);
+}
+
+void bt_code_written(struct vm *vm, uint64_t gpa, uint64_t len)
+{
+    struct bt_code *code = bt_code_of(vm);
+
+    while (code && len) {
+        uint64_t n = min_u64(len, PAGE_SIZE - gpa % PAGE_SIZE);
+
+        bt_code_written_page(code, gpa, n);
+        gpa += n;
+        len -= n;
+    }
+}
+
+void bt_code_recheck(struct vm *vm, uint64_t gpa)
+{
+    struct bt_code *code = bt_code_of(vm);
+    struct ram_region *r;
+    struct bt_code_page *p = code ? bt_code_page(code, gpa, &r) : NULL;
+
+    if (!p)
+        return;
+    pthread_mutex_lock(&code->lock);
+    p->version++;
+    pthread_mutex_unlock(&code->lock);
+}

@@ -1,0 +1,28 @@
+/*
+ * bt_code.h: which guest memory holds decoded code: shared by the vCPUs of a VM. Any thread; the model is
+ * described in bt_block.h. bt_code_written() and bt_code_recheck() are in bt.h.
+ */
+#ifndef ACCEL_BT_BT_CODE_H
+#define ACCEL_BT_BT_CODE_H
+
+#include "accel/bt/bt_block.h"
+
+/* NULL if the VM runs under another accelerator (the interpreter then serves single instructions). */
+struct bt_code *bt_code_of(const struct vm *vm);
+must_check int bt_code_create(struct vm *vm, struct bt_code **out, struct err *e);
+void bt_code_destroy(struct bt_code *code);
+/* r gets its code bitmap; mapping it again does nothing. */
+must_check int bt_code_map(struct bt_code *code, struct ram_region *r);
+void bt_code_unmap(struct bt_code *code, struct ram_region *r);
+
+/* The lock of LOCKed accesses that no host instruction can do: MMIO, page crossings. */
+void bt_code_lock(struct vm *vm);
+void bt_code_unlock(struct vm *vm);
+
+/*
+ * [gpa, gpa+len), within one page, is about to be decoded: from now on writes to it are noticed. Returns
+ * its page and the version that is valid for bytes read afterwards; NULL if it cannot be watched.
+ */
+struct bt_code_page *bt_code_mark(struct bt_cpu *c, uint64_t gpa, unsigned len, uint32_t *version);
+
+#endif
