@@ -265,6 +265,7 @@ void chardev_close(struct chardev *c)
     if (!c)
         return;
     c->ops = NULL;
+    chardev_flush(c);
     chardev_disconnect_in(c);
     chardev_disconnect_out(c);
     if (c->kind->close)

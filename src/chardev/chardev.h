@@ -21,7 +21,7 @@ struct chardev_ops {
  */
 struct chardev *chardev_open(const char *spec, struct loop *l, void (*leave)(void *opaque),
                              void *leave_opaque, struct err *e);
-void chardev_close(struct chardev *c);
+void chardev_close(struct chardev *c); /* flushes; the loop does not run, or this is its thread */
 /* The device at the other end; before the VM runs. */
 void chardev_attach(struct chardev *c, const struct chardev_ops *ops, void *opaque);
 size_t chardev_write(struct chardev *c, const void *buf, size_t len); /* any thread: bytes taken */
