@@ -1,0 +1,636 @@
+/*
+ * Small guests under accel_kvm, each ending with a write to the debug-exit port. Skipped, and said so,
+ * where there is no usable /dev/kvm.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "accel/accel.h"
+#include "base/bitmap.h"
+#include "base/endian.h"
+#include "boot/boot_place.h"
+#include "vm/vm.h"
+
+enum {
+    RAM = 4 * MIB,
+    CODE = 0x100000,
+    IDT = 0x180000,
+    STACK = 0x200000,
+    PORT_ECHO = 0x510, /* reads what was written, plus one */
+    PORT_EXIT = 0x5f4,
+    HOLE = 0x20000000, /* MMIO */
+    VECTOR = 0x51,
+};
+#define MSI_ADDR 0xfee00000ull
+
+struct fixture {
+    struct vm_config cfg;
+    struct vm *vm;
+    struct ram_region ram;
+    struct device dev;
+    struct boot_params boot;
+    struct x86_state s;
+    uint64_t last, mmio_last, mmio_off;
+    unsigned writes;
+    uint8_t log[64]; /* bytes written to PORT_ECHO */
+    struct loop_timer timer;
+    unsigned eois;
+    uint8_t eoi_vector;
+    int irqfd;
+};
+
+static uint64_t echo_read(struct device *d, uint64_t off, unsigned size)
+{
+    (void)off;
+    (void)size;
+    return container_of(d, struct fixture, dev)->last + 1;
+}
+
+static void echo_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
+{
+    struct fixture *f = container_of(d, struct fixture, dev);
+
+    (void)off;
+    (void)size;
+    f->last = val;
+    if (f->writes < sizeof(f->log))
+        f->log[f->writes] = (uint8_t)val;
+    f->writes++;
+}
+
+static void exit_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
+{
+    (void)off;
+    (void)size;
+    vm_debug_exit(d->vm, (int)val);
+}
+
+static uint64_t hole_read(struct device *d, uint64_t off, unsigned size)
+{
+    (void)d;
+    (void)size;
+    return 0x1122334455667788 + off;
+}
+
+static void hole_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
+{
+    struct fixture *f = container_of(d, struct fixture, dev);
+
+    (void)size;
+    f->mmio_off = off;
+    f->mmio_last = val;
+}
+
+static void on_eoi(struct vm *vm, uint8_t vector)
+{
+    struct fixture *f = container_of(vm->cfg, struct fixture, cfg);
+
+    f->eois++;
+    f->eoi_vector = vector;
+}
+
+static const struct io_ops echo_io = { echo_read, echo_write, 1, 4 };
+static const struct io_ops exit_io = { NULL, exit_write, 1, 4 };
+static const struct io_ops hole_io = { hole_read, hole_write, 1, 8 };
+
+static int setup_cpus(void **ctx, unsigned cpus)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    struct err e = { 0 };
+
+    assert_non_null(f);
+    config_init(&f->cfg);
+    f->cfg.cpus = cpus;
+    if (vm_create(&f->vm, &f->cfg, &accel_kvm, &e))
+        fail_msg("%s", e.msg);
+    pthread_mutex_init(&f->dev.lock, NULL);
+    f->dev.vm = f->vm;
+    f->dev.id = "test";
+    assert_int_equal(bus_claim(&f->vm->pio, PORT_ECHO, 4, &echo_io, &f->dev, &e), 0);
+    assert_int_equal(bus_claim(&f->vm->pio, PORT_EXIT, 4, &exit_io, &f->dev, &e), 0);
+    assert_int_equal(bus_claim(&f->vm->mmio, HOLE, PAGE_SIZE, &hole_io, &f->dev, &e), 0);
+    assert_int_equal(ram_alloc(&f->ram, "low", 0, RAM, &e), 0);
+    assert_int_equal(physmap_add(&f->vm->mem, &f->ram), 0);
+    if (vm_create_vcpus(f->vm, &e))
+        fail_msg("%s", e.msg);
+    f->vm->eoi = on_eoi;
+    f->boot.mem = &f->vm->mem;
+    x86_state_reset(&f->s, 0, true);
+    *ctx = f;
+    return 0;
+}
+
+static int setup(void **ctx)
+{
+    return setup_cpus(ctx, 1);
+}
+
+static int setup_smp(void **ctx)
+{
+    return setup_cpus(ctx, 2);
+}
+
+static int teardown(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    vm_destroy(f->vm);
+    ram_free(&f->ram);
+    pthread_mutex_destroy(&f->dev.lock);
+    config_fini(&f->cfg);
+    free(f);
+    return 0;
+}
+
+/* Guest code: assembled with this file, between name_start and name_end. */
+#define GUEST(name, bits, text)                                                                    \
+    __asm__(".pushsection .rodata\n.code" #bits "\n.intel_syntax noprefix\n" #name "_start:\n" text \
+            "\n" #name "_end:\n.att_syntax\n.code64\n.popsection\n");                              \
+    extern const char name##_start[], name##_end[];
+#define LOAD(f, name) load(f, name##_start, name##_end)
+
+static void load(struct fixture *f, const char *start, const char *end)
+{
+    memcpy(f->ram.hva + CODE, start, (size_t)(end - start));
+}
+
+static void start64(struct fixture *f)
+{
+    boot_place_enter64(&f->boot, &f->s, CODE);
+    f->s.gpr[X86_RSP] = STACK;
+}
+
+static int run(struct fixture *f)
+{
+    assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
+    if (vm_run(f->vm) == VM_END_FAILED)
+        fail_msg("%s", f->vm->end_reason);
+    assert_int_equal(f->vm->end, VM_END_DEBUG_EXIT);
+    return f->vm->end_status;
+}
+
+/* A 64-bit interrupt gate to `handler` (an offset in the guest's code). */
+static void set_gate(struct fixture *f, unsigned vector, uint64_t handler)
+{
+    uint8_t *gate = f->ram.hva + IDT + 16 * vector;
+
+    st_le32(gate, (uint32_t)(0x10 << 16 | (handler & 0xffff)));
+    st_le32(gate + 4, (uint32_t)((handler & 0xffff0000) | 0x8e00));
+    st_le64(gate + 8, 0);
+    f->s.idtr = (struct x86_dtable){ IDT, 0xfff };
+}
+
+GUEST(real, 16, "mov al, 0x42; mov dx, 0x510; out dx, al; in al, dx; out dx, al\n"
+                "mov dx, 0x5f4; mov al, 5; out dx, al; hlt")
+
+static void test_real_mode(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, real);
+    memcpy(f->ram.hva + 0x8000, f->ram.hva + CODE, PAGE_SIZE);
+    f->s.seg[X86_CS].base = f->s.seg[X86_CS].sel = 0;
+    f->s.rip = 0x8000;
+    assert_int_equal(run(f), 5);
+    assert_int_equal(f->writes, 2);
+    assert_int_equal(f->log[0], 0x42);
+    assert_int_equal(f->log[1], 0x43);
+}
+
+GUEST(prot, 32, "mov eax, 0xaabbccdd; mov dx, 0x510; out dx, eax; in ax, dx\n"
+                "mov edi, 0x20000010; mov [edi], eax; mov ebx, [edi+4]\n"
+                "mov [edi+8], ebx; mov dx, 0x5f4; mov eax, 6; out dx, eax; hlt")
+
+static void test_protected_mode(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, prot);
+    boot_place_enter32(&f->boot, &f->s, CODE);
+    assert_int_equal(run(f), 6);
+    assert_int_equal(f->last, 0xaabbccdd);
+    assert_int_equal(f->mmio_off, 0x18);
+    assert_int_equal(f->mmio_last, 0x5566779c);
+}
+
+GUEST(strings, 64, "cld; lea rsi, [rip+strings_text]; mov ecx, 5; mov dx, 0x510; rep outsb\n"
+                   "lea rdi, [rsp-64]; mov ecx, 3; rep insb; mov al, [rsp-62]; mov dx, 0x5f4\n"
+                   "out dx, al; hlt; strings_text: .ascii \"hello\"")
+
+static void test_string_io(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, strings);
+    start64(f);
+    assert_int_equal(run(f), 'o' + 1);
+    assert_int_equal(f->writes, 5);
+    assert_memory_equal(f->log, "hello", 5);
+}
+
+GUEST(wait, 64, "sti; 1: hlt; jmp 1b; .org wait_start+64\n"
+                "mov al, 7; mov dx, 0x5f4; out dx, al; 1: jmp 1b\n"
+                ".org wait_start+128; mov edi, 0xfee000b0; mov dword ptr [rdi], 0\n"
+                "mov dx, 0x510; in al, dx; mov al, 8; mov dx, 0x5f4; out dx, al; 1: jmp 1b")
+enum { WAIT_HANDLER = CODE + 64, WAIT_EOI_HANDLER = CODE + 128 };
+
+/* The APIC is off after reset (spurious vector register): on. */
+static void enable_apic(struct fixture *f)
+{
+    st_le32(f->s.lapic + 0xf0, 0x1ff);
+}
+
+static void fire_msi(struct loop_timer *t)
+{
+    vm_msi(container_of(t, struct fixture, timer)->vm, MSI_ADDR, VECTOR);
+}
+
+static void fire_level_msi(struct loop_timer *t)
+{
+    vm_msi(container_of(t, struct fixture, timer)->vm, MSI_ADDR, 0xc000 | VECTOR);
+}
+
+static void fire_nmi(struct loop_timer *t)
+{
+    vm_nmi_all(container_of(t, struct fixture, timer)->vm);
+}
+
+static void fire_intr(struct loop_timer *t)
+{
+    vm_intr(container_of(t, struct fixture, timer)->vm, true);
+}
+
+static void fire_irqfd(struct loop_timer *t)
+{
+    assert_int_equal(eventfd_write(container_of(t, struct fixture, timer)->irqfd, 1), 0);
+}
+
+static void in_20_ms(struct fixture *f, void (*fire)(struct loop_timer *t))
+{
+    loop_timer_init(f->vm->loop, &f->timer, fire);
+    loop_timer_set(&f->timer, util_monotonic_ns() + 20000000);
+}
+
+static void test_msi(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, wait);
+    start64(f);
+    set_gate(f, VECTOR, WAIT_HANDLER);
+    enable_apic(f);
+    in_20_ms(f, fire_msi);
+    assert_int_equal(run(f), 7);
+    assert_int_equal(f->eois, 0);
+}
+
+static void test_level_msi_eoi(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, wait);
+    start64(f);
+    set_gate(f, VECTOR, WAIT_EOI_HANDLER);
+    enable_apic(f);
+    in_20_ms(f, fire_level_msi);
+    assert_int_equal(run(f), 8);
+    assert_int_equal(f->eois, 1);
+    assert_int_equal(f->eoi_vector, VECTOR);
+}
+
+static void test_nmi(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, wait);
+    start64(f);
+    set_gate(f, X86_NMI, WAIT_HANDLER);
+    enable_apic(f);
+    in_20_ms(f, fire_nmi);
+    assert_int_equal(run(f), 7);
+}
+
+static int give_vector(struct vm *vm)
+{
+    vm_intr(vm, false);
+    return VECTOR;
+}
+
+static void test_pic(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, wait);
+    start64(f);
+    set_gate(f, VECTOR, WAIT_HANDLER);
+    enable_apic(f);
+    st_le32(f->s.lapic + 0x350, 0x700); /* LINT0: ExtINT */
+    f->vm->inta = give_vector;
+    in_20_ms(f, fire_intr);
+    assert_int_equal(run(f), 7);
+}
+
+static void test_irqfd(void **ctx)
+{
+    struct fixture *f = *ctx;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), other = eventfd(0, EFD_CLOEXEC);
+
+    LOAD(f, wait);
+    start64(f);
+    set_gate(f, VECTOR, WAIT_HANDLER);
+    enable_apic(f);
+    assert_int_equal(f->vm->irqchip->irqfd(f->vm, other, MSI_ADDR, 0x60, true), 0);
+    assert_int_equal(f->vm->irqchip->irqfd(f->vm, fd, MSI_ADDR, 0x50, true), 0);
+    assert_int_equal(f->vm->irqchip->irqfd(f->vm, fd, MSI_ADDR, VECTOR, true), 0);
+    assert_int_equal(f->vm->irqchip->irqfd(f->vm, other, 0, 0, false), 0);
+    assert_int_equal(f->vm->irqchip->irqfd(f->vm, other, 0, 0, false), -ENOENT);
+    f->irqfd = fd;
+    in_20_ms(f, fire_irqfd);
+    assert_int_equal(run(f), 7);
+    assert_int_equal(f->vm->irqchip->irqfd(f->vm, fd, 0, 0, false), 0);
+    close(fd);
+    close(other);
+}
+
+GUEST(bell, 64, "mov edi, 0x20000100; mov word ptr [rdi], 3; mov word ptr [rdi+2], 4\n"
+                "mov dx, 0x5f4; mov al, 9; out dx, al; hlt")
+
+static void test_doorbell(void **ctx)
+{
+    struct fixture *f = *ctx;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    eventfd_t count;
+
+    LOAD(f, bell);
+    start64(f);
+    assert_int_equal(vm_doorbell(f->vm, HOLE + 0x100, 2, fd, true), 0);
+    assert_int_equal(run(f), 9);
+    assert_int_equal(eventfd_read(fd, &count), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(f->mmio_off, 0x102); /* the other one arrived by the slow way */
+    assert_int_equal(vm_doorbell(f->vm, HOLE + 0x100, 2, fd, false), 0);
+    close(fd);
+}
+
+GUEST(spin, 64, "1: inc rbx; jmp 1b")
+
+static void stop_loop(struct loop_timer *t)
+{
+    loop_stop(container_of(t, struct fixture, timer)->vm->loop);
+}
+
+static void test_kick(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint64_t before = 0;
+
+    LOAD(f, spin);
+    start64(f);
+    assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        loop_timer_init(f->vm->loop, &f->timer, stop_loop);
+        loop_timer_set(&f->timer, util_monotonic_ns() + 10000000);
+        assert_int_equal(vm_run(f->vm), VM_RUNNING);
+        assert_int_equal(vcpu_get_state(f->vm->vcpu[0], &f->s), 0);
+        assert_true(f->s.gpr[X86_RBX] > before);
+        before = f->s.gpr[X86_RBX];
+    }
+}
+
+GUEST(tsc, 64, "rdtsc; shl rdx, 32; or rax, rdx; mov rbx, rax; 1: jmp 1b")
+
+/* The guest's TSC stands while it is paused, and is what the state says. */
+static void test_tsc(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct accel_probe p;
+    uint64_t saved;
+
+    accel_probe(&p);
+    if (p.kvm == ACCEL_KVM_EMULATED)
+        skip(); /* PVM executes RDTSC natively, without an offset */
+    LOAD(f, tsc);
+    start64(f);
+    f->s.tsc = 1ull << 40;
+    for (unsigned i = 0; i < 3; i++) {
+        f->s.rip = CODE;
+        assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
+        saved = f->s.tsc;
+        usleep(20000);
+        loop_timer_init(f->vm->loop, &f->timer, stop_loop);
+        loop_timer_set(&f->timer, util_monotonic_ns() + 5000000);
+        vm_run(f->vm);
+        usleep(20000);
+        assert_int_equal(vcpu_get_state(f->vm->vcpu[0], &f->s), 0);
+        assert_in_range(f->s.gpr[X86_RBX], saved, saved + clock_tsc_khz(f->vm->clock) * 15);
+        assert_in_range(f->s.tsc, f->s.gpr[X86_RBX],
+                        saved + clock_tsc_khz(f->vm->clock) * 18);
+    }
+}
+
+GUEST(dirty, 64, "mov byte ptr [0x300000], 1; mov byte ptr [0x302fff], 1\n"
+                 "mov dx, 0x5f4; mov al, 10; out dx, al; hlt")
+
+static void test_dirty_log(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint64_t bits[RAM / PAGE_SIZE / 64];
+
+    LOAD(f, dirty);
+    start64(f);
+    assert_int_equal(physmap_log_start(&f->vm->mem), 0);
+    assert_int_equal(f->vm->accel->ram_map(f->vm, &f->ram), 0);
+    assert_int_equal(run(f), 10);
+    assert_non_null(guest_ptr(&f->vm->mem, 0x310000, 1, true)); /* a device */
+    assert_int_equal(f->vm->accel->dirty_fetch(f->vm, &f->ram, bits), 0);
+    assert_true(bitmap_test(bits, 0x300) && bitmap_test(bits, 0x302) && bitmap_test(bits, 0x310));
+    assert_false(bitmap_test(bits, 0x301) || bitmap_test(bits, 0x303));
+    assert_int_equal(f->vm->accel->dirty_fetch(f->vm, &f->ram, bits), 0);
+    assert_false(bitmap_test(bits, 0x300) || bitmap_test(bits, 0x310));
+    physmap_log_stop(&f->vm->mem);
+    assert_int_equal(f->vm->accel->ram_map(f->vm, &f->ram), 0);
+}
+
+static void fill_state(struct x86_state *s)
+{
+    for (unsigned i = 0; i < 16; i++)
+        s->gpr[i] = 0x1111111111111111ull * i;
+    s->cr2 = 0xdead000;
+    s->cr4 |= CR4_OSFXSR | CR4_PGE;
+    s->dr[0] = 0x1000;
+    s->dr[3] = 0x4000;
+    s->star = 0x0023001000000000;
+    s->lstar = 0xffffffff81000000;
+    s->cstar = 0xffffffff81000100;
+    s->sfmask = 0x47700;
+    s->kernel_gs_base = 0xffff888000000000;
+    s->seg[X86_FS].base = 0x7f0000001000;
+    s->seg[X86_GS].base = 0xffff888000001000;
+    s->sysenter_cs = 0x10;
+    s->sysenter_esp = 0xffffffff82000000;
+    s->sysenter_eip = 0xffffffff82000100;
+    s->tsc_aux = 3;
+    s->efer |= EFER_SCE | EFER_NXE;
+    s->mtrr_def_type = 0xc06;
+    s->mtrr_fix[0] = 0x0606060606060606;
+    s->mtrr_var[1][0] = 0x80000000;
+    s->mtrr_var[1][1] = 0xff80000800;
+    s->nmi_masked = true;
+    s->mp_state = X86_MP_HALTED;
+    for (unsigned i = 0; i < 8; i++) /* XMM registers */
+        memset(s->xsave + 160 + 16 * i, (int)(0x30 + i), 16);
+    s->xsave[512] = 3;
+    st_le32(s->lapic + 0xf0, 0x1ff);
+    st_le32(s->lapic + 0x320, 0x20040 + 0x10000); /* LVT timer: periodic, masked */
+    st_le32(s->lapic + 0x80, 0x20);               /* TPR, and with it CR8 */
+    s->cr8 = 2;
+}
+
+#define SAME(field) assert_memory_equal(&a->field, &b->field, sizeof(a->field))
+
+static void expect_same(const struct x86_state *a, const struct x86_state *b)
+{
+    SAME(gpr);
+    SAME(rip);
+    SAME(rflags);
+    for (unsigned i = 0; i < X86_NSREGS; i++) {
+        SAME(seg[i].base);
+        SAME(seg[i].limit);
+        SAME(seg[i].sel);
+        SAME(seg[i].attr);
+    }
+    SAME(tr.attr);
+    SAME(gdtr.base);
+    SAME(idtr.limit);
+    SAME(cr0);
+    SAME(cr2);
+    SAME(cr3);
+    SAME(cr4);
+    SAME(cr8);
+    SAME(efer);
+    SAME(xcr0);
+    SAME(dr);
+    SAME(star);
+    SAME(lstar);
+    SAME(cstar);
+    SAME(sfmask);
+    SAME(kernel_gs_base);
+    SAME(sysenter_esp);
+    SAME(sysenter_eip);
+    SAME(pat);
+    SAME(tsc_aux);
+    SAME(apic_base);
+    SAME(mtrr_def_type);
+    SAME(mtrr_fix);
+    SAME(mtrr_var);
+    SAME(nmi_masked);
+    SAME(mp_state);
+    for (unsigned i = 0; i < X86_LAPIC_SIZE; i += 16)
+        if (i != 0x30 && i != 0xa0) /* the version is the accelerator's own, the PPR follows from others */
+            assert_int_equal(ld_le32(a->lapic + i), ld_le32(b->lapic + i));
+    assert_memory_equal(a->xsave + 160, b->xsave + 160, 128);
+}
+
+static void test_state_round_trip(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct x86_state got;
+
+    start64(f);
+    fill_state(&f->s);
+    assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
+    memset(&got, 0xee, sizeof(got));
+    assert_int_equal(vcpu_get_state(f->vm->vcpu[0], &got), 0);
+    expect_same(&f->s, &got);
+}
+
+GUEST(fault, 64, "lidt [rip+fault_none]; ud2; fault_none: .quad 0, 0")
+
+static void test_triple_fault(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, fault);
+    start64(f);
+    assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
+    assert_int_equal(vm_run(f->vm), VM_END_FAILED);
+    assert_non_null(strstr(f->vm->end_reason, "triple fault"));
+}
+
+GUEST(smp, 64, "mov edi, 0xfee00300; mov dword ptr [rdi+0x10], 0x01000000\n"
+               "mov dword ptr [rdi], 0x000c4630; 1: pause; cmp byte ptr [0x20000], 0x77; jne 1b\n"
+               "mov dx, 0x5f4; mov al, 11; out dx, al; hlt")
+GUEST(ap, 16, "mov ax, 0x2000; mov ds, ax; mov byte ptr [0], 0x77; 1: hlt; jmp 1b")
+
+/* A SIPI to page 0x30, where the other processor says that it is there. */
+static void test_smp(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, ap);
+    memcpy(f->ram.hva + 0x30000, f->ram.hva + CODE, 64);
+    LOAD(f, smp);
+    start64(f);
+    enable_apic(f);
+    assert_int_equal(run(f), 11);
+}
+
+static void test_probe(void **ctx)
+{
+    const struct accel_ops *accel = NULL;
+    struct accel_probe p;
+    struct err e = { 0 };
+    char reason[200];
+
+    (void)ctx;
+    accel_probe(&p);
+    assert_int_not_equal(p.kvm, ACCEL_KVM_ABSENT);
+    assert_true(p.loop_ns > 0);
+    print_message("%s\n", p.reason);
+    assert_int_equal(accel_choose("auto", &accel, reason, sizeof(reason), &e), 0);
+    assert_ptr_equal(accel, p.kvm == ACCEL_KVM_REAL ? &accel_kvm : &accel_bt);
+    assert_int_equal(accel_choose("kvm", &accel, NULL, 0, &e), 0);
+    assert_ptr_equal(accel, &accel_kvm);
+    assert_int_equal(accel_choose("xen", &accel, reason, sizeof(reason), &e), -EINVAL);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_probe),
+        TEST(test_real_mode),
+        TEST(test_protected_mode),
+        TEST(test_string_io),
+        TEST(test_msi),
+        TEST(test_level_msi_eoi),
+        TEST(test_nmi),
+        TEST(test_pic),
+        TEST(test_irqfd),
+        TEST(test_doorbell),
+        TEST(test_kick),
+        TEST(test_tsc),
+        TEST(test_dirty_log),
+        TEST(test_state_round_trip),
+        TEST(test_triple_fault),
+        cmocka_unit_test_setup_teardown(test_smp, setup_smp, teardown),
+    };
+    struct accel_probe p;
+
+    accel_probe(&p);
+    if (p.kvm == ACCEL_KVM_ABSENT) {
+        printf("skipped: %zu tests: %s\n", ARRAY_SIZE(tests), p.reason);
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
