@@ -1,0 +1,259 @@
+/*
+ * file.c: a regular file or block device of the host. Requests go to io_uring; where that is not to be
+ * had, and for what it does no better, to threads. Both signal one eventfd.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/workq.h"
+#include "block/file_impl.h"
+#include "block/file_lock.h"
+#include "block/formats.h"
+
+enum { FILE_THREADS = 8 };
+
+struct file {
+    int fd, event_fd;
+    struct loop_fd watch;     /* of event_fd; unused without a loop */
+    struct file_uring *uring; /* NULL: threads only */
+    struct workq *workq;
+
+    pthread_mutex_t lock; /* guards the list */
+    struct blk_req *finished;
+};
+
+/* A request on its way through the threads, kept in its own priv[]. */
+struct file_job {
+    struct work work;
+    struct file *file;
+    int err;
+};
+_Static_assert(sizeof(struct file_job) <= sizeof(((struct blk_req *)0)->priv), "job fits");
+
+static struct file_job *file_job_of(struct blk_req *r)
+{
+    return (struct file_job *)(void *)r->priv;
+}
+
+static void file_job_run(struct work *w)
+{
+    struct file_job *job = container_of(w, struct file_job, work);
+    struct blk_req *r = container_of((void **)(void *)job, struct blk_req, priv[0]);
+    struct file *f = job->file;
+    int event_fd = f->event_fd;
+
+    job->err = file_sync(f->fd, r);
+    pthread_mutex_lock(&f->lock);
+    r->next = f->finished;
+    f->finished = r;
+    pthread_mutex_unlock(&f->lock);
+    eventfd_write(event_fd, 1);
+}
+
+static void file_to_threads(void *opaque, struct blk_req *r)
+{
+    struct file *f = opaque;
+    struct file_job *job = file_job_of(r);
+
+    *job = (struct file_job){ .work.run = file_job_run, .file = f };
+    workq_submit(f->workq, &job->work);
+}
+
+static void file_submit(struct blk *b, struct blk_req *r)
+{
+    struct file *f = b->priv;
+
+    if (f->uring && r->op <= BLK_FLUSH)
+        file_uring_submit(f->uring, r);
+    else
+        file_to_threads(f, r);
+}
+
+static void file_complete(struct file *f)
+{
+    struct blk_req *r;
+
+    pthread_mutex_lock(&f->lock);
+    r = f->finished;
+    f->finished = NULL;
+    pthread_mutex_unlock(&f->lock);
+    while (r) {
+        struct blk_req *next = r->next;
+
+        blk_done(r, file_job_of(r)->err);
+        r = next;
+    }
+    if (f->uring)
+        file_uring_reap(f->uring, file_to_threads, f);
+}
+
+static void file_ready(struct loop_fd *w, uint32_t events)
+{
+    struct file *f = container_of(w, struct file, watch);
+    eventfd_t count;
+
+    (void)events;
+    eventfd_read(f->event_fd, &count);
+    file_complete(f);
+}
+
+static void file_wait(struct blk *b)
+{
+    struct file *f = b->priv;
+    struct pollfd p = { .fd = f->event_fd, .events = POLLIN };
+
+    while (poll(&p, 1, -1) < 0 && errno == EINTR)
+        ;
+    file_ready(&f->watch, EPOLLIN);
+}
+
+/* --- opening --- */
+
+static int file_refuse_kind(const struct stat *st, const char *path, struct err *e)
+{
+    if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode))
+        return 0;
+    if (S_ISDIR(st->st_mode))
+        return err_set(e, EISDIR, "disk '%s' is a directory: name an image file in it", path);
+    return err_set(e, EINVAL, "disk '%s' is neither a file nor a block device", path);
+}
+
+static int file_open_error(int error, const struct blk_opts *o, struct err *e)
+{
+    switch (error) {
+    case ENOENT:
+        return err_set(e, error,
+                       "disk '%s' does not exist; `truncate -s 10G %s` makes an empty one", o->path,
+                       o->path);
+    case EACCES:
+    case EPERM:
+        if (!o->readonly && !access(o->path, R_OK))
+            return err_set(e, error,
+                           "disk '%s' may be read but not written by you: add ,readonly, or change "
+                           "its owner or mode",
+                           o->path);
+        return err_set(
+            e, error,
+            "disk '%s' may not be opened by you: change its owner or mode, or run as one "
+            "who may",
+            o->path);
+    case EROFS:
+        return err_set(e, error, "disk '%s' is on a read-only file system: add ,readonly", o->path);
+    default:
+        return err_set(e, error, "disk '%s' cannot be opened: %s", o->path, strerror(error));
+    }
+}
+
+/* stat first: opening a pipe or a terminal would wait or do something. */
+static int file_open_fd(const struct blk_opts *o, struct stat *st, struct err *e)
+{
+    int flags = (o->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
+    int fd, rc;
+
+    if (stat(o->path, st))
+        return file_open_error(errno, o, e);
+    rc = file_refuse_kind(st, o->path, e);
+    if (rc)
+        return rc;
+    fd = open(o->path, flags | O_NONBLOCK);
+    if (fd < 0)
+        return file_open_error(errno, o, e);
+    if (fstat(fd, st)) {
+        rc = file_open_error(errno, o, e);
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+static int file_size(int fd, const struct stat *st, const char *path, uint64_t *size, struct err *e)
+{
+    *size = (uint64_t)st->st_size;
+    if (S_ISBLK(st->st_mode) && ioctl(fd, BLKGETSIZE64, size))
+        return err_set(e, errno, "disk '%s': its size cannot be found out: %s", path,
+                       strerror(errno));
+    if (!*size)
+        return err_set(e, EINVAL, "disk '%s' is empty; `truncate -s 10G %s` gives it a size", path,
+                       path);
+    if (*size > INT64_MAX - BLK_SECTOR)
+        return err_set(e, EFBIG, "disk '%s' is too large", path);
+    return 0;
+}
+
+static void file_free(struct file *f)
+{
+    if (f->watch.loop)
+        loop_fd_del(&f->watch);
+    file_uring_destroy(f->uring);
+    workq_destroy(f->workq);
+    util_close(&f->event_fd);
+    util_close(&f->fd); /* and with it the lock */
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}
+
+static int file_start(struct file *f, const struct blk_opts *o, struct err *e)
+{
+    int rc = 0;
+
+    f->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (f->event_fd < 0)
+        return err_set(e, errno, "disk '%s': no eventfd: %s", o->path, strerror(errno));
+    f->workq = workq_create(FILE_THREADS, e);
+    if (!f->workq)
+        return -ENOMEM;
+    if (!o->no_uring) {
+        f->uring = file_uring_create(f->fd, f->event_fd);
+        if (!f->uring)
+            log_info("block", "disk '%s' uses threads, because io_uring is not to be had: %s",
+                     o->path, strerror(errno));
+    }
+    if (o->loop)
+        rc = loop_fd_add(o->loop, &f->watch, f->event_fd, EPOLLIN, file_ready);
+    return rc ? err_set(e, -rc, "disk '%s': no event: %s", o->path, strerror(-rc)) : 0;
+}
+
+static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
+{
+    struct file *f = calloc(1, sizeof(*f));
+    struct stat st;
+    int rc;
+
+    if (!f)
+        return err_set(e, ENOMEM, "out of memory");
+    pthread_mutex_init(&f->lock, NULL);
+    f->event_fd = -1;
+    f->fd = file_open_fd(o, &st, e);
+    rc = f->fd < 0 ? f->fd : file_size(f->fd, &st, o->path, &b->size, e);
+    if (!rc)
+        rc = file_lock(f->fd, o->path, !o->readonly, e);
+    if (!rc)
+        rc = file_start(f, o, e);
+    if (rc) {
+        file_free(f);
+        return rc;
+    }
+    b->priv = f;
+    return 0;
+}
+
+static void file_close(struct blk *b)
+{
+    file_free(b->priv);
+}
+
+const struct blk_ops blk_file_ops = {
+    .format = "file",
+    .open = file_open,
+    .close = file_close,
+    .submit = file_submit,
+    .wait = file_wait,
+};

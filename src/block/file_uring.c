@@ -1,0 +1,134 @@
+/*
+ * file_uring.c: see file_impl.h. Locking: `lock` guards the submission side; the completion queue is the
+ * loop thread's alone. There are never more in the ring than it has room to complete, so that it cannot
+ * overflow; others wait in `pending`.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <sys/eventfd.h>
+
+#include "block/file_impl.h"
+
+enum { URING_DEPTH = 128 };
+
+struct file_uring {
+    int fd, event_fd; /* the file's owner's */
+    struct io_uring ring;
+
+    pthread_mutex_t lock;
+    unsigned in_ring;
+    struct blk_req *pending, **pending_tail;
+};
+
+struct file_uring *file_uring_create(int fd, int event_fd)
+{
+    struct file_uring *u = calloc(1, sizeof(*u));
+    int rc;
+
+    if (!u)
+        return NULL;
+    u->fd = fd;
+    u->event_fd = event_fd;
+    u->pending_tail = &u->pending;
+    rc = io_uring_queue_init(URING_DEPTH, &u->ring, 0);
+    if (rc) {
+        free(u);
+        errno = -rc;
+        return NULL;
+    }
+    rc = io_uring_register_eventfd(&u->ring, event_fd);
+    if (rc) {
+        io_uring_queue_exit(&u->ring);
+        free(u);
+        errno = -rc;
+        return NULL;
+    }
+    pthread_mutex_init(&u->lock, NULL);
+    return u;
+}
+
+void file_uring_destroy(struct file_uring *u)
+{
+    if (!u)
+        return;
+    io_uring_queue_exit(&u->ring);
+    pthread_mutex_destroy(&u->lock);
+    free(u);
+}
+
+static void file_uring_prepare(struct file_uring *u, struct io_uring_sqe *sqe, struct blk_req *r)
+{
+    if (r->op == BLK_READ)
+        io_uring_prep_readv(sqe, u->fd, r->iov, (unsigned)r->niov, r->off);
+    else if (r->op == BLK_WRITE)
+        io_uring_prep_writev2(sqe, u->fd, r->iov, (unsigned)r->niov, r->off,
+                              r->flags & BLK_F_FUA ? RWF_DSYNC : 0);
+    else
+        io_uring_prep_fsync(sqe, u->fd, IORING_FSYNC_DATASYNC);
+    io_uring_sqe_set_data(sqe, r);
+}
+
+/* Fills the ring from `pending` and tells the kernel. Lock held. */
+static void file_uring_push(struct file_uring *u)
+{
+    struct io_uring_sqe *sqe;
+    int rc;
+
+    while (u->pending && u->in_ring < URING_DEPTH && (sqe = io_uring_get_sqe(&u->ring))) {
+        struct blk_req *r = u->pending;
+
+        u->pending = r->next;
+        if (!u->pending)
+            u->pending_tail = &u->pending;
+        file_uring_prepare(u, sqe, r);
+        u->in_ring++;
+    }
+    if (!io_uring_sq_ready(&u->ring))
+        return;
+    do {
+        rc = io_uring_submit(&u->ring);
+    } while (rc == -EINTR);
+    if (rc < 0) /* short of memory for the moment: the loop comes by and tries again */
+        eventfd_write(u->event_fd, 1);
+}
+
+void file_uring_submit(struct file_uring *u, struct blk_req *r)
+{
+    pthread_mutex_lock(&u->lock);
+    r->next = NULL;
+    *u->pending_tail = r;
+    u->pending_tail = &r->next;
+    file_uring_push(u);
+    pthread_mutex_unlock(&u->lock);
+}
+
+/* Was all of it done? A short transfer, or an error that another way may not meet, is not. */
+static bool file_uring_final(const struct blk_req *r, int res)
+{
+    if (res < 0)
+        return res != -EAGAIN && res != -EINTR && res != -EINVAL && res != -EOPNOTSUPP;
+    return r->op == BLK_FLUSH || (uint64_t)res == r->len;
+}
+
+void file_uring_reap(struct file_uring *u, void (*redo)(void *opaque, struct blk_req *r),
+                     void *opaque)
+{
+    struct io_uring_cqe *cqe;
+
+    while (!io_uring_peek_cqe(&u->ring, &cqe)) {
+        struct blk_req *r = io_uring_cqe_get_data(cqe);
+        int res = cqe->res;
+
+        io_uring_cqe_seen(&u->ring, cqe);
+        pthread_mutex_lock(&u->lock);
+        u->in_ring--;
+        pthread_mutex_unlock(&u->lock);
+        if (file_uring_final(r, res))
+            blk_done(r, res < 0 ? res : 0);
+        else
+            redo(opaque, r);
+    }
+    pthread_mutex_lock(&u->lock);
+    file_uring_push(u);
+    pthread_mutex_unlock(&u->lock);
+}

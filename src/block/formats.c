@@ -1,0 +1,56 @@
+#include "block/formats.h"
+
+#include <string.h>
+
+static const struct blk_ops *const formats[] = { &blk_raw_ops };
+
+const struct blk_ops *blk_format_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
+        if (!strcmp(formats[i]->format, name))
+            return formats[i];
+    return NULL;
+}
+
+const struct blk_ops *blk_format_probe(const void *head, size_t n)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
+        if (formats[i]->probe && formats[i]->probe(head, n))
+            return formats[i];
+    return &blk_raw_ops;
+}
+
+#define FORMATS_CONVERT "convert it with `qemu-img convert -O raw`"
+
+static const struct {
+    const char *magic;
+    unsigned off, len;
+    const char *phrase, *cure;
+} foreign[] = {
+    { "QFI\xfb", 0, 4, "a qcow2 image", FORMATS_CONVERT },
+    { "KDMV", 0, 4, "a VMDK image", FORMATS_CONVERT },
+    { "# Disk DescriptorFile", 0, 21, "a VMDK description", FORMATS_CONVERT },
+    { "conectix", 0, 8, "a VHD image", FORMATS_CONVERT },
+    { "vhdxfile", 0, 8, "a VHDX image", FORMATS_CONVERT },
+    { "\x7f\x10\xda\xbe", 64, 4, "a VDI image", FORMATS_CONVERT },
+    { "QED\0", 0, 4, "a QED image", FORMATS_CONVERT },
+    { "\x1f\x8b", 0, 2, "compressed with gzip", "decompress it with gunzip" },
+    { "BZh", 0, 3, "compressed with bzip2", "decompress it with bunzip2" },
+    { "\xfd"
+      "7zXZ\0",
+      0, 6, "compressed with xz", "decompress it with unxz" },
+    { "\x28\xb5\x2f\xfd", 0, 4, "compressed with zstd", "decompress it with unzstd" },
+    { "PK\x03\x04", 0, 4, "a zip archive", "unpack it with unzip" },
+};
+
+const char *blk_format_foreign(const void *head, size_t n, const char **cure)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(foreign); i++) {
+        if (foreign[i].off + foreign[i].len > n ||
+            memcmp((const char *)head + foreign[i].off, foreign[i].magic, foreign[i].len))
+            continue;
+        *cure = foreign[i].cure;
+        return foreign[i].phrase;
+    }
+    return NULL;
+}

@@ -1,0 +1,21 @@
+/*
+ * formats.h: which disk formats there are, and which ones we only know by sight.
+ */
+#ifndef BLOCK_FORMATS_H
+#define BLOCK_FORMATS_H
+
+#include "block/block.h"
+
+extern const struct blk_ops blk_file_ops, blk_raw_ops;
+
+/* The driver of that name or NULL. */
+const struct blk_ops *blk_format_find(const char *name);
+/* The driver that recognises an image by its first n bytes; raw if none does. */
+const struct blk_ops *blk_format_probe(const void *head, size_t n);
+/*
+ * A phrase ("a qcow2 image", "compressed with gzip") if the head is that of a format that we cannot use
+ * as a disk, and in *cure what to do about it; else NULL.
+ */
+const char *blk_format_foreign(const void *head, size_t n, const char **cure);
+
+#endif

@@ -1,0 +1,340 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "block/block.h"
+
+enum { DISK = 1 << 20 };
+
+struct fixture {
+    char dir[64], path[96];
+    struct loop *loop;
+    struct blk *b;
+    bool no_uring;
+};
+
+static void make_file(const char *path, uint64_t size)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    close(fd);
+}
+
+static struct blk *try_open(struct fixture *f, const char *path, const char *format, bool readonly,
+                            struct err *e)
+{
+    struct blk_opts o = { .path = path,
+                          .format = format,
+                          .readonly = readonly,
+                          .no_uring = f->no_uring,
+                          .loop = f->loop };
+
+    *e = (struct err){ 0 };
+    return blk_open(&o, e);
+}
+
+static int set_up(void **ctx)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    struct err e;
+
+    assert_non_null(f);
+    f->no_uring = *ctx != NULL;
+    snprintf(f->dir, sizeof(f->dir), "/tmp/ruche-test-block-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    snprintf(f->path, sizeof(f->path), "%s/disk", f->dir);
+    make_file(f->path, DISK);
+    f->loop = loop_create(NULL);
+    f->b = try_open(f, f->path, "raw", false, &e);
+    assert_non_null(f->b);
+    *ctx = f;
+    return 0;
+}
+
+static int tear_down(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    blk_close(f->b);
+    loop_destroy(f->loop);
+    unlink(f->path);
+    assert_int_equal(rmdir(f->dir), 0);
+    free(f);
+    return 0;
+}
+
+struct job {
+    struct blk_req req;
+    struct iovec iov[3];
+    int n_done, err;
+};
+
+static void job_done(struct blk_req *r, int err)
+{
+    struct job *job = container_of(r, struct job, req);
+
+    job->n_done++;
+    job->err = err;
+}
+
+static void job_start(struct fixture *f, struct job *job, enum blk_op op, uint64_t off, void *buf,
+                      uint64_t len, unsigned flags)
+{
+    *job = (struct job){ .req = { .op = op, .off = off, .len = len, .flags = flags } };
+    job->req.done = job_done;
+    if (buf) { /* in three pieces, one of them odd */
+        uint64_t first = len / 3, second = len / 2 - first;
+
+        job->iov[0] = (struct iovec){ buf, first };
+        job->iov[1] = (struct iovec){ (char *)buf + first, second };
+        job->iov[2] = (struct iovec){ (char *)buf + first + second, len - first - second };
+        job->req.iov = job->iov;
+        job->req.niov = 3;
+    }
+    blk_submit(f->b, &job->req);
+    assert_int_equal(job->n_done, 0); /* never inside submit */
+}
+
+static int run(struct fixture *f, enum blk_op op, uint64_t off, void *buf, uint64_t len,
+               unsigned flags)
+{
+    struct job job;
+
+    job_start(f, &job, op, off, buf, len, flags);
+    while (!job.n_done)
+        loop_poll(f->loop, 1000);
+    assert_int_equal(job.n_done, 1);
+    assert_int_equal(atomic_load(&f->b->in_flight), 0);
+    return job.err;
+}
+
+static void expect_bytes(struct fixture *f, uint64_t off, int byte, size_t len)
+{
+    uint8_t *buf = malloc(len);
+
+    assert_non_null(buf);
+    assert_int_equal(run(f, BLK_READ, off, buf, len, 0), 0);
+    for (size_t i = 0; i < len; i++)
+        assert_int_equal(buf[i], byte);
+    free(buf);
+}
+
+static void test_read_write(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char out[4096], in[4096];
+
+    assert_int_equal(f->b->size, DISK);
+    for (unsigned i = 0; i < sizeof(out); i++)
+        out[i] = (char)(i * 7);
+    assert_int_equal(run(f, BLK_WRITE, 8192, out, sizeof(out), 0), 0);
+    assert_int_equal(run(f, BLK_READ, 8192, in, sizeof(in), 0), 0);
+    assert_memory_equal(in, out, sizeof(in));
+    assert_int_equal(run(f, BLK_WRITE, DISK - 512, out, 512, BLK_F_FUA), 0);
+    assert_int_equal(run(f, BLK_READ, DISK - 512, in, 512, 0), 0);
+    assert_memory_equal(in, out, 512);
+    assert_int_equal(run(f, BLK_FLUSH, 0, NULL, 0, 0), 0);
+    expect_bytes(f, 0, 0, 8192);
+}
+
+static void test_out_of_range(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char buf[1024];
+
+    assert_int_equal(run(f, BLK_READ, DISK, buf, 512, 0), -EINVAL);
+    assert_int_equal(run(f, BLK_READ, DISK - 512, buf, 1024, 0), -EINVAL);
+    assert_int_equal(run(f, BLK_WRITE, UINT64_MAX - 511, buf, 1024, 0), -EINVAL);
+    assert_int_equal(run(f, BLK_DISCARD, 0, NULL, UINT64_MAX, 0), -EINVAL);
+    assert_int_equal(run(f, BLK_WRITE_ZEROES, 1024, NULL, 0, 0), -EINVAL);
+}
+
+static void test_discard_and_zeroes(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint8_t *ones = malloc(DISK);
+
+    assert_non_null(ones);
+    memset(ones, 0xff, DISK);
+    assert_int_equal(run(f, BLK_WRITE, 0, ones, DISK, 0), 0);
+    assert_int_equal(run(f, BLK_DISCARD, 65536, NULL, 65536, 0), 0);
+    assert_int_equal(run(f, BLK_WRITE_ZEROES, 262144, NULL, 1536, 0), 0);
+    assert_int_equal(run(f, BLK_WRITE_ZEROES, 524288, NULL, 65536, BLK_F_UNMAP | BLK_F_FUA), 0);
+    expect_bytes(f, 65536, 0, 65536);
+    expect_bytes(f, 131072, 0xff, 131072);
+    expect_bytes(f, 262144, 0, 1536);
+    expect_bytes(f, 262144 + 1536, 0xff, 512);
+    expect_bytes(f, 524288, 0, 65536);
+    free(ones);
+}
+
+/* More at once than the ring holds, all of them complete, and drain waits for all. */
+static void test_many(void **ctx)
+{
+    struct fixture *f = *ctx;
+    enum { N = 1000 };
+    struct job *job = calloc(N, sizeof(*job));
+    uint8_t *buf = calloc(N, 1024);
+
+    assert_true(job && buf);
+    for (unsigned i = 0; i < N; i++) {
+        memset(buf + i * 1024, (int)i, 1024);
+        job_start(f, &job[i], BLK_WRITE, i * 1024, buf + i * 1024, 1024, 0);
+    }
+    blk_drain(f->b);
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(job[i].n_done, 1);
+        assert_int_equal(job[i].err, 0);
+    }
+    expect_bytes(f, 777 * 1024, 777 & 0xff, 1024);
+    job_start(f, &job[0], BLK_READ, DISK, buf, 512, 0); /* drain also completes what was refused */
+    blk_drain(f->b);
+    assert_int_equal(job[0].err, -EINVAL);
+    free(job);
+    free(buf);
+}
+
+static void test_odd_tail(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char buf[1024];
+    struct stat st;
+    struct err e;
+
+    blk_close(f->b);
+    make_file(f->path, 1000); /* a sector and a bit: two sectors */
+    assert_int_equal(truncate(f->path, 1000), 0);
+    f->b = try_open(f, f->path, NULL, false, &e);
+    assert_non_null(f->b);
+    assert_int_equal(f->b->size, 1024);
+    memset(buf, 0x55, sizeof(buf));
+    assert_int_equal(run(f, BLK_READ, 0, buf, 1024, 0), 0);
+    for (unsigned i = 0; i < 1024; i++)
+        assert_int_equal(buf[i], 0);
+    memset(buf, 0x55, sizeof(buf));
+    assert_int_equal(run(f, BLK_WRITE, 512, buf, 512, 0), 0);
+    expect_bytes(f, 512, 0x55, 512);
+    assert_int_equal(stat(f->path, &st), 0);
+    assert_int_equal(st.st_size, 1024);
+}
+
+static void test_readonly(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct blk *second;
+    char buf[512] = "x";
+    struct err e;
+
+    blk_close(f->b);
+    assert_int_equal(chmod(f->path, 0400), 0);
+    f->b = try_open(f, f->path, NULL, true, &e);
+    assert_non_null(f->b);
+    assert_int_equal(run(f, BLK_WRITE, 0, buf, 512, 0), -EROFS);
+    assert_int_equal(run(f, BLK_DISCARD, 0, NULL, 512, 0), -EROFS);
+    assert_int_equal(run(f, BLK_READ, 0, buf, 512, 0), 0);
+    second = try_open(f, f->path, NULL, true, &e); /* readers share */
+    assert_non_null(second);
+    blk_close(second);
+    assert_null(try_open(f, f->path, NULL, false, &e)); /* a writer does not */
+}
+
+static void expect_refusal(struct fixture *f, const char *path, const char *format, int code,
+                           const char *word)
+{
+    struct err e;
+
+    assert_null(try_open(f, path, format, false, &e));
+    assert_int_equal(e.code, code);
+    assert_non_null(strstr(e.msg, word));
+    assert_non_null(strstr(e.msg, path));
+}
+
+static void test_refusals(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char path[160];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/other", f->dir);
+    expect_refusal(f, path, NULL, ENOENT, "does not exist");
+    expect_refusal(f, f->dir, NULL, EISDIR, "directory");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    expect_refusal(f, path, NULL, EINVAL, "neither");
+    unlink(path);
+    make_file(path, 0);
+    expect_refusal(f, path, NULL, EINVAL, "empty");
+    make_file(path, 4096);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(write(fd, "QFI\xfb", 4), 4);
+    close(fd);
+    expect_refusal(f, path, NULL, EMEDIUMTYPE, "qcow2");
+    expect_refusal(f, path, "bogus", EINVAL, "bogus");
+    if (getuid()) {
+        chmod(path, 0400);
+        expect_refusal(f, path, NULL, EACCES, "readonly");
+    }
+    unlink(path);
+}
+
+static void test_lock(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char line[32] = { 0 }, pid[32];
+    int up[2], down[2];
+    struct err e;
+    pid_t child;
+
+    expect_refusal(f, f->path, NULL, EAGAIN, "twice"); /* within one process */
+    assert_null(try_open(f, f->path, NULL, true, &e));
+    blk_close(f->b);
+    f->b = NULL;
+    assert_int_equal(pipe2(up, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(down, O_CLOEXEC), 0);
+    child = fork();
+    if (!child) { /* the holder */
+        struct fixture other = { .no_uring = true };
+
+        if (try_open(&other, f->path, NULL, false, &e) && write(up[1], "+", 1) == 1 &&
+            read(down[0], line, 1) == 1)
+            _exit(0);
+        _exit(1);
+    }
+    assert_int_equal(read(up[0], line, 1), 1);
+    snprintf(pid, sizeof(pid), "process %d (", child);
+    expect_refusal(f, f->path, NULL, EAGAIN, pid);
+    assert_int_equal(write(down[1], "+", 1), 1);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    f->b = try_open(f, f->path, NULL, false, &e); /* gone with its holder */
+    assert_non_null(f->b);
+    for (unsigned i = 0; i < 2; i++) {
+        close(up[i]);
+        close(down[i]);
+    }
+}
+
+#define BOTH(test)                                                                                 \
+    cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, NULL),                       \
+        cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, "threads")
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BOTH(test_read_write), BOTH(test_out_of_range), BOTH(test_discard_and_zeroes),
+        BOTH(test_many),       BOTH(test_odd_tail),     BOTH(test_readonly),
+        BOTH(test_refusals),   BOTH(test_lock),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
