@@ -566,6 +566,25 @@ static void test_triple_fault(void **ctx)
     assert_non_null(strstr(f->vm->end_reason, "triple fault"));
 }
 
+/* Some KVMs emulate neither of these; none emulates SSE arithmetic on a device. */
+GUEST(hard, 64, "mov rax, cr4; or eax, 0x600; mov cr4, rax\n"
+                "xor eax, eax; xor edx, edx; mov ebx, 0x55; mov ecx, 0x66\n"
+                "lock cmpxchg16b [0x300000]; jnz 9f; lock cmpxchg16b [0x300000]; jz 9f\n"
+                "cmp eax, 0x55; jne 9f; cmp edx, 0x66; jne 9f\n"
+                "pxor xmm0, xmm0; mov edi, 0x20000000; paddd xmm0, [rdi]; movq rax, xmm0\n"
+                "mov dx, 0x510; out dx, eax; mov al, 12; mov dx, 0x5f4; out dx, al; hlt\n"
+                "9: mov al, 1; mov dx, 0x5f4; out dx, al; hlt")
+
+static void test_emulation_failure(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    LOAD(f, hard);
+    start64(f);
+    assert_int_equal(run(f), 12);
+    assert_int_equal(f->last, 0x55667788);
+}
+
 GUEST(smp, 64, "mov edi, 0xfee00300; mov dword ptr [rdi+0x10], 0x01000000\n"
                "mov dword ptr [rdi], 0x000c4630; 1: pause; cmp byte ptr [0x20000], 0x77; jne 1b\n"
                "mov dx, 0x5f4; mov al, 11; out dx, al; hlt")
@@ -623,6 +642,7 @@ int main(void)
         TEST(test_dirty_log),
         TEST(test_state_round_trip),
         TEST(test_triple_fault),
+        TEST(test_emulation_failure),
         cmocka_unit_test_setup_teardown(test_smp, setup_smp, teardown),
     };
     struct accel_probe p;
