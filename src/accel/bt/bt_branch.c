@@ -313,7 +313,8 @@ bt_op *bt_branch_lookup(const struct bt_cpu *c, const ZydisDecodedInstruction *z
     bool rel = ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
     int cc = z->meta.category == ZYDIS_CATEGORY_COND_BR ? bt_cc_of(z->mnemonic) : -1;
 
-    if (z->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+    if (z->meta.branch_type != ZYDIS_BRANCH_TYPE_SHORT &&
+        z->meta.branch_type != ZYDIS_BRANCH_TYPE_NEAR)
         return NULL;
     if (c->code_size == 8)
         in->size = 8; /* a 66 prefix does not narrow RIP */
