@@ -1,0 +1,15 @@
+/*
+ * isa_misc.h: the one-byte ports of an ISA board: POST code, fast A20 and reset, coprocessor error.
+ */
+#ifndef HW_ISA_MISC_H
+#define HW_ISA_MISC_H
+
+#include "bus/bus.h"
+
+struct isa_misc;
+
+/* post: 0x80; port92: 0x92; ferr: 0xf0. */
+struct isa_misc *isa_misc_create(struct vm *vm, uint16_t post, uint16_t port92, uint16_t ferr,
+                                 struct err *e);
+
+#endif
