@@ -10,7 +10,7 @@ packages_of() {
         libzydis-dev liburing-dev libjansson-dev libslirp-dev libglib2.0-dev libseccomp-dev \
         libcap-ng-dev libzstd-dev liblz4-dev zlib1g-dev liblzma-dev libbz2-dev" ;;
     run) echo "mmdebstrap e2fsprogs debian-archive-keyring apt uidmap fakechroot fakeroot zstd util-linux" ;;
-    check) echo "clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
+    check) echo "procps clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
         nasm binutils python3" ;;
     bench) echo "qemu-system-x86 qemu-utils" ;;
     coverage) echo "gcovr" ;;

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "control/sandbox.h"
 #include "vm/machine_pc.h"
 
 enum { VMM_CONFIG_MAX = MIB };
@@ -24,6 +25,7 @@ struct vmm {
     struct vm *vm;
     struct loop_fd signals;
     int ended_by; /* signal number, 0: none */
+    bool booting; /* what fails now is the kernel's or the initrd's fault */
 };
 
 /* Signals end the VM in order: disks are flushed, the terminal is put back. */
@@ -108,9 +110,22 @@ static int vmm_build(struct vmm *m, const sigset_t *set, struct err *e)
         r = machine_pc_create(m->vm, e);
     if (!r)
         r = vm_create_vcpus(m->vm, e);
-    if (!r)
-        r = machine_pc_boot(m->vm, e);
-    return r;
+    m->booting = !r;
+    return r ? r : machine_pc_boot(m->vm, e);
+}
+
+/* From here on the guest may try to take the process over: nothing is left to take. */
+static int vmm_confine(const struct vmm *m, struct err *e)
+{
+    struct sandbox_opts o = { .network = strcmp(m->cfg.net, "none") != 0 };
+
+    if (m->cfg.no_sandbox)
+        return 0;
+    if (m->cfg.kernel) /* both are loaded again when the guest resets */
+        o.read[o.n_read++] = m->cfg.kernel;
+    if (m->cfg.initrd)
+        o.read[o.n_read++] = m->cfg.initrd;
+    return sandbox_enter(&o, e);
 }
 
 /* Runs it through all its resets; the exit status. */
@@ -120,7 +135,7 @@ static int vmm_run(struct vmm *m, struct err *e)
 
     while (vm_run(vm) == VM_END_RESET && !m->cfg.no_reboot && !m->ended_by) {
         if (vm_reset(vm, e) || machine_pc_boot(vm, e))
-            return cmd_fail(e);
+            return CMD_BAD_INPUT; /* e says more, once the terminal is back */
     }
     if (m->ended_by)
         return 128 + m->ended_by;
@@ -141,6 +156,14 @@ static void vmm_destroy(struct vmm *m)
     vm_destroy(m->vm);
     util_close(&m->signals.fd);
     config_fini(&m->cfg);
+}
+
+/* Set-up failed, or a reset did. */
+static int vmm_fail(const struct vmm *m, const struct err *e)
+{
+    int status = cmd_fail(e);
+
+    return m->booting && e->code == ENOTSUP ? CMD_BAD_INPUT : status;
 }
 
 /* Once the terminal is back to normal: why it ended, unless the guest wanted just that. */
@@ -169,7 +192,7 @@ static int vmm_main(int config_fd, pid_t parent)
     free(json);
     if (vmm_tie_to_parent(parent))
         status = CMD_VMM_DIED;
-    else if (!vmm_build(&m, &set, &e))
+    else if (!vmm_build(&m, &set, &e) && !vmm_confine(&m, &e))
         status = vmm_run(&m, &e);
     else
         status = CMD_BAD_INPUT;
@@ -177,7 +200,7 @@ static int vmm_main(int config_fd, pid_t parent)
         snprintf(reason, sizeof(reason), "%s", m.vm->end_reason);
     vmm_destroy(&m);
     if (e.code)
-        return cmd_fail(&e);
+        return vmm_fail(&m, &e);
     vmm_report(status, reason);
     return status;
 }

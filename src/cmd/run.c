@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -149,6 +150,15 @@ static int run_start(const char *json, struct err *e)
     return run_status(status);
 }
 
+/* The VMM may not remove files any more: its serial port's socket is taken away here. */
+static void run_clean_up(const struct vm_config *c)
+{
+    struct stat st;
+
+    if (!strncmp(c->serial, "unix:", 5) && !lstat(c->serial + 5, &st) && S_ISSOCK(st.st_mode))
+        unlink(c->serial + 5);
+}
+
 static int run_config(const struct options *o, struct err *e)
 {
     char *json;
@@ -169,6 +179,7 @@ static int run_config(const struct options *o, struct err *e)
             fprintf(stderr, "ruche: this terminal is the guest's console now; Ctrl-] leaves it and "
                             "ends the VM\n");
         status = run_start(json, e);
+        run_clean_up(&o->config);
     }
     free(json);
     return status;
