@@ -52,6 +52,9 @@ struct bt_mem {
     struct ram_region *last; /* region found last; NULL after RAM was remapped */
     unsigned phys_bits;
     bool page_1g;
+    unsigned pauses;         /* PAUSE instructions executed */
+    uint32_t feature;        /* BT_HAS_* (bt_sysops.h) */
+    uint64_t cr4_allowed;    /* bits of CR4 that the VM's CPUID offers */
     atomic_uint requests; /* BT_TLB_REQ_*: any thread */
     atomic_bool serving;
 };

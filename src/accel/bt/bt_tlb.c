@@ -8,7 +8,7 @@
  *
  * A TLB may forget at any time, so wherever exactness would cost, more is dropped than asked for.
  */
-#include "accel/bt/bt_mem.h"
+#include "accel/bt/bt_sysops.h"
 
 #include <errno.h>
 
@@ -86,6 +86,8 @@ int bt_mem_create(struct bt_cpu *c)
     }
     m->phys_bits = c->vm->cpuid.phys_bits ? c->vm->cpuid.phys_bits : 36;
     m->page_1g = cpuid_has(&c->vm->cpuid, 0x80000001, 0, 3, 26);
+    m->feature = bt_sys_features(&c->vm->cpuid);
+    m->cr4_allowed = bt_sys_cr4_allowed(&c->vm->cpuid);
     c->mem_priv = m;
     tlb_set_use(c, 0);
     return 0;
