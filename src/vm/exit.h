@@ -20,7 +20,8 @@ void exit_mmio(struct vcpu *c, uint64_t gpa, unsigned size, bool write, void *da
 must_check bool exit_msr(struct vcpu *c, uint32_t index, bool write, uint64_t *val);
 
 /* The 8259 alone under an in-kernel APIC; the rest is for the software APIC only. */
-bool exit_intr_pending(struct vcpu *c); /* software APIC: would exit_intr_ack() yield a vector? cheap, no lock */
+bool exit_intr_pending(
+    struct vcpu *c); /* software APIC: would exit_intr_ack() yield a vector? cheap, no lock */
 int exit_intr_ack(struct vcpu *c);    /* interrupt acknowledge: the vector, or -1 (it went away) */
 bool exit_nmi_take(struct vcpu *c);   /* an NMI was latched; taking it clears it */
 uint8_t exit_tpr_get(struct vcpu *c); /* CR8: bits 7:4 of the TPR */

@@ -18,14 +18,19 @@
 #include "block/block.h"
 #include "boot/acpi.h"
 #include "boot/boot.h"
+#include "boot/smbios.h"
 #include "bus/pci.h"
 #include "chardev/chardev.h"
+#include "hw/hpet.h"
 #include "hw/i440fx.h"
+#include "hw/i8254.h"
 #include "hw/i8259.h"
 #include "hw/ioapic.h"
 #include "hw/lapic.h"
+#include "hw/mc146818.h"
 #include "hw/ns16550.h"
 #include "hw/piix3.h"
+#include "virtio/virtio_net.h"
 #include "x86/msr.h"
 
 #define PC_LOW_MAX    (3 * GIB)
@@ -36,6 +41,8 @@
 #define PC_HPET       0xfed00000ull
 #define PC_ACPI       0xe0000ull
 #define PC_ACPI_LEN   0x10000ull
+#define PC_SMBIOS     0xf0000ull
+#define PC_SMBIOS_LEN 0x10000ull
 #define PC_EBDA       0x9fc00ull
 #define PC_VGA_HOLE   0xa0000ull
 #define PC_BIOS       0xe0000ull
@@ -52,6 +59,9 @@ enum {
     PC_PVPANIC = 0x505,
     PC_FW_CFG = 0x510,
     PC_PCI_IO = 0xc000,
+    PC_PIT = 0x40,
+    PC_SPEAKER = 0x61,
+    PC_RTC = 0x70,
 };
 enum { PC_IRQ_KBD = 1, PC_IRQ_COM1 = 4, PC_IRQ_RTC = 8, PC_IRQ_SCI = 9, PC_IRQ_MOUSE = 12 };
 enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2 };
@@ -63,6 +73,8 @@ struct machine {
     struct ioapic *ioapic;
     struct pci_bus *pci;
     struct piix3 *piix3;
+    struct mc146818 *rtc;
+    unsigned next_slot;
     struct chardev *serial;
 };
 
@@ -124,6 +136,25 @@ static int pc_create_irqs(struct machine *m, struct err *e)
     return 0;
 }
 
+static int pc_create_timers(struct machine *m, struct err *e)
+{
+    struct irq legacy[2] = { pc_isa_irq(m, 0), pc_isa_irq(m, PC_IRQ_RTC) }, gsi[HPET_GSIS];
+    struct hpet *hpet;
+
+    for (unsigned i = 0; i < HPET_GSIS; i++)
+        gsi[i] = i < 16 && i != PC_PIT_PIN ? pc_isa_irq(m, i) : ioapic_irq(m->ioapic, i);
+    hpet = hpet_create(m->vm, PC_HPET, gsi, legacy, e);
+    if (!hpet)
+        return -e->code;
+    if (!i8254_create(m->vm, PC_PIT, PC_SPEAKER, hpet_legacy_irq(hpet, HPET_LEGACY_PIT), e))
+        return -e->code;
+    m->rtc = mc146818_create(m->vm, PC_RTC, hpet_legacy_irq(hpet, HPET_LEGACY_RTC), e);
+    if (!m->rtc)
+        return -e->code;
+    mc146818_set_memory(m->rtc, m->low.len, m->high.len);
+    return 0;
+}
+
 static void pc_leave(void *opaque)
 {
     vm_end(opaque, VM_END_POWEROFF, 0, "the user left the console");
@@ -154,6 +185,22 @@ static int pc_create_pci(struct machine *m, struct err *e)
     return m->piix3 ? 0 : -e->code;
 }
 
+static unsigned pc_next_devfn(struct machine *m)
+{
+    return PCI_DEVFN(m->next_slot++, 0);
+}
+
+static int pc_create_net(struct machine *m, struct err *e)
+{
+    const struct vm_config *cfg = m->vm->cfg;
+    struct virtio_net_opts o = { .backend = cfg->net, .cfg = cfg };
+
+    if (!strcmp(cfg->net, "none"))
+        return 0;
+    memcpy(o.mac, cfg->mac, sizeof(o.mac));
+    return virtio_net_create(m->vm, m->pci, pc_next_devfn(m), "net0", &o, e);
+}
+
 static void pc_destroy(struct vm *vm)
 {
     struct machine *m = vm->machine;
@@ -176,15 +223,20 @@ int machine_pc_create(struct vm *vm, struct err *e)
     if (!m)
         return err_set(e, ENOMEM, "out of memory");
     m->vm = vm;
+    m->next_slot = PC_FIRST_SLOT;
     vm->machine = m;
     vm->machine_destroy = pc_destroy;
     rc = pc_create_ram(m, e);
     if (!rc)
         rc = pc_create_irqs(m, e);
     if (!rc)
+        rc = pc_create_timers(m, e);
+    if (!rc)
         rc = pc_create_pci(m, e);
     if (!rc)
         rc = pc_create_serial(m, e);
+    if (!rc)
+        rc = pc_create_net(m, e);
     return rc;
 }
 
@@ -197,7 +249,7 @@ static int pc_put_acpi(struct machine *m, struct err *e)
         .ncpus = m->vm->nvcpus,
         .lapic_gpa = APIC_DEFAULT_GPA,
         .ioapic_gpa = PC_IOAPIC,
-        .hpet_gpa = 0,
+        .hpet_gpa = PC_HPET,
         .pm1_evt = PC_PM,
         .pm1_cnt = PC_PM + 4,
         .pm_tmr = PC_PM + 8,
@@ -219,6 +271,45 @@ static int pc_put_acpi(struct machine *m, struct err *e)
     ok = tables.len <= PC_ACPI_LEN && guest_write(&m->vm->mem, PC_ACPI, tables.data, tables.len);
     free(tables.data);
     return ok ? 0 : err_set(e, ENOSPC, "no room for the ACPI tables: give a larger --memory");
+}
+
+/* The same VM has the same UUID at every start: from its name and MAC (FNV-1a, RFC 4122 version 8). */
+static void pc_uuid(const struct vm_config *cfg, uint8_t uuid[16])
+{
+    uint64_t h = 0xcbf29ce484222325ull;
+
+    for (unsigned half = 0; half < 2; half++) {
+        for (const char *p = cfg->name; p && *p; p++)
+            h = (h ^ (uint8_t)*p) * 0x100000001b3ull;
+        for (unsigned i = 0; i < sizeof(cfg->mac); i++)
+            h = (h ^ cfg->mac[i]) * 0x100000001b3ull;
+        memcpy(uuid + 8 * half, &h, sizeof(h));
+    }
+    uuid[7] = (uint8_t)(0x80 | (uuid[7] & 0x0f)); /* little-endian time_hi_and_version */
+    uuid[8] = (uint8_t)(0x80 | (uuid[8] & 0x3f));
+}
+
+static int pc_put_smbios(struct machine *m, struct err *e)
+{
+    const struct vm_config *cfg = m->vm->cfg;
+    struct smbios_tables tables;
+    uint8_t uuid[16];
+    const struct smbios_desc desc = {
+        .ncpus = m->vm->nvcpus,
+        .memory = cfg->memory,
+        .low_end = m->low.len,
+        .name = cfg->name && *cfg->name ? cfg->name : "vm",
+        .uuid = uuid,
+    };
+    bool ok;
+
+    pc_uuid(cfg, uuid);
+    if (smbios_build(&desc, PC_SMBIOS, &tables))
+        return err_set(e, ENOMEM, "out of memory");
+    ok =
+        tables.len <= PC_SMBIOS_LEN && guest_write(&m->vm->mem, PC_SMBIOS, tables.data, tables.len);
+    free(tables.data);
+    return ok ? 0 : err_set(e, ENOSPC, "no room for the SMBIOS tables: give a larger --memory");
 }
 
 static void pc_e820(struct boot_params *p, uint64_t addr, uint64_t end, uint32_t type)
@@ -276,6 +367,8 @@ int machine_pc_boot(struct vm *vm, struct err *e)
     rc = pci_assign(m->pci, PC_MMIO32, PC_MMIO32_LEN, PC_PCI_IO, align_up(top, GIB), e);
     if (!rc)
         rc = pc_put_acpi(m, e);
+    if (!rc)
+        rc = pc_put_smbios(m, e);
     return rc ? rc : pc_boot_kernel(m, e);
 }
 

@@ -226,8 +226,11 @@ static void vcpu_run_guest(struct vcpu *c)
 static void *vcpu_main(void *arg)
 {
     struct vcpu *c = arg;
+    struct err e = { 0 };
     bool quit = false;
 
+    if (c->vm->vcpu_thread_init && c->vm->vcpu_thread_init(&e))
+        vm_end(c->vm, VM_END_FAILED, 0, "vCPU %u: %s", c->index, e.msg);
     while (!quit) {
         pthread_mutex_lock(&c->lock);
         c->stopped = true;

@@ -82,11 +82,7 @@ int vm_create_vcpus(struct vm *vm, struct err *e)
         if (!rc)
             vm->nvcpus++;
     }
-    if (!rc)
-        rc = vm_reset_vcpus(vm, e);
-    for (unsigned i = 0; !rc && i < vm->nvcpus; i++)
-        rc = vcpu_start(vm->vcpu[i], e);
-    return rc;
+    return rc ? rc : vm_reset_vcpus(vm, e);
 }
 
 void vm_destroy(struct vm *vm)
@@ -114,6 +110,16 @@ void vm_destroy(struct vm *vm)
     free(vm);
 }
 
+/* Not before the first run: threads confine themselves, and set-up is over only then. */
+static void vm_start_threads(struct vm *vm)
+{
+    struct err e = { 0 };
+
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        if (!vm->vcpu[i]->started && vcpu_start(vm->vcpu[i], &e))
+            vm_end(vm, VM_END_FAILED, 0, "%s", e.msg);
+}
+
 enum vm_end vm_run(struct vm *vm)
 {
     loop_unpost(vm->loop, &vm->end_work); /* a late wish of the run before */
@@ -122,6 +128,7 @@ enum vm_end vm_run(struct vm *vm)
     vm->end_status = 0;
     vm->end_reason[0] = '\0';
     pthread_mutex_unlock(&vm->lock);
+    vm_start_threads(vm);
     vm_resume(vm);
     loop_run(vm->loop);
     vm_pause(vm);

@@ -39,6 +39,7 @@ struct vm {
     unsigned nvcpus;
     struct machine *machine;
     uint64_t pv_tsc, pv_ns; /* kvmclock's reference point; changed while the vCPUs are stopped */
+    int (*vcpu_thread_init)(struct err *e);     /* NULL, or first thing on each vCPU thread */
     void (*machine_destroy)(struct vm *vm);     /* what is not a device: RAM, backends */
     int (*inta)(struct vm *vm);                 /* the 8259's vector or -1, set by the machine */
     void (*eoi)(struct vm *vm, uint8_t vector); /* the IOAPIC's, set by the machine */
