@@ -21,15 +21,21 @@
 #include "boot/smbios.h"
 #include "bus/pci.h"
 #include "chardev/chardev.h"
+#include "hw/acpi_pm.h"
+#include "hw/debug_exit.h"
+#include "hw/fw_cfg.h"
 #include "hw/hpet.h"
 #include "hw/i440fx.h"
 #include "hw/i8254.h"
+#include "hw/i8042.h"
 #include "hw/i8259.h"
 #include "hw/ioapic.h"
+#include "hw/isa_misc.h"
 #include "hw/lapic.h"
 #include "hw/mc146818.h"
 #include "hw/ns16550.h"
 #include "hw/piix3.h"
+#include "hw/pvpanic.h"
 #include "virtio/virtio_net.h"
 #include "x86/msr.h"
 
@@ -59,6 +65,12 @@ enum {
     PC_PVPANIC = 0x505,
     PC_FW_CFG = 0x510,
     PC_PCI_IO = 0xc000,
+    PC_KBD_DATA = 0x60,
+    PC_KBD_COMMAND = 0x64,
+    PC_POST = 0x80,
+    PC_PORT92 = 0x92,
+    PC_FERR = 0xf0,
+    PC_S5_TYPE = 0,
     PC_PIT = 0x40,
     PC_SPEAKER = 0x61,
     PC_RTC = 0x70,
@@ -74,6 +86,8 @@ struct machine {
     struct pci_bus *pci;
     struct piix3 *piix3;
     struct mc146818 *rtc;
+    struct acpi_pm *pm;
+    struct fw_cfg *fw_cfg;
     unsigned next_slot;
     struct chardev *serial;
 };
@@ -155,6 +169,43 @@ static int pc_create_timers(struct machine *m, struct err *e)
     return 0;
 }
 
+/* fw_cfg keys that firmware and test kernels read (QEMU's numbers). */
+enum { PC_CFG_RAM_SIZE = 0x03, PC_CFG_NB_CPUS = 0x05, PC_CFG_MAX_CPUS = 0x0f };
+
+static int pc_create_fw_cfg(struct machine *m, struct err *e)
+{
+    const struct vm_config *cfg = m->vm->cfg;
+    uint16_t ncpus = (uint16_t)cfg->cpus;
+    uint64_t ram = cfg->memory;
+    int rc;
+
+    m->fw_cfg = fw_cfg_create(m->vm, PC_FW_CFG, e);
+    if (!m->fw_cfg)
+        return -e->code;
+    rc = fw_cfg_add_key(m->fw_cfg, PC_CFG_RAM_SIZE, &ram, sizeof(ram), e);
+    if (!rc)
+        rc = fw_cfg_add_key(m->fw_cfg, PC_CFG_NB_CPUS, &ncpus, sizeof(ncpus), e);
+    if (!rc)
+        rc = fw_cfg_add_key(m->fw_cfg, PC_CFG_MAX_CPUS, &ncpus, sizeof(ncpus), e);
+    return rc;
+}
+
+static int pc_create_isa(struct machine *m, struct err *e)
+{
+    struct vm *vm = m->vm;
+
+    m->pm = acpi_pm_create(vm, PC_PM, PC_GPE0, PC_S5_TYPE, pc_isa_irq(m, PC_IRQ_SCI), e);
+    if (!m->pm)
+        return -e->code;
+    if (!i8042_create(vm, PC_KBD_DATA, PC_KBD_COMMAND, pc_isa_irq(m, PC_IRQ_KBD), e) ||
+        !isa_misc_create(vm, PC_POST, PC_PORT92, PC_FERR, e) || !pvpanic_create(vm, PC_PVPANIC, e))
+        return -e->code;
+    if (vm->cfg->debug_exit_port >= 0 &&
+        !debug_exit_create(vm, (uint16_t)vm->cfg->debug_exit_port, e))
+        return -e->code;
+    return pc_create_fw_cfg(m, e);
+}
+
 static void pc_leave(void *opaque)
 {
     vm_end(opaque, VM_END_POWEROFF, 0, "the user left the console");
@@ -232,6 +283,8 @@ int machine_pc_create(struct vm *vm, struct err *e)
     if (!rc)
         rc = pc_create_timers(m, e);
     if (!rc)
+        rc = pc_create_isa(m, e);
+    if (!rc)
         rc = pc_create_pci(m, e);
     if (!rc)
         rc = pc_create_serial(m, e);
@@ -258,6 +311,9 @@ static int pc_put_acpi(struct machine *m, struct err *e)
         .sci_irq = PC_IRQ_SCI,
         .reset_port = PC_RESET,
         .reset_value = 6,
+        .s5_type = PC_S5_TYPE,
+        .pvpanic_port = PC_PVPANIC,
+        .fw_cfg_port = PC_FW_CFG,
         .com1 = true,
         .mmio32 = { PC_MMIO32, PC_MMIO32_LEN },
         .mmio64 = { align_up(top, GIB), 32 * GIB },
@@ -374,5 +430,5 @@ int machine_pc_boot(struct vm *vm, struct err *e)
 
 void machine_pc_power_button(struct vm *vm)
 {
-    (void)vm;
+    acpi_pm_press_power(vm->machine->pm);
 }
