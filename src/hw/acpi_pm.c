@@ -62,9 +62,10 @@ static void acpi_pm_catch_up(struct acpi_pm *pm)
 /* SCI is level-triggered, a pure function of the registers. */
 static void acpi_pm_update(struct acpi_pm *pm)
 {
-    uint64_t next = (pm->carries + 1) << PM_TIMER_CARRY;
+    uint64_t next;
 
     acpi_pm_catch_up(pm);
+    next = (pm->carries + 1) << PM_TIMER_CARRY;
     irq_set(&pm->sci, (pm->sts & pm->en) != 0);
     if ((pm->en & PM1_TMR) && !(pm->sts & PM1_TMR))
         clock_timer_set(&pm->timer, (uint64_t)((uint128)next * 1000000000 / PM_TIMER_HZ) + 1);

@@ -177,6 +177,8 @@ static void i8254_fire(struct clock_timer *t)
         p->next_ns = i8254_next_rise(&p->ch[0], now);
         if (p->next_ns && p->next_ns < due + PIT_MIN_IRQ_NS)
             p->next_ns = i8254_next_rise(&p->ch[0], max_u64(now, due + PIT_MIN_IRQ_NS));
+        if (p->next_ns && p->next_ns <= now) /* only a hostile snapshot's times get here */
+            p->next_ns = now + PIT_MIN_IRQ_NS;
         i8254_arm(p);
     }
     pthread_mutex_unlock(&p->dev.lock);

@@ -1,0 +1,406 @@
+/*
+ * What every device must do, whatever it is: save, load, save gives the same bytes; a reset gives a fresh
+ * device; quiesce and sync may come twice; and no access, timer or broken snapshot makes it crash.
+ * Random, with fixed seeds. A new device adds one line to the table at the end.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "bus/pci.h"
+#include "chardev/chardev.h"
+#include "hw/acpi_pm.h"
+#include "hw/debug_exit.h"
+#include "hw/fw_cfg.h"
+#include "hw/hpet.h"
+#include "hw/i440fx.h"
+#include "hw/i8042.h"
+#include "hw/i8254.h"
+#include "hw/i8259.h"
+#include "hw/ioapic.h"
+#include "hw/isa_misc.h"
+#include "hw/mc146818.h"
+#include "hw/ns16550.h"
+#include "hw/piix3.h"
+#include "hw/pvpanic.h"
+#include "testvm.h"
+#include "virtio/virtio_console.h"
+
+enum { ROUNDS = 8, ACCESSES = 4000, BROKEN_IMAGES = 300 };
+
+struct rig {
+    struct testvm *t;
+    struct chardev *chr;
+    bool wire[HPET_GSIS];
+    unsigned seed;
+};
+struct conformance {
+    const char *name;
+    void (*create)(struct rig *r, struct err *e);
+    bool survives_reset; /* a battery or a free-running counter: a reset is not power-on */
+};
+static const struct conformance
+    *the_case; /* cmocka's initial state would do, if it knew of names */
+
+/* --- a VM with the device in it --- */
+
+static void rig_wire(void *chip, unsigned pin, bool level)
+{
+    ((struct rig *)chip)->wire[pin] = level;
+}
+
+static struct irq rig_irq(struct rig *r, unsigned pin)
+{
+    return (struct irq){ rig_wire, r, pin };
+}
+
+static struct rig *rig_create(const struct conformance *c)
+{
+    struct rig *r = calloc(1, sizeof(*r));
+    struct err e = { 0 };
+
+    assert_non_null(r);
+    r->seed = 1;
+    r->t = testvm_create(MIB);
+    c->create(r, &e);
+    assert_string_equal(e.msg, "");
+    assert_non_null(r->t->vm->devices);
+    device_sync_all(r->t->vm->devices);
+    return r;
+}
+
+static void rig_destroy(struct rig *r)
+{
+    struct chardev *chr = r->chr;
+
+    testvm_destroy(r->t);
+    chardev_close(chr);
+    free(r);
+}
+
+static uint32_t rig_random(struct rig *r)
+{
+    return (uint32_t)rand_r(&r->seed) << 16 ^ (uint32_t)rand_r(&r->seed);
+}
+
+/* --- what is done to it --- */
+
+static void save(struct rig *r, struct state *s)
+{
+    state_init_save(s);
+    device_state_all(r->t->vm->devices, s);
+    assert_int_equal(state_error(s), 0);
+}
+
+static int load(struct rig *r, const void *buf, size_t len)
+{
+    struct state s;
+    int rc;
+
+    state_init_load(&s, buf, len);
+    device_state_all(r->t->vm->devices, &s);
+    rc = state_error(&s);
+    state_fini(&s);
+    return rc;
+}
+
+static void assert_same(const struct state *a, const struct state *b)
+{
+    assert_int_equal(a->len, b->len);
+    assert_memory_equal(a->buf, b->buf, a->len);
+}
+
+/* One access of any size, mostly inside a device's range, sometimes across its end. */
+static void poke(struct rig *r, struct bus *b)
+{
+    static const uint64_t values[] = { 0, 1, 0xff, 0x8000, 0xffffffff, ~0ull };
+    uint32_t x = rig_random(r);
+    uint64_t val = x & 8 ? values[(x >> 4) % ARRAY_SIZE(values)] : rig_random(r);
+    unsigned size = b == &r->t->vm->pio ? 1u << (x & 3) % 3 : 1u << (x & 3);
+    const struct bus_range *range;
+    uint64_t addr;
+
+    if (!b->n)
+        return;
+    range = &b->range[rig_random(r) % b->n];
+    addr = range->base + rig_random(r) % range->len;
+    if (x & 0x100)
+        addr &= ~(uint64_t)(size - 1);
+    if (x & 0x200)
+        bus_read(b, addr, size, &val);
+    else
+        bus_write(b, addr, size, &val);
+}
+
+static void play(struct rig *r, unsigned accesses)
+{
+    for (unsigned i = 0; i < accesses; i++) {
+        poke(r, rig_random(r) & 1 ? &r->t->vm->pio : &r->t->vm->mmio);
+        if (i % 64 == 0)
+            clock_advance(r->t->vm->clock, rig_random(r) >> (rig_random(r) % 24));
+    }
+}
+
+/* --- the rules --- */
+
+static void test_save_load_save(void **ctx)
+{
+    struct rig *r = rig_create(the_case);
+    struct state a, b;
+
+    (void)ctx;
+    for (int i = 0; i < ROUNDS; i++) {
+        play(r, ACCESSES);
+        save(r, &a);
+        assert_int_equal(load(r, a.buf, a.len), 0);
+        save(r, &b);
+        assert_same(&a, &b);
+        device_sync_all(r->t->vm->devices);
+        state_fini(&a);
+        state_fini(&b);
+    }
+    rig_destroy(r);
+}
+
+/* Into a new VM at the same time; then both are treated alike and stay alike. */
+static void test_load_elsewhere(void **ctx)
+{
+    struct rig *r = rig_create(the_case), *other = rig_create(the_case);
+    struct clock *clock = other->t->vm->clock;
+    struct state a, b;
+
+    (void)ctx;
+    play(r, ACCESSES);
+    clock_set(clock, clock_now_ns(r->t->vm->clock), 0);
+    save(r, &a);
+    assert_int_equal(load(other, a.buf, a.len), 0);
+    device_sync_all(r->t->vm->devices);
+    device_sync_all(other->t->vm->devices);
+    save(other, &b);
+    state_fini(&a);
+    save(r, &a);
+    assert_same(&a, &b);
+    state_fini(&a);
+    state_fini(&b);
+    for (int i = 0; i < 100; i++) {
+        clock_advance(r->t->vm->clock, 1000000);
+        clock_advance(clock, 1000000);
+    }
+    save(r, &a);
+    save(other, &b);
+    assert_same(&a, &b);
+    state_fini(&a);
+    state_fini(&b);
+    rig_destroy(r);
+    rig_destroy(other);
+}
+
+static void test_reset(void **ctx)
+{
+    struct rig *r = rig_create(the_case);
+    struct state fresh, reset;
+
+    (void)ctx;
+    device_reset_all(r->t->vm->devices);
+    save(r, &fresh);
+    for (int i = 0; i < ROUNDS && !the_case->survives_reset; i++) {
+        play(r, ACCESSES);
+        device_reset_all(r->t->vm->devices);
+        save(r, &reset);
+        assert_same(&fresh, &reset);
+        device_sync_all(r->t->vm->devices);
+        state_fini(&reset);
+    }
+    play(r, ACCESSES);
+    device_reset_all(r->t->vm->devices);
+    state_fini(&fresh);
+    save(r, &fresh);
+    device_reset_all(r->t->vm->devices); /* a second one changes nothing, battery or not */
+    save(r, &reset);
+    assert_same(&fresh, &reset);
+    state_fini(&fresh);
+    state_fini(&reset);
+    rig_destroy(r);
+}
+
+static void test_quiesce_and_sync_twice(void **ctx)
+{
+    struct rig *r = rig_create(the_case);
+    struct state a, b;
+    bool wire[HPET_GSIS];
+
+    (void)ctx;
+    play(r, ACCESSES);
+    device_quiesce_all(r->t->vm->devices);
+    device_quiesce_all(r->t->vm->devices);
+    device_sync_all(r->t->vm->devices);
+    save(r, &a);
+    memcpy(wire, r->wire, sizeof(wire));
+    device_sync_all(r->t->vm->devices);
+    save(r, &b);
+    assert_same(&a, &b);
+    assert_memory_equal(wire, r->wire, sizeof(wire));
+    state_fini(&a);
+    state_fini(&b);
+    rig_destroy(r);
+}
+
+/* A snapshot with flipped bits or cut short is refused or loaded, and the device lives on. */
+static void test_broken_snapshots(void **ctx)
+{
+    struct rig *r = rig_create(the_case);
+    struct state good;
+
+    (void)ctx;
+    play(r, ACCESSES);
+    save(r, &good);
+    for (int i = 0; i < BROKEN_IMAGES; i++) {
+        uint8_t *bad = malloc(good.len);
+        size_t len = i % 8 ? good.len : rig_random(r) % good.len;
+
+        assert_non_null(bad);
+        memcpy(bad, good.buf, good.len);
+        for (uint32_t flips = rig_random(r) % 4 + 1; flips; flips--)
+            bad[rig_random(r) % good.len] ^= (uint8_t)(1u << rig_random(r) % 8);
+        if (load(r, bad, len) == 0) { /* a machine whose state was refused never runs */
+            device_sync_all(r->t->vm->devices);
+            play(r, 100);
+        }
+        free(bad);
+        device_reset_all(r->t->vm->devices);
+        device_sync_all(r->t->vm->devices);
+    }
+    assert_int_equal(load(r, good.buf, good.len), 0);
+    state_fini(&good);
+    rig_destroy(r);
+}
+
+/* --- the devices --- */
+
+static void create_acpi_pm(struct rig *r, struct err *e)
+{
+    acpi_pm_create(r->t->vm, 0x600, 0x620, 5, rig_irq(r, 9), e);
+}
+
+static void create_debug_exit(struct rig *r, struct err *e)
+{
+    debug_exit_create(r->t->vm, 0xf4, e);
+}
+
+static void create_fw_cfg(struct rig *r, struct err *e)
+{
+    struct fw_cfg *f = fw_cfg_create(r->t->vm, 0x510, e);
+
+    if (f && fw_cfg_add_file(f, "opt/test", "contents", 8, e))
+        return;
+}
+
+static void create_hpet(struct rig *r, struct err *e)
+{
+    struct irq gsi[HPET_GSIS];
+
+    for (unsigned i = 0; i < HPET_GSIS; i++)
+        gsi[i] = rig_irq(r, i);
+    hpet_create(r->t->vm, 0xfed00000, gsi, gsi, e);
+}
+
+static void create_i8042(struct rig *r, struct err *e)
+{
+    i8042_create(r->t->vm, 0x60, 0x64, rig_irq(r, 1), e);
+}
+
+static void create_i8254(struct rig *r, struct err *e)
+{
+    i8254_create(r->t->vm, 0x40, 0x61, rig_irq(r, 0), e);
+}
+
+static void create_i8259(struct rig *r, struct err *e)
+{
+    i8259_create(r->t->vm, 0x20, 0xa0, 0x4d0, e);
+}
+
+static void create_ioapic(struct rig *r, struct err *e)
+{
+    ioapic_create(r->t->vm, 0xfec00000, e);
+}
+
+static void create_isa_misc(struct rig *r, struct err *e)
+{
+    isa_misc_create(r->t->vm, 0x80, 0x92, 0xf0, e);
+}
+
+static void create_mc146818(struct rig *r, struct err *e)
+{
+    mc146818_create(r->t->vm, 0x70, rig_irq(r, 8), e);
+}
+
+static void create_ns16550(struct rig *r, struct err *e)
+{
+    r->chr = chardev_open("none", r->t->vm->loop, NULL, NULL, e);
+    ns16550_create(r->t->vm, "com1", 0x3f8, rig_irq(r, 4), r->chr, e);
+}
+
+static void create_pvpanic(struct rig *r, struct err *e)
+{
+    pvpanic_create(r->t->vm, 0x505, e);
+}
+
+static struct pci_bus *create_pci(struct rig *r, struct err *e)
+{
+    struct pci_bus *bus = pci_bus_create(r->t->vm, e);
+    struct irq wires[16];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(wires); i++)
+        wires[i] = rig_irq(r, i);
+    i440fx_create(r->t->vm, bus, PCI_DEVFN(0, 0), e);
+    piix3_create(r->t->vm, bus, PCI_DEVFN(1, 0), wires, wires, e);
+    return bus;
+}
+
+static void create_pci_host(struct rig *r, struct err *e)
+{
+    create_pci(r, e);
+}
+
+static void create_virtio_console(struct rig *r, struct err *e)
+{
+    struct pci_bus *bus = create_pci(r, e);
+
+    r->chr = chardev_open("none", r->t->vm->loop, NULL, NULL, e);
+    if (virtio_console_create(r->t->vm, bus, PCI_DEVFN(2, 0), "hvc0", r->chr, 80, 25, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
+static const struct conformance cases[] = {
+    { "acpi_pm", create_acpi_pm, true },    { "debug_exit", create_debug_exit, false },
+    { "fw_cfg", create_fw_cfg, false },     { "hpet", create_hpet, false },
+    { "i8042", create_i8042, false },       { "i8254", create_i8254, false },
+    { "i8259", create_i8259, false },       { "ioapic", create_ioapic, false },
+    { "isa_misc", create_isa_misc, false }, { "mc146818", create_mc146818, true },
+    { "ns16550", create_ns16550, false },   { "pci_host", create_pci_host, false },
+    { "pvpanic", create_pvpanic, false },   { "virtio_console", create_virtio_console, false },
+};
+
+int main(void)
+{
+    int failed = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(test_save_load_save),
+            cmocka_unit_test(test_load_elsewhere),
+            cmocka_unit_test(test_reset),
+            cmocka_unit_test(test_quiesce_and_sync_twice),
+            cmocka_unit_test(test_broken_snapshots),
+        };
+
+        the_case = &cases[i];
+        failed += cmocka_run_group_tests_name(the_case->name, tests, NULL, NULL);
+    }
+    return failed;
+}
