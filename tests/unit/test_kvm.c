@@ -102,7 +102,7 @@ static const struct io_ops echo_io = { echo_read, echo_write, 1, 4 };
 static const struct io_ops exit_io = { NULL, exit_write, 1, 4 };
 static const struct io_ops hole_io = { hole_read, hole_write, 1, 8 };
 
-static int setup_cpus(void **ctx, unsigned cpus)
+static struct fixture *create(const struct accel_ops *accel, unsigned cpus)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     struct err e = { 0 };
@@ -110,7 +110,7 @@ static int setup_cpus(void **ctx, unsigned cpus)
     assert_non_null(f);
     config_init(&f->cfg);
     f->cfg.cpus = cpus;
-    if (vm_create(&f->vm, &f->cfg, &accel_kvm, &e))
+    if (vm_create(&f->vm, &f->cfg, accel, &e))
         fail_msg("%s", e.msg);
     pthread_mutex_init(&f->dev.lock, NULL);
     f->dev.vm = f->vm;
@@ -125,29 +125,33 @@ static int setup_cpus(void **ctx, unsigned cpus)
     f->vm->eoi = on_eoi;
     f->boot.mem = &f->vm->mem;
     x86_state_reset(&f->s, 0, true);
-    *ctx = f;
-    return 0;
+    return f;
 }
 
-static int setup(void **ctx)
+static void destroy(struct fixture *f)
 {
-    return setup_cpus(ctx, 1);
-}
-
-static int setup_smp(void **ctx)
-{
-    return setup_cpus(ctx, 2);
-}
-
-static int teardown(void **ctx)
-{
-    struct fixture *f = *ctx;
-
     vm_destroy(f->vm);
     ram_free(&f->ram);
     pthread_mutex_destroy(&f->dev.lock);
     config_fini(&f->cfg);
     free(f);
+}
+
+static int setup(void **ctx)
+{
+    *ctx = create(&accel_kvm, 1);
+    return 0;
+}
+
+static int setup_smp(void **ctx)
+{
+    *ctx = create(&accel_kvm, 2);
+    return 0;
+}
+
+static int teardown(void **ctx)
+{
+    destroy(*ctx);
     return 0;
 }
 
@@ -585,6 +589,53 @@ static void test_emulation_failure(void **ctx)
     assert_int_equal(f->last, 0x55667788);
 }
 
+enum { SUM_ROUNDS = 40000, SUM_ADD = 7 };
+GUEST(sum, 64, "mov rax, cr4; or eax, 0x600; mov cr4, rax; xor eax, eax; mov ebx, 0x10dcd\n"
+               "mov edx, 7; movq xmm1, rdx; pxor xmm0, xmm0; mov ecx, 40000\n"
+               "1: imul rax, rbx; add rax, rcx; mov [0x300000], rax; push rax; pop rsi\n"
+               "paddq xmm0, xmm1; loop 1b\n"
+               "movq [0x300008], xmm0; mov dx, 0x5f4; mov al, 13; out dx, al; hlt")
+
+static uint64_t expected_sum(void)
+{
+    uint64_t sum = 0;
+
+    for (uint64_t i = SUM_ROUNDS; i; i--)
+        sum = sum * 0x10dcd + i;
+    return sum;
+}
+
+/* One guest, handed to and fro between the accelerators in the middle of its work. */
+static void test_hand_over(void **ctx)
+{
+    struct fixture *f[2] = { *ctx, create(&accel_bt, 1) };
+    unsigned now = 0, swaps = 0;
+
+    LOAD(f[0], sum);
+    start64(f[0]);
+    assert_int_equal(vcpu_set_state(f[0]->vm->vcpu[0], &f[0]->s), 0);
+    for (;;) {
+        loop_timer_init(f[now]->vm->loop, &f[now]->timer, stop_loop);
+        loop_timer_set(&f[now]->timer, util_monotonic_ns() + (now ? 300000 : 8000000));
+        if (vm_run(f[now]->vm) != VM_RUNNING)
+            break;
+        loop_timer_cancel(&f[now]->timer);
+        assert_int_equal(vcpu_get_state(f[now]->vm->vcpu[0], &f[now]->s), 0);
+        assert_int_equal(vcpu_set_state(f[!now]->vm->vcpu[0], &f[now]->s), 0);
+        memcpy(f[!now]->ram.hva, f[now]->ram.hva, RAM);
+        now = !now;
+        swaps++;
+    }
+    if (f[now]->vm->end != VM_END_DEBUG_EXIT)
+        fail_msg("after %u swaps: %s", swaps, f[now]->vm->end_reason);
+    assert_int_equal(f[now]->vm->end_status, 13);
+    assert_int_equal(ld_le64(f[now]->ram.hva + 0x300000), expected_sum());
+    assert_int_equal(ld_le64(f[now]->ram.hva + 0x300008), SUM_ROUNDS * SUM_ADD);
+    assert_true(swaps > 0);
+    print_message("%u swaps\n", swaps);
+    destroy(f[1]);
+}
+
 GUEST(smp, 64, "mov edi, 0xfee00300; mov dword ptr [rdi+0x10], 0x01000000\n"
                "mov dword ptr [rdi], 0x000c4630; 1: pause; cmp byte ptr [0x20000], 0x77; jne 1b\n"
                "mov dx, 0x5f4; mov al, 11; out dx, al; hlt")
@@ -643,6 +694,7 @@ int main(void)
         TEST(test_state_round_trip),
         TEST(test_triple_fault),
         TEST(test_emulation_failure),
+        TEST(test_hand_over),
         cmocka_unit_test_setup_teardown(test_smp, setup_smp, teardown),
     };
     struct accel_probe p;

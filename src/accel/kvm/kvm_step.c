@@ -70,7 +70,9 @@ enum run_exit kvm_step(struct vcpu *c)
 
 void kvm_step_fini(struct kvm_vcpu *k)
 {
-    if (k->bt)
-        bt_cpu_destroy(k->bt);
+    if (!k->bt)
+        return;
+    log_info("kvm", "%llu instructions were interpreted", (unsigned long long)k->steps);
+    bt_cpu_destroy(k->bt);
     k->bt = NULL;
 }
