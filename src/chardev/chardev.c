@@ -237,8 +237,8 @@ struct chardev *chardev_open(const char *spec, struct loop *l, void (*leave)(voi
     struct chardev *c;
 
     if (!kind) {
-        err_set(e, EINVAL, "'%s' is not a serial line: use stdio, none, file:PATH, unix:PATH or pty",
-                spec);
+        err_set(e, EINVAL,
+                "'%s' is not a serial line: use stdio, none, file:PATH, unix:PATH or pty", spec);
         return NULL;
     }
     c = calloc(1, sizeof(*c));

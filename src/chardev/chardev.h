@@ -11,8 +11,8 @@
 struct chardev;
 struct chardev_ops {
     /* Loop thread, no lock held. */
-    void (*readable)(void *opaque);  /* chardev_read() may have something */
-    void (*writable)(void *opaque);  /* room again after chardev_write() took less than all */
+    void (*readable)(void *opaque); /* chardev_read() may have something */
+    void (*writable)(void *opaque); /* room again after chardev_write() took less than all */
 };
 
 /*

@@ -17,7 +17,8 @@ enum {
 
 struct chardev_kind {
     const char *prefix; /* "file:" takes an argument, "stdio" is the whole spec */
-    int (*open)(struct chardev *c, const char *arg, struct err *e); /* -errno, *e set; undone by itself */
+    int (*open)(struct chardev *c, const char *arg,
+                struct err *e);       /* -errno, *e set; undone by itself */
     void (*close)(struct chardev *c); /* after the descriptors were disconnected */
     /* Optional: looks at input of n bytes, may remove some; returns what is left. Loop thread. */
     size_t (*filter)(struct chardev *c, uint8_t *buf, size_t n);
@@ -37,20 +38,21 @@ struct chardev {
     void *opaque;
 
     /* loop thread */
-    int in_fd, out_fd; /* -1: not connected; closed by the core */
+    int in_fd, out_fd;                  /* -1: not connected; closed by the core */
     struct loop_fd in_watch, out_watch; /* exist only while there is something to wait for */
     struct loop_work kick;
 
-    pthread_mutex_t lock; /* guards what follows */
-    bool connected;       /* output has somewhere to go; else it is only remembered */
-    bool stalled;         /* a write took less than all: writable() is owed */
-    bool in_full;         /* reading stopped for want of room */
+    pthread_mutex_t lock;        /* guards what follows */
+    bool connected;              /* output has somewhere to go; else it is only remembered */
+    bool stalled;                /* a write took less than all: writable() is owed */
+    bool in_full;                /* reading stopped for want of room */
     uint64_t out_head, out_sent; /* bytes ever taken, ever written out */
     uint64_t in_head, in_tail;
     uint8_t out[CHARDEV_OUT_SIZE], in[CHARDEV_IN_SIZE];
 };
 
-extern const struct chardev_kind chardev_stdio, chardev_none, chardev_file, chardev_unix, chardev_pty;
+extern const struct chardev_kind chardev_stdio, chardev_none, chardev_file, chardev_unix,
+    chardev_pty;
 
 /*
  * Loop thread, or before it runs. The non-blocking descriptors become the core's; -1 for a direction

@@ -23,7 +23,8 @@ static int file_open(struct chardev *c, const char *arg, struct err *e)
     int fd = open(arg, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0644);
 
     if (fd < 0 && errno == ENXIO)
-        return err_set(e, ENXIO, "cannot write the serial line to %s: nobody reads that pipe yet", arg);
+        return err_set(e, ENXIO, "cannot write the serial line to %s: nobody reads that pipe yet",
+                       arg);
     if (fd < 0)
         return err_set(e, errno, "cannot write the serial line to %s: %s", arg, strerror(errno));
     c->where = strdup(arg);

@@ -118,7 +118,8 @@ static int pty_open(struct chardev *c, const char *arg, struct err *e)
     rc = pty_set_up(p);
     if (rc) {
         pty_free(p);
-        return err_set(e, -rc, "cannot make a pseudo-terminal for the serial line: %s", strerror(-rc));
+        return err_set(e, -rc, "cannot make a pseudo-terminal for the serial line: %s",
+                       strerror(-rc));
     }
     c->priv = p;
     return 0;

@@ -61,16 +61,20 @@ static int unix_clear_stale(const struct sockaddr_un *addr, struct err *e)
     if (lstat(addr->sun_path, &st))
         return 0;
     if (!S_ISSOCK(st.st_mode))
-        return err_set(e, EEXIST, "%s exists and is not a socket: choose another path for the serial "
-                       "line", addr->sun_path);
+        return err_set(e, EEXIST,
+                       "%s exists and is not a socket: choose another path for the serial "
+                       "line",
+                       addr->sun_path);
     probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (probe < 0)
         return err_set(e, errno, "cannot make a socket: %s", strerror(errno));
     rc = connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) ? errno : 0;
     close(probe);
     if (rc != ECONNREFUSED)
-        return err_set(e, EADDRINUSE, "%s is the socket of a running program: choose another path, or "
-                       "end that program", addr->sun_path);
+        return err_set(e, EADDRINUSE,
+                       "%s is the socket of a running program: choose another path, or "
+                       "end that program",
+                       addr->sun_path);
     unlink(addr->sun_path);
     return 0;
 }
@@ -131,7 +135,8 @@ static void unix_close(struct chardev *c)
 
     loop_fd_del(&u->watch);
     util_close(&u->fd);
-    if (c->where && !stat(c->where, &st) && st.st_ino == u->made.st_ino && st.st_dev == u->made.st_dev)
+    if (c->where && !stat(c->where, &st) && st.st_ino == u->made.st_ino &&
+        st.st_dev == u->made.st_dev)
         unlink(c->where);
     free(u);
 }

@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -38,8 +39,8 @@ static const struct {
 } seccomp_ioctls[] = {
     { 0xff00, 0xae00 }, /* KVM */
     { 0xff00, 0x1200 }, /* block devices */
-    { UINT32_MAX, TCGETS },     { UINT32_MAX, TCSETS },   { UINT32_MAX, TCSETSW },
-    { UINT32_MAX, TCSETSF },    { UINT32_MAX, FIONREAD }, { UINT32_MAX, FIONBIO },
+    { UINT32_MAX, TCGETS },     { UINT32_MAX, TCSETS },    { UINT32_MAX, TCSETSW },
+    { UINT32_MAX, TCSETSF },    { UINT32_MAX, FIONREAD },  { UINT32_MAX, FIONBIO },
     { UINT32_MAX, TIOCGWINSZ }, { UINT32_MAX, TIOCGPGRP },
 };
 
@@ -98,12 +99,14 @@ static void seccomp_violation(int sig, siginfo_t *si, void *context)
         (void)!write(STDERR_FILENO, "\n", 1);
     }
     log_error("sandbox", "%s", line);
-    _exit(SANDBOX_EXIT_STATUS);
+    syscall(SYS_exit_group,
+            SANDBOX_EXIT_STATUS); /* _exit() would let a sanitizer open files first */
 }
 
 int seccomp_catch(void (*before_exit)(void), struct err *e)
 {
-    struct sigaction sa = { .sa_sigaction = seccomp_violation, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+    struct sigaction sa = { .sa_sigaction = seccomp_violation,
+                            .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
     seccomp_report.before_exit = before_exit;
     for (int nr = 0; nr < SECCOMP_NAMES; nr++)
@@ -133,9 +136,9 @@ static int seccomp_allow_ioctls(scmp_filter_ctx ctx)
     int rc = 0;
 
     for (size_t i = 0; !rc && i < ARRAY_SIZE(seccomp_ioctls); i++)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                              SCMP_A1_64(SCMP_CMP_MASKED_EQ, seccomp_ioctls[i].mask,
-                                         seccomp_ioctls[i].request));
+        rc = seccomp_rule_add(
+            ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+            SCMP_A1_64(SCMP_CMP_MASKED_EQ, seccomp_ioctls[i].mask, seccomp_ioctls[i].request));
     return rc;
 }
 

@@ -17,7 +17,7 @@ struct net;
 struct vm_config;
 struct net_opts {
     struct loop *loop;
-    const struct vm_config *cfg; /* forwards; NULL: none */
+    const struct vm_config *cfg;    /* forwards; NULL: none */
     void (*rx_ready)(void *opaque); /* a frame may be waiting; loop thread, no lock held */
     void (*tx_ready)(void *opaque); /* after -EAGAIN: try again; loop thread, no lock held */
     void *opaque;
@@ -27,10 +27,12 @@ struct net_ops {
     bool big_frames;  /* tx takes TCP segments far above the MTU (one checksum over all of it) */
     int (*open)(struct net *n, const struct net_opts *o, struct err *e);
     void (*close)(struct net *n);
-    int (*tx)(struct net *n, const struct iovec *iov, int niov); /* any thread; -EAGAIN: wait for tx_ready() */
-    ssize_t (*rx_len)(struct net *n);                            /* any thread: next frame's length, 0 if none */
+    int (*tx)(struct net *n, const struct iovec *iov,
+              int niov);              /* any thread; -EAGAIN: wait for tx_ready() */
+    ssize_t (*rx_len)(struct net *n); /* any thread: next frame's length, 0 if none */
     ssize_t (*rx)(struct net *n, const struct iovec *iov, int niov); /* any thread */
-    void (*rx_enable)(struct net *n, bool on); /* once off returns: no rx_ready() until on; on at first */
+    void (*rx_enable)(struct net *n,
+                      bool on); /* once off returns: no rx_ready() until on; on at first */
 };
 struct net {
     const struct net_ops *ops;

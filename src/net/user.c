@@ -35,7 +35,7 @@ enum {
     USER_IDLE_MS = 1000, /* what libslirp answers when it has no timer of its own */
 };
 
-struct user_fd { /* by descriptor number */
+struct user_fd {         /* by descriptor number */
     uint32_t want, have; /* epoll events asked for by libslirp, in the epoll set; 0: not there */
     uint32_t ready;      /* of this turn */
 };
@@ -57,7 +57,7 @@ struct user {
     struct frameq tx, rx;
     struct user_fd *fds;
     int n_fds;
-    bool rx_fresh;   /* libslirp has sent something */
+    bool rx_fresh; /* libslirp has sent something */
     bool rx_enabled;
     atomic_bool rx_high; /* reading from the host is suspended */
     struct log_limit log;
@@ -344,12 +344,14 @@ static int user_forward_failed(const struct config_forward *f, const struct sock
     switch (error) {
     case EADDRINUSE:
         port_holder_find(f->udp, f->host_port, holder, sizeof(holder));
-        return err_set(e, error, "%s port %u of %s is taken by %s: choose another host port for the "
-                       "guest's port %u, or end that program", proto, f->host_port, f->host_addr,
-                       holder, f->guest_port);
+        return err_set(e, error,
+                       "%s port %u of %s is taken by %s: choose another host port for the "
+                       "guest's port %u, or end that program",
+                       proto, f->host_port, f->host_addr, holder, f->guest_port);
     case EACCES:
-        return err_set(e, error, "this user may not listen on %s port %u: use a host port above 1023",
-                       proto, f->host_port);
+        return err_set(e, error,
+                       "this user may not listen on %s port %u: use a host port above 1023", proto,
+                       f->host_port);
     case EADDRNOTAVAIL:
         return err_set(e, error, "%s is not an address of this host: 'ip address' lists them",
                        f->host_addr);
@@ -366,13 +368,16 @@ static int user_forward(struct user *u, const struct config_forward *f, struct e
     const char *addr = f->host_addr[0] ? f->host_addr : "127.0.0.1";
 
     if (strchr(addr, ':'))
-        return err_set(e, EAFNOSUPPORT, "cannot forward from %s: ports are forwarded from IPv4 "
-                       "addresses only", addr);
+        return err_set(e, EAFNOSUPPORT,
+                       "cannot forward from %s: ports are forwarded from IPv4 "
+                       "addresses only",
+                       addr);
     if (inet_pton(AF_INET, addr, &host.sin_addr) != 1)
         return err_set(e, EINVAL, "'%s' is not an IPv4 address to listen on", addr);
     /* the guest's address 0 stands for the one that DHCP gives out first */
     if (slirp_add_hostxfwd(u->slirp, (struct sockaddr *)&host, sizeof(host),
-                           (struct sockaddr *)&guest, sizeof(guest), f->udp ? SLIRP_HOSTFWD_UDP : 0))
+                           (struct sockaddr *)&guest, sizeof(guest),
+                           f->udp ? SLIRP_HOSTFWD_UDP : 0))
         return user_forward_failed(f, &host, e);
     return 0;
 }

@@ -11,7 +11,8 @@
  * The chardev stays the caller's and outlives the device. cols and rows: the terminal's size, 0 if
  * there is none. Set-up time only.
  */
-must_check int virtio_console_create(struct vm *vm, struct pci_bus *bus, unsigned devfn, const char *id,
-                                     struct chardev *chr, uint16_t cols, uint16_t rows, struct err *e);
+must_check int virtio_console_create(struct vm *vm, struct pci_bus *bus, unsigned devfn,
+                                     const char *id, struct chardev *chr, uint16_t cols,
+                                     uint16_t rows, struct err *e);
 
 #endif

@@ -49,19 +49,19 @@ enum {
     VIRTIO_NET_HDR_GSO_NONE = 0,
 };
 enum { /* configuration space */
-    VIRTIO_NET_CFG_MAC = 0,
-    VIRTIO_NET_CFG_STATUS = 6,
-    VIRTIO_NET_CFG_LEN = 8,
-    VIRTIO_NET_S_LINK_UP = 1,
+       VIRTIO_NET_CFG_MAC = 0,
+       VIRTIO_NET_CFG_STATUS = 6,
+       VIRTIO_NET_CFG_LEN = 8,
+       VIRTIO_NET_S_LINK_UP = 1,
 };
 enum { /* control queue */
-    VIRTIO_NET_CTRL_CLASS_RX = 0,
-    VIRTIO_NET_CTRL_RX_LAST = 5, /* NOBCAST */
-    VIRTIO_NET_CTRL_CLASS_MAC = 1,
-    VIRTIO_NET_CTRL_MAC_TABLE_SET = 0,
-    VIRTIO_NET_CTRL_MAC_ADDR_SET = 1,
-    VIRTIO_NET_OK = 0,
-    VIRTIO_NET_ERR = 1,
+       VIRTIO_NET_CTRL_CLASS_RX = 0,
+       VIRTIO_NET_CTRL_RX_LAST = 5, /* NOBCAST */
+       VIRTIO_NET_CTRL_CLASS_MAC = 1,
+       VIRTIO_NET_CTRL_MAC_TABLE_SET = 0,
+       VIRTIO_NET_CTRL_MAC_ADDR_SET = 1,
+       VIRTIO_NET_OK = 0,
+       VIRTIO_NET_ERR = 1,
 };
 
 struct virtio_net {

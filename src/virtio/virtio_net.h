@@ -8,7 +8,7 @@
 
 struct vm_config;
 struct virtio_net_opts {
-    const char *backend; /* "user", as for net_open() */
+    const char *backend;         /* "user", as for net_open() */
     const struct vm_config *cfg; /* the backend's; NULL: defaults */
     uint8_t mac[6];
 };

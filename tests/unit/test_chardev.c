@@ -34,7 +34,7 @@ static int setup(void **ctx)
     struct fixture *f = calloc(1, sizeof(*f));
 
     f->loop = loop_create(NULL);
-    strcpy(f->dir, "/tmp/chardev.XXXXXX");
+    snprintf(f->dir, sizeof(f->dir), "/tmp/chardev.XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->path, sizeof(f->path), "%s/console", f->dir);
     *ctx = f;
@@ -104,8 +104,8 @@ static void expect_input(struct fixture *f, struct chardev *c, const char *text)
 
 static void test_specs(void **ctx)
 {
-    static const char *const bad[] = { "", "stdio2", "file:", "unix:", "tcp:1", "ptys", "unix:/nowhere/x",
-                                       "file:/nowhere/x" };
+    static const char *const bad[] = { "",      "stdio2", "file:",           "unix:",
+                                       "tcp:1", "ptys",   "unix:/nowhere/x", "file:/nowhere/x" };
     struct fixture *f = *ctx;
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -378,11 +378,9 @@ static void test_stdio_terminal(void **ctx)
         const char *keys;
         int status;
     } ends[] = {
-        { "\x1d", 7 << 8 },   /* the escape key alone, by time */
-        { "\x1dx", 7 << 8 },  /* or by the next key */
-        { "!", 0 },
-        { "K", SIGTERM },
-        { "X", 9 << 8 },
+        { "\x1d", 7 << 8 },  /* the escape key alone, by time */
+        { "\x1dx", 7 << 8 }, /* or by the next key */
+        { "!", 0 },          { "K", SIGTERM }, { "X", 9 << 8 },
     };
 
     (void)ctx;

@@ -43,7 +43,11 @@ static void on_tx(void *opaque)
 static struct net *open_net(struct fixture *f, struct err *e)
 {
     struct net_opts o = {
-        .loop = f->loop, .cfg = &f->cfg, .rx_ready = on_rx, .tx_ready = on_tx, .opaque = f,
+        .loop = f->loop,
+        .cfg = &f->cfg,
+        .rx_ready = on_rx,
+        .tx_ready = on_tx,
+        .opaque = f,
     };
 
     return net_open("user", &o, e);
@@ -219,7 +223,7 @@ static void test_ipv6_router(void **ctx)
     p[21] = 255;
     inet_pton(AF_INET6, "fe80::1234", p + 22);
     inet_pton(AF_INET6, "ff02::2", p + 38);
-    p[54] = 133; /* router solicitation */
+    p[54] = 133;                                               /* router solicitation */
     st_be16(p + 56, checksum(p + 22, 40, IPPROTO_ICMPV6 + 8)); /* addresses and message */
     send_frame(f, p, 62);
     assert_true(receive(f, is_router_advertisement));
@@ -265,12 +269,12 @@ static void test_udp_to_host(void **ctx)
     close(fd);
 }
 
-static void add_forward(struct fixture *f, bool udp, uint16_t port)
+static void add_forward(struct fixture *f, bool udp, const char *addr, uint16_t port)
 {
     struct config_forward *fw = &f->cfg.forward[f->cfg.n_forwards++];
 
     *fw = (struct config_forward){ .udp = udp, .host_port = port, .guest_port = 80 };
-    strcpy(fw->host_addr, "127.0.0.1");
+    snprintf(fw->host_addr, sizeof(fw->host_addr), "%s", addr);
 }
 
 static void test_forward(void **ctx)
@@ -281,7 +285,7 @@ static void test_forward(void **ctx)
     int fd;
 
     close(host_socket(SOCK_STREAM, &port));
-    add_forward(f, false, port);
+    add_forward(f, false, "127.0.0.1", port);
     f->net = open_net(f, NULL);
     assert_non_null(f->net);
     arp(f, 1, "10.0.2.2"); /* so that our address is known */
@@ -307,7 +311,7 @@ static void test_port_taken(void **ctx)
         if (!udp)
             assert_int_equal(listen(fd, 1), 0);
         f->cfg.n_forwards = 0;
-        add_forward(f, udp, port);
+        add_forward(f, udp, "127.0.0.1", port);
         assert_null(open_net(f, &e));
         assert_int_equal(e.code, EADDRINUSE);
         snprintf(port_text, sizeof(port_text), "port %u ", port);
@@ -328,8 +332,7 @@ static void test_bad_options(void **ctx)
     assert_int_equal(e.code, EINVAL);
     for (size_t i = 0; i < ARRAY_SIZE(addrs); i++) {
         f->cfg.n_forwards = 0;
-        add_forward(f, false, 40001);
-        strcpy(f->cfg.forward[0].host_addr, addrs[i]);
+        add_forward(f, false, addrs[i], 40001);
         e = (struct err){ 0 };
         assert_null(open_net(f, &e));
         assert_non_null(strstr(e.msg, addrs[i]));

@@ -61,8 +61,8 @@ static int set_up(void **ctx)
     f->chr = chardev_open(f->spec, vm_loop(f->t->vm), NULL, NULL, &e);
     assert_non_null(f->chr);
     f->peer = connect_to(f->path);
-    assert_int_equal(
-        virtio_console_create(f->t->vm, f->bus, SLOT, "console0", f->chr, 80, 25, &e), 0);
+    assert_int_equal(virtio_console_create(f->t->vm, f->bus, SLOT, "console0", f->chr, 80, 25, &e),
+                     0);
     f->d = vdrv_find(f->t, f->bus, SLOT);
     f->rx = vring_at(f->t, RX_RING, SIZE);
     f->tx = vring_at(f->t, TX_RING, SIZE);

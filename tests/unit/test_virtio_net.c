@@ -253,7 +253,7 @@ static void test_checksum_offload(void **ctx)
     inet_pton(AF_INET, "10.0.2.2", p + 30);
     for (int i = 14; i < 34; i += 2)
         sum += ld_be16(p + i);
-    st_be16(p + 24, (uint16_t)~((sum & 0xffff) + (sum >> 16)));
+    st_be16(p + 24, (uint16_t) ~((sum & 0xffff) + (sum >> 16)));
     st_be16(p + 34, 5000);
     memcpy(p + 36, &a.sin_port, 2);
     st_be16(p + 38, 13);
@@ -290,9 +290,9 @@ static void test_control_queue(void **ctx)
     struct fixture *f = *ctx;
 
     start(f, F_BASE);
-    assert_int_equal(control(f, "\0\0\1", 3), 0);           /* promiscuous */
+    assert_int_equal(control(f, "\0\0\1", 3), 0);                /* promiscuous */
     assert_int_equal(control(f, "\1\0\0\0\0\0\0\0\0\0", 10), 0); /* MAC table */
-    assert_int_equal(control(f, "\1\1\2\2\2\2\2\2", 8), 0); /* MAC */
+    assert_int_equal(control(f, "\1\1\2\2\2\2\2\2", 8), 0);      /* MAC */
     assert_int_equal(vdrv_read(&f->d, VDRV_CONFIG, 4), 0x02020202);
     assert_int_equal(control(f, "\1\1\2", 3), 1);
     assert_int_equal(control(f, "\7\1\2", 3), 1);
