@@ -125,6 +125,7 @@ static int vmm_confine(const struct vmm *m, struct err *e)
         o.read[o.n_read++] = m->cfg.kernel;
     if (m->cfg.initrd)
         o.read[o.n_read++] = m->cfg.initrd;
+    m->vm->vcpu_thread_init = sandbox_vcpu_thread; /* they start with the first run */
     return sandbox_enter(&o, e);
 }
 
