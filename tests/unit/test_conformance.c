@@ -34,6 +34,7 @@ enum { ROUNDS = 8, ACCESSES = 4000, BROKEN_IMAGES = 300 };
 
 struct rig {
     struct testvm *t;
+    struct loop *chr_loop; /* the character device outlives the VM, so it has a loop of its own */
     struct chardev *chr;
     bool wire[HPET_GSIS];
     unsigned seed;
@@ -66,6 +67,8 @@ static struct rig *rig_create(const struct conformance *c)
     assert_non_null(r);
     r->seed = 1;
     r->t = testvm_create(MIB);
+    r->chr_loop = loop_create(&e);
+    assert_non_null(r->chr_loop);
     c->create(r, &e);
     assert_string_equal(e.msg, "");
     assert_non_null(r->t->vm->devices);
@@ -75,10 +78,9 @@ static struct rig *rig_create(const struct conformance *c)
 
 static void rig_destroy(struct rig *r)
 {
-    struct chardev *chr = r->chr;
-
     testvm_destroy(r->t);
-    chardev_close(chr);
+    chardev_close(r->chr);
+    loop_destroy(r->chr_loop);
     free(r);
 }
 
@@ -340,7 +342,7 @@ static void create_mc146818(struct rig *r, struct err *e)
 
 static void create_ns16550(struct rig *r, struct err *e)
 {
-    r->chr = chardev_open("none", r->t->vm->loop, NULL, NULL, e);
+    r->chr = chardev_open("none", r->chr_loop, NULL, NULL, e);
     ns16550_create(r->t->vm, "com1", 0x3f8, rig_irq(r, 4), r->chr, e);
 }
 
@@ -370,7 +372,7 @@ static void create_virtio_console(struct rig *r, struct err *e)
 {
     struct pci_bus *bus = create_pci(r, e);
 
-    r->chr = chardev_open("none", r->t->vm->loop, NULL, NULL, e);
+    r->chr = chardev_open("none", r->chr_loop, NULL, NULL, e);
     if (virtio_console_create(r->t->vm, bus, PCI_DEVFN(2, 0), "hvc0", r->chr, 80, 25, e))
         return;
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
@@ -386,7 +388,8 @@ static const struct conformance cases[] = {
     { "pvpanic", create_pvpanic, false },   { "virtio_console", create_virtio_console, false },
 };
 
-int main(void)
+/* With an argument: only the device of that name. */
+int main(int argc, char **argv)
 {
     int failed = 0;
 
@@ -399,6 +402,8 @@ int main(void)
             cmocka_unit_test(test_broken_snapshots),
         };
 
+        if (argc > 1 && strcmp(argv[1], cases[i].name))
+            continue;
         the_case = &cases[i];
         failed += cmocka_run_group_tests_name(the_case->name, tests, NULL, NULL);
     }
