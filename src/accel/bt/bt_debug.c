@@ -90,8 +90,10 @@ int bt_debug_before(struct bt_cpu *c)
 
 int bt_debug_after(struct bt_cpu *c, bool tf)
 {
-    unsigned hits = c->db_pending;
+    unsigned hits = c->db_pending & DR6_HITS;
 
+    tf = tf && !(c->db_pending & BT_DB_NO_STEP);
+    c->db_pending = (uint8_t)hits;
     /* MOV SS and POP SS hold debug traps back until the next instruction is done. */
     if (c->s.shadow_mov_ss || (!hits && !tf))
         return 0;

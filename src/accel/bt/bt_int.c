@@ -7,12 +7,15 @@ enum { TSS_IOMAP = 102, TSS_MIN_LIMIT = 0x67, REDIRECTION_BYTES = 32 };
 
 static int int_enter(struct bt_cpu *c, const struct bt_insn *in, unsigned vector, enum bt_event_kind kind)
 {
+    bool tf = c->s.rflags & FLAG_TF;
     int ret;
 
     bt_skip(c, in);
     ret = bt_interrupt(c, vector, kind, false, 0);
     if (ret == BT_FAULT)
         return bt_sys_fault(c, in);
+    if (tf) /* cleared on the way into the handler, and with it the trap of this instruction */
+        c->db_pending = BT_DB_NO_STEP;
     return ret ? ret : BT_JUMP;
 }
 

@@ -43,6 +43,7 @@ bool bt_event_wakes(struct bt_cpu *c);
  * BT_TRAP). After an instruction that did not complete: bt_debug_after() must not be called, what it
  * would have reported is dropped at delivery.
  */
+enum { BT_DB_NO_STEP = BIT(7) }; /* in db_pending: this instruction took TF away, no single-step trap */
 static inline bool bt_debug_armed(const struct bt_cpu *c)
 {
     return (c->s.dr7 & 0xff) || c->db_pending;

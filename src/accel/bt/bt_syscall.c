@@ -7,6 +7,7 @@
 enum {
     FLAT_CODE = SEG_G | SEG_P | SEG_S | SEG_CODE | SEG_RW | SEG_ACCESSED,
     FLAT_DATA = SEG_G | SEG_DB | SEG_P | SEG_S | SEG_RW | SEG_ACCESSED,
+    DR6_BS = BIT(14),
     SYSRET_FLAGS = 0x3c7fd7, /* all but RF, VM and reserved bits */
 };
 
@@ -27,7 +28,7 @@ static void syscall_segments(struct bt_cpu *c, uint16_t cs, uint16_t ss, unsigne
 int bt_op_syscall(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint16_t cs = (uint16_t)(c->s.star >> 32 & 0xfffc);
-    bool long_mode = c->long_mode, code64 = c->code_size == 8;
+    bool long_mode = c->long_mode, code64 = c->code_size == 8, tf = c->s.rflags & FLAG_TF;
 
     if (!(c->s.efer & EFER_SCE) || !bt_protected(c) || (!code64 && !bt_has(c, BT_IS_AMD)))
         return bt_sys_ud(c, in);
@@ -41,8 +42,18 @@ int bt_op_syscall(struct bt_cpu *c, const struct bt_insn *in)
         c->s.rip = c->s.star & 0xffffffff;
         c->s.rflags &= ~(uint64_t)(FLAG_IF | FLAG_RF | FLAG_VM);
     }
+    if (tf && !(c->s.rflags & FLAG_TF)) /* SYSCALL and SYSRET trap by TF at their end */
+        c->db_pending = BT_DB_NO_STEP;
     syscall_segments(c, cs, (uint16_t)(cs + 8), 0, long_mode);
     return BT_JUMP;
+}
+
+/* The single-step trap that SYSCALL left out comes now, as if it had been taken in user mode. */
+static int syscall_trap(struct bt_cpu *c)
+{
+    c->s.dr6 |= DR6_BS;
+    bt_raise(c, X86_DB);
+    return BT_TRAP;
 }
 
 /* imm2: REX.W, back to 64-bit code. */
@@ -62,7 +73,7 @@ int bt_op_sysret(struct bt_cpu *c, const struct bt_insn *in)
         c->s.rflags |= FLAG_IF;
     syscall_segments(c, (uint16_t)((to64 ? base + 16 : base) | 3), (uint16_t)((base + 8) | 3), 3, to64);
     c->event_window = true;
-    return BT_JUMP;
+    return c->s.rflags & FLAG_TF ? syscall_trap(c) : BT_JUMP;
 }
 
 int bt_op_sysenter(struct bt_cpu *c, const struct bt_insn *in)
