@@ -16,6 +16,7 @@
 #include "x86/msr.h"
 
 enum {
+    LAPIC_LVT_READ_ONLY = 0x5000,   /* delivery status, remote IRR */
     LAPIC_VERSION = 0x14 | 5 << 16, /* integrated APIC, six LVT entries */
     LAPIC_SPURIOUS_MASK = 0x1ff,
     LAPIC_PHYS_BITS_MAX = 52,
@@ -408,6 +409,14 @@ static bool lapic_x2apic_write_icr(struct lapic *l, uint64_t val)
     return true;
 }
 
+/* Bits that WRMSR accepts; delivery status and remote IRR of an LVT entry are read-only, not reserved. */
+static uint64_t lapic_x2apic_accepts(unsigned off)
+{
+    bool lvt = off >= APIC_LVTT && off <= APIC_LVT_ERROR;
+
+    return lapic_writable(off) | (lvt ? LAPIC_LVT_READ_ONLY : 0);
+}
+
 static bool lapic_x2apic_write(struct lapic *l, unsigned off, uint64_t val)
 {
     switch (off) {
@@ -428,7 +437,7 @@ static bool lapic_x2apic_write(struct lapic *l, unsigned off, uint64_t val)
     case APIC_LDR:
         return false;
     default:
-        if (!lapic_x2apic_has(off) || !lapic_writable(off) || val & ~(uint64_t)lapic_writable(off))
+        if (!lapic_x2apic_has(off) || !lapic_writable(off) || val & ~lapic_x2apic_accepts(off))
             return false;
         break;
     }
