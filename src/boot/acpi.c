@@ -224,7 +224,7 @@ static void acpi_fadt_ports(struct aml *a, const struct acpi_desc *d)
 static size_t acpi_fadt(struct aml *a, const struct acpi_desc *d, uint64_t dsdt, uint64_t facs)
 {
     enum { WBINVD = 1, PROC_C1 = 4, SLP_BUTTON = 32, TMR_VAL_EXT = 256, RESET_REG_SUP = 1024 };
-    enum { LEGACY_DEVICES = 1, HAS_8042 = 2, NO_VGA = 4 };
+    enum { LEGACY_DEVICES = 1, NO_VGA = 4 };
     size_t at = acpi_begin(a, "FACP", 6);
 
     aml_u32(a, (uint32_t)facs);
@@ -243,7 +243,8 @@ static size_t acpi_fadt(struct aml *a, const struct acpi_desc *d, uint64_t dsdt,
     aml_u8(a, 0);
     aml_u8(a, 0);
     aml_u8(a, 0x32); /* CENTURY */
-    aml_u16(a, LEGACY_DEVICES | HAS_8042 | NO_VGA);
+    /* No 8042 bit: nothing is plugged into ours, and looking for a keyboard costs a kernel seconds. */
+    aml_u16(a, LEGACY_DEVICES | NO_VGA);
     aml_u8(a, 0);
     aml_u32(a, WBINVD | PROC_C1 | SLP_BUTTON | TMR_VAL_EXT | RESET_REG_SUP);
     acpi_gas(a, 1, 8, d->reset_port);
