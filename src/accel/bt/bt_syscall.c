@@ -25,12 +25,22 @@ static void syscall_segments(struct bt_cpu *c, uint16_t cs, uint16_t ss, unsigne
     bt_mode_changed(c);
 }
 
+/*
+ * Outside of 64-bit code these are AMD's alone; a guest that has given CSTAR a value means to have them,
+ * whatever vendor CPUID names (KVM's and QEMU's emulation are as generous).
+ */
+static bool syscall_there(const struct bt_cpu *c)
+{
+    return (c->s.efer & EFER_SCE) && bt_protected(c) &&
+           (c->code_size == 8 || bt_has(c, BT_IS_AMD) || c->s.cstar);
+}
+
 int bt_op_syscall(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint16_t cs = (uint16_t)(c->s.star >> 32 & 0xfffc);
     bool long_mode = c->long_mode, code64 = c->code_size == 8, tf = c->s.rflags & FLAG_TF;
 
-    if (!(c->s.efer & EFER_SCE) || !bt_protected(c) || (!code64 && !bt_has(c, BT_IS_AMD)))
+    if (!syscall_there(c))
         return bt_sys_ud(c, in);
     bt_skip(c, in);
     c->s.gpr[X86_RCX] = c->s.rip;
@@ -62,7 +72,7 @@ int bt_op_sysret(struct bt_cpu *c, const struct bt_insn *in)
     uint16_t base = (uint16_t)(c->s.star >> 48);
     bool to64 = in->imm2 && c->code_size == 8;
 
-    if (!(c->s.efer & EFER_SCE) || !bt_protected(c) || (c->code_size != 8 && !bt_has(c, BT_IS_AMD)))
+    if (!syscall_there(c))
         return bt_sys_ud(c, in);
     if (c->cpl || (to64 && !bt_canonical(c, c->s.gpr[X86_RCX])))
         return bt_sys_gp(c, in);
