@@ -29,6 +29,7 @@
 #include "hw/pvpanic.h"
 #include "testvm.h"
 #include "virtio/virtio_console.h"
+#include "virtio/virtio_net.h"
 
 enum { ROUNDS = 8, ACCESSES = 4000, BROKEN_IMAGES = 300 };
 
@@ -378,14 +379,25 @@ static void create_virtio_console(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static void create_virtio_net(struct rig *r, struct err *e)
+{
+    struct virtio_net_opts o = { .backend = "user", .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
+    struct pci_bus *bus = create_pci(r, e);
+
+    if (virtio_net_create(r->t->vm, bus, PCI_DEVFN(2, 0), "net0", &o, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static const struct conformance cases[] = {
-    { "acpi_pm", create_acpi_pm, true },    { "debug_exit", create_debug_exit, false },
-    { "fw_cfg", create_fw_cfg, false },     { "hpet", create_hpet, false },
-    { "i8042", create_i8042, false },       { "i8254", create_i8254, false },
-    { "i8259", create_i8259, false },       { "ioapic", create_ioapic, false },
-    { "isa_misc", create_isa_misc, false }, { "mc146818", create_mc146818, true },
-    { "ns16550", create_ns16550, false },   { "pci_host", create_pci_host, false },
-    { "pvpanic", create_pvpanic, false },   { "virtio_console", create_virtio_console, false },
+    { "acpi_pm", create_acpi_pm, true },        { "debug_exit", create_debug_exit, false },
+    { "fw_cfg", create_fw_cfg, false },         { "hpet", create_hpet, false },
+    { "i8042", create_i8042, false },           { "i8254", create_i8254, false },
+    { "i8259", create_i8259, false },           { "ioapic", create_ioapic, false },
+    { "isa_misc", create_isa_misc, false },     { "mc146818", create_mc146818, true },
+    { "ns16550", create_ns16550, false },       { "pci_host", create_pci_host, false },
+    { "pvpanic", create_pvpanic, false },       { "virtio_console", create_virtio_console, false },
+    { "virtio_net", create_virtio_net, false },
 };
 
 /* With an argument: only the device of that name. */
