@@ -189,6 +189,25 @@ static void test_data_beside_code(void **state)
     assert_int_equal(ld_le64(t->ram.hva + BTVM_CODE + 0x80), 1);
 }
 
+/* Each operation must be a sibling call: a million of them would overflow the stack otherwise. */
+static void test_long_loop(void **state)
+{
+    struct btvm *t = *state;
+
+    t->s.gpr[X86_RBX] = BTVM_DATA;
+    t->s.gpr[X86_RCX] = 1000000;
+    BTVM_RUN(t, 0x48, 0x01, 0x0b,             /* add [rbx], rcx */
+             0xf0, 0x48, 0xff, 0x03,          /* lock inc qword [rbx] */
+             0x48, 0xc1, 0x2b, 0x01,          /* shr qword [rbx], 1 */
+             0x48, 0x87, 0x13,                /* xchg [rbx], rdx */
+             0xf0, 0x48, 0x0f, 0xb1, 0x13,    /* lock cmpxchg [rbx], rdx */
+             0x48, 0x0f, 0xbb, 0x0b,          /* btc [rbx], rcx */
+             0x0f, 0xac, 0x13, 0x03,          /* shrd [rbx], edx, 3 */
+             0x48, 0xf7, 0xe1,                /* mul rcx */
+             0x48, 0xff, 0xc9, 0x75, 0xdd);   /* dec rcx; jnz */
+    assert_int_equal(t->s.gpr[X86_RCX], 0);
+}
+
 static void test_crossing_instruction(void **state)
 {
     struct btvm *t = *state;
@@ -305,6 +324,7 @@ int main(void)
         T(test_string_fault),
         T(test_self_modifying),
         T(test_data_beside_code),
+        T(test_long_loop),
         T(test_crossing_instruction),
         T(test_page_fault_is_precise),
         T(test_mode32),

@@ -1,12 +1,11 @@
 /*
  * bt_access.c: the slow paths of bt_access.h: any mode, MMIO, page crossings, pages with code; and
- * registers and ModRM operands by size at run time. vCPU thread.
+ * registers by size at run time. vCPU thread.
  */
 #include "accel/bt/bt_access.h"
 
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_ops.h"
-
 
 int bt_load_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t *val)
 {
@@ -19,19 +18,22 @@ int bt_store_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uin
     return bt_write(c, in->seg, bt_ea(c, in), size, val);
 }
 
-int bt_rmw_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p)
+void *bt_rmw_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
 {
     uint64_t lin;
-    int r = bt_linear(c, in->seg, bt_ea(c, in), size, true, &lin);
+    void *p;
+    int r;
 
-    if (!r)
-        r = bt_lin_ptr(c, lin, size, true, c->mmu, p);
-    if (r || *p)
-        return r;
-    *p = c->bounce;
+    if (bt_linear(c, in->seg, bt_ea(c, in), size, true, &lin) ||
+        bt_lin_ptr(c, lin, size, true, c->mmu, &p))
+        return NULL;
+    if (p)
+        return p;
     if (size <= 8)
-        return bt_lin_read(c, lin, size, &c->bounce[0], c->mmu);
-    return bt_lin_copy_in(c, lin, c->bounce, size, c->mmu);
+        r = bt_lin_read(c, lin, size, &c->bounce[0], c->mmu);
+    else
+        r = bt_lin_copy_in(c, lin, c->bounce, size, c->mmu);
+    return r ? NULL : c->bounce;
 }
 
 int bt_rmw_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
@@ -46,15 +48,15 @@ int bt_rmw_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
     return bt_lin_copy_out(c, lin, c->bounce, size, c->mmu);
 }
 
-int bt_lock_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p)
+void *bt_lock_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
 {
-    int r;
+    void *p;
 
     bt_code_lock(c->vm);
-    r = bt_rmw_slow(c, in, size, p);
-    if (r || *p != c->bounce)
+    p = bt_rmw_slow(c, in, size);
+    if (p != c->bounce)
         bt_code_unlock(c->vm);
-    return r;
+    return p;
 }
 
 int bt_lock_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
@@ -94,20 +96,4 @@ void bt_set(struct bt_cpu *c, const struct bt_insn *in, unsigned r, unsigned siz
     default:
         bt_set64(c, in, r, v);
     }
-}
-
-int bt_get_rm(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t *v)
-{
-    if (in->rm == BT_REG_NONE)
-        return bt_load_slow(c, in, size, v);
-    *v = bt_get(c, in, in->rm, size);
-    return 0;
-}
-
-int bt_set_rm(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t v)
-{
-    if (in->rm == BT_REG_NONE)
-        return bt_store_slow(c, in, size, v);
-    bt_set(c, in, in->rm, size, v);
-    return 0;
 }

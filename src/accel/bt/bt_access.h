@@ -3,7 +3,10 @@
  * access, so that aligned guest accesses are as atomic as the host's own. Everything else (other modes,
  * misses, MMIO, page crossings, pages with code) takes the slow path.
  *
- * vCPU thread. All return 0 or BT_FAULT.
+ * An operation ends in a sibling call, which the compiler makes only if no pointer to its locals is about:
+ * out-parameters are for inline functions, which have locals of their own for what they call.
+ *
+ * vCPU thread. Those that return int return 0 or BT_FAULT.
  */
 #ifndef ACCEL_BT_BT_ACCESS_H
 #define ACCEL_BT_BT_ACCESS_H
@@ -20,13 +23,13 @@ typedef volatile uint64_t bt_mem_u64 __attribute__((aligned(1)));
 int bt_load_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t *val);
 int bt_store_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t val);
 /*
- * Read-modify-write of in's memory operand: *p is guest RAM, or c->bounce with the value read (MMIO or
- * a page crossing) that bt_rmw_end_slow() writes back.
+ * Read-modify-write of in's memory operand: a pointer to guest RAM, or to c->bounce with the value read
+ * (MMIO or a page crossing) that bt_rmw_end_slow() writes back. NULL: a fault.
  */
-int bt_rmw_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p);
+void *bt_rmw_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
 int bt_rmw_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
 /* As bt_rmw_slow(), for LOCKed operations: a bounced one holds the VM-wide lock until its end. */
-int bt_lock_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p);
+void *bt_lock_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
 int bt_lock_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
 
 static inline struct bt_tlb_entry *bt_tlb_slot(const struct bt_cpu *c, uint64_t lin)
@@ -129,18 +132,16 @@ BT_ACCESS_DEFINE(32)
 BT_ACCESS_DEFINE(64)
 #undef BT_ACCESS_DEFINE
 
-static inline int bt_rmw(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p)
+static inline void *bt_rmw(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
 {
     if (likely(in->asize == 8)) {
         uint64_t lin = bt_lin64(c, in);
         struct bt_tlb_entry *e = bt_tlb_slot(c, lin);
 
-        if (bt_tlb_hit(e->tag_w, lin, size)) {
-            *p = (void *)(uintptr_t)(lin + e->addend);
-            return 0;
-        }
+        if (bt_tlb_hit(e->tag_w, lin, size))
+            return (void *)(uintptr_t)(lin + e->addend);
     }
-    return bt_rmw_slow(c, in, size, p);
+    return bt_rmw_slow(c, in, size);
 }
 
 static inline int bt_rmw_end(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void *p)
@@ -148,18 +149,16 @@ static inline int bt_rmw_end(struct bt_cpu *c, const struct bt_insn *in, unsigne
     return likely(p != c->bounce) ? 0 : bt_rmw_end_slow(c, in, size);
 }
 
-static inline int bt_lock(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void **p)
+static inline void *bt_lock(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
 {
     if (likely(in->asize == 8)) {
         uint64_t lin = bt_lin64(c, in);
         struct bt_tlb_entry *e = bt_tlb_slot(c, lin);
 
-        if (bt_tlb_hit(e->tag_w, lin, size)) {
-            *p = (void *)(uintptr_t)(lin + e->addend);
-            return 0;
-        }
+        if (bt_tlb_hit(e->tag_w, lin, size))
+            return (void *)(uintptr_t)(lin + e->addend);
     }
-    return bt_lock_slow(c, in, size, p);
+    return bt_lock_slow(c, in, size);
 }
 
 static inline int bt_lock_end(struct bt_cpu *c, const struct bt_insn *in, unsigned size, void *p)

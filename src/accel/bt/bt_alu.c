@@ -100,7 +100,8 @@ enum { BT_ALU_R, BT_ALU_M, BT_ALU_LM, BT_ALU_FORMS1 };
         unsigned ax = bt_get_flags(c);                                                             \
         void *p;                                                                                   \
                                                                                                    \
-        if (bt_rmw(c, in, bits / 8, &p))                                                           \
+        p = bt_rmw(c, in, bits / 8);                                                               \
+        if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
         *(bt_mem_u##bits *)p = bt_alu_##op##bits(*(bt_mem_u##bits *)p, src, &ax);                  \
         if (bt_rmw_end(c, in, bits / 8, p))                                                        \
@@ -115,7 +116,8 @@ enum { BT_ALU_R, BT_ALU_M, BT_ALU_LM, BT_ALU_FORMS1 };
         unsigned ax = bt_get_flags(c);                                                             \
         void *p;                                                                                   \
                                                                                                    \
-        if (bt_lock(c, in, bits / 8, &p))                                                          \
+        p = bt_lock(c, in, bits / 8);                                                              \
+        if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
         bt_alu_lock_##op##bits(p, src, &ax);                                                       \
         if (bt_lock_end(c, in, bits / 8, p))                                                       \
@@ -171,7 +173,8 @@ BT_ALU_SIZES(BT_ALU_DEFINE_TEST, test)
         unsigned ax = bt_get_flags(c);                                                             \
         void *p;                                                                                   \
                                                                                                    \
-        if (bt_rmw(c, in, bits / 8, &p))                                                           \
+        p = bt_rmw(c, in, bits / 8);                                                               \
+        if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
         *(bt_mem_u##bits *)p = bt_alu_##op##bits(*(bt_mem_u##bits *)p, &ax);                       \
         if (bt_rmw_end(c, in, bits / 8, p))                                                        \
@@ -185,7 +188,8 @@ BT_ALU_SIZES(BT_ALU_DEFINE_TEST, test)
         unsigned ax = bt_get_flags(c);                                                             \
         void *p;                                                                                   \
                                                                                                    \
-        if (bt_lock(c, in, bits / 8, &p))                                                          \
+        p = bt_lock(c, in, bits / 8);                                                              \
+        if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
         __asm__ volatile(cf "lock " #op sfx " %0" BT_SAVE_FLAGS                                    \
                          : "+m"(*(bt_mem_u##bits *)p), con(ax)                                     \

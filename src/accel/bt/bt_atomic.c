@@ -21,7 +21,8 @@ static int bt_xchg_r(struct bt_cpu *c, const struct bt_insn *in)
         uint##bits##_t v = bt_get##bits(c, in, in->reg);                                           \
         void *p;                                                                                   \
                                                                                                    \
-        if (bt_lock(c, in, bits / 8, &p))                                                          \
+        p = bt_lock(c, in, bits / 8);                                                              \
+        if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
         __asm__ volatile("xchg" sfx " %0, %1" : "+q"(v), "+m"(*(bt_mem_u##bits *)p) : : "memory"); \
         if (bt_lock_end(c, in, bits / 8, p))                                                       \
@@ -29,67 +30,69 @@ static int bt_xchg_r(struct bt_cpu *c, const struct bt_insn *in)
         bt_set##bits(c, in, in->reg, v);                                                           \
         return bt_next(c, in);                                                                     \
     }                                                                                              \
-    static void bt_xadd_host##bits(void *p, uint##bits##_t *v, unsigned *ax)                       \
+    static int bt_xadd##bits##_m(struct bt_cpu *c, const struct bt_insn *in)                       \
     {                                                                                              \
-        __asm__ volatile("lock xadd" sfx " %0, %1" BT_SAVE_FLAGS                                   \
-                         : "+q"(*v), "+m"(*(bt_mem_u##bits *)p), "=&a"(*ax)                        \
-                         :                                                                         \
-                         : "cc", "memory");                                                        \
-    }                                                                                              \
-    static int bt_xadd##bits(struct bt_cpu *c, const struct bt_insn *in)                           \
-    {                                                                                              \
-        uint##bits##_t v = bt_get##bits(c, in, in->reg), d;                                        \
-        bool mem = in->rm == BT_REG_NONE;                                                          \
-        void *p = &d;                                                                              \
+        uint##bits##_t v = bt_get##bits(c, in, in->reg);                                           \
+        void *p = bt_lock(c, in, bits / 8);                                                        \
         unsigned ax;                                                                               \
                                                                                                    \
-        if (mem && bt_lock(c, in, bits / 8, &p))                                                   \
+        if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
-        if (!mem)                                                                                  \
-            d = bt_get##bits(c, in, in->rm);                                                       \
-        bt_xadd_host##bits(p, &v, &ax);                                                            \
-        if (mem && bt_lock_end(c, in, bits / 8, p))                                                \
+        __asm__ volatile("lock xadd" sfx " %0, %1" BT_SAVE_FLAGS                                   \
+                         : "+q"(v), "+m"(*(bt_mem_u##bits *)p), "=&a"(ax)                          \
+                         :                                                                         \
+                         : "cc", "memory");                                                        \
+        if (bt_lock_end(c, in, bits / 8, p))                                                       \
             return bt_fault(c, in);                                                                \
         bt_set##bits(c, in, in->reg, v);                                                           \
-        if (!mem)                                                                                  \
-            bt_set##bits(c, in, in->rm, d);                                                        \
         bt_set_flags(c, ax);                                                                       \
         return bt_next(c, in);                                                                     \
     }                                                                                              \
-    /* [p] == *old ? [p] = new : *old = [p]; flags as CMPXCHG */                                   \
-    static bool bt_cmpxchg_host##bits(void *p, uint##bits##_t *old, uint##bits##_t new,            \
-                                      unsigned *ax)                                                \
+    static int bt_xadd##bits##_r(struct bt_cpu *c, const struct bt_insn *in)                       \
     {                                                                                              \
-        uint64_t a = *old, b = new, fl;                                                            \
-                                                                                                   \
-        __asm__ volatile("lock cmpxchg" sfx " %" BT_ATOMIC_MOD##bits "3, %1\n\t"                   \
-                         "movq %%rax, %2" BT_SAVE_FLAGS "\n\txchgq %%rax, %2"                      \
-                         : "+&a"(a), "+m"(*(bt_mem_u##bits *)p), "=&r"(fl)                         \
-                         : "r"(b)                                                                  \
-                         : "cc", "memory");                                                        \
-        *old = (uint##bits##_t)a;                                                                  \
-        *ax = (unsigned)fl;                                                                        \
-        return fl >> 8 & FLAG_ZF;                                                                  \
-    }                                                                                              \
-    static int bt_cmpxchg##bits(struct bt_cpu *c, const struct bt_insn *in)                        \
-    {                                                                                              \
-        uint##bits##_t old = bt_get##bits(c, in, X86_RAX), d;                                      \
-        bool mem = in->rm == BT_REG_NONE, equal;                                                   \
-        void *p = &d;                                                                              \
+        uint##bits##_t v = bt_get##bits(c, in, in->reg), d = bt_get##bits(c, in, in->rm);          \
         unsigned ax;                                                                               \
                                                                                                    \
-        if (mem && bt_lock(c, in, bits / 8, &p))                                                   \
-            return bt_fault(c, in);                                                                \
-        if (!mem)                                                                                  \
-            d = bt_get##bits(c, in, in->rm);                                                       \
-        equal = bt_cmpxchg_host##bits(p, &old, bt_get##bits(c, in, in->reg), &ax);                 \
-        if (mem && bt_lock_end(c, in, bits / 8, p))                                                \
-            return bt_fault(c, in);                                                                \
-        if (!mem)                                                                                  \
-            bt_set##bits(c, in, in->rm, d);                                                        \
-        if (!equal)                                                                                \
-            bt_set##bits(c, in, X86_RAX, old);                                                     \
+        __asm__("xadd" sfx " %0, %1" BT_SAVE_FLAGS : "+q"(v), "+q"(d), "=&a"(ax) : : "cc");        \
+        bt_set##bits(c, in, in->reg, v);                                                           \
+        bt_set##bits(c, in, in->rm, d);                                                            \
         bt_set_flags(c, ax);                                                                       \
+        return bt_next(c, in);                                                                     \
+    }                                                                                              \
+    /* After the comparison AX is wanted twice: its value goes to `old`, then it takes the flags. */\
+    static int bt_cmpxchg##bits##_m(struct bt_cpu *c, const struct bt_insn *in)                    \
+    {                                                                                              \
+        uint64_t ax = c->s.gpr[X86_RAX], new = bt_get##bits(c, in, in->reg), old;                  \
+        void *p = bt_lock(c, in, bits / 8);                                                        \
+                                                                                                   \
+        if (!p)                                                                                    \
+            return bt_fault(c, in);                                                                \
+        __asm__ volatile("lock cmpxchg" sfx " %" BT_ATOMIC_MOD##bits "3, %1\n\t"                   \
+                         "movq %%rax, %2" BT_SAVE_FLAGS                                            \
+                         : "+&a"(ax), "+m"(*(bt_mem_u##bits *)p), "=&r"(old)                       \
+                         : "q"(new)                                                                \
+                         : "cc", "memory");                                                        \
+        if (bt_lock_end(c, in, bits / 8, p))                                                       \
+            return bt_fault(c, in);                                                                \
+        if (!(ax >> 8 & FLAG_ZF))                                                                  \
+            bt_set##bits(c, in, X86_RAX, (uint##bits##_t)old);                                     \
+        bt_set_flags(c, (unsigned)ax);                                                             \
+        return bt_next(c, in);                                                                     \
+    }                                                                                              \
+    static int bt_cmpxchg##bits##_r(struct bt_cpu *c, const struct bt_insn *in)                    \
+    {                                                                                              \
+        uint64_t ax = c->s.gpr[X86_RAX], new = bt_get##bits(c, in, in->reg), old;                  \
+        uint##bits##_t d = bt_get##bits(c, in, in->rm);                                            \
+                                                                                                   \
+        __asm__("cmpxchg" sfx " %" BT_ATOMIC_MOD##bits "3, %1\n\t"                                 \
+                "movq %%rax, %2" BT_SAVE_FLAGS                                                     \
+                : "+&a"(ax), "+q"(d), "=&r"(old)                                                   \
+                : "q"(new)                                                                         \
+                : "cc");                                                                           \
+        bt_set##bits(c, in, in->rm, d);                                                            \
+        if (!(ax >> 8 & FLAG_ZF))                                                                  \
+            bt_set##bits(c, in, X86_RAX, (uint##bits##_t)old);                                     \
+        bt_set_flags(c, (unsigned)ax);                                                             \
         return bt_next(c, in);                                                                     \
     }
 
@@ -121,7 +124,8 @@ static int bt_cmpxchg8b(struct bt_cpu *c, const struct bt_insn *in)
     bool equal;
     void *p;
 
-    if (bt_lock(c, in, 8, &p))
+    p = bt_lock(c, in, 8);
+    if (!p)
         return bt_fault(c, in);
     equal = bt_cas64(p, &old, new);
     if (bt_lock_end(c, in, 8, p))
@@ -145,7 +149,8 @@ static int bt_cmpxchg16b(struct bt_cpu *c, const struct bt_insn *in)
         bt_raise_err(c, X86_GP, 0);
         return bt_fault(c, in);
     }
-    if (bt_lock(c, in, 16, &p))
+    p = bt_lock(c, in, 16);
+    if (!p)
         return bt_fault(c, in);
     __asm__ volatile("lock cmpxchg16b %1"
                      : "=@ccz"(equal), "+m"(*(struct bt_pair *)p), "+a"(old[0]), "+d"(old[1])
@@ -172,17 +177,22 @@ static bt_op *bt_xchg_lookup(const ZydisDecodedInstruction *z, const ZydisDecode
 bt_op *bt_atomic_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                         struct bt_insn *in)
 {
-    static bt_op *const xadd[4] = { bt_xadd8, bt_xadd16, bt_xadd32, bt_xadd64 };
-    static bt_op *const cmpxchg[4] = { bt_cmpxchg8, bt_cmpxchg16, bt_cmpxchg32, bt_cmpxchg64 };
+    static bt_op *const xadd[2][4] = { { bt_xadd8_r, bt_xadd16_r, bt_xadd32_r, bt_xadd64_r },
+                                       { bt_xadd8_m, bt_xadd16_m, bt_xadd32_m, bt_xadd64_m } };
+    static bt_op *const cmpxchg[2][4] = {
+        { bt_cmpxchg8_r, bt_cmpxchg16_r, bt_cmpxchg32_r, bt_cmpxchg64_r },
+        { bt_cmpxchg8_m, bt_cmpxchg16_m, bt_cmpxchg32_m, bt_cmpxchg64_m },
+    };
+    bool mem = in->rm == BT_REG_NONE;
     unsigned size = (unsigned)__builtin_ctz(in->size);
 
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_XCHG:
         return bt_xchg_lookup(z, ops, in);
     case ZYDIS_MNEMONIC_XADD:
-        return xadd[size];
+        return xadd[mem][size];
     case ZYDIS_MNEMONIC_CMPXCHG:
-        return cmpxchg[size];
+        return cmpxchg[mem][size];
     case ZYDIS_MNEMONIC_CMPXCHG8B:
         return bt_cmpxchg8b;
     case ZYDIS_MNEMONIC_CMPXCHG16B:

@@ -87,7 +87,7 @@ static uint64_t bt_bit_number(struct bt_cpu *c, const struct bt_insn *in)
     return (uint64_t)((int64_t)(c->s.gpr[in->reg] << shift) >> shift);
 }
 
-static int bt_bit_r(struct bt_cpu *c, const struct bt_insn *in)
+static void bt_bit_r_work(struct bt_cpu *c, const struct bt_insn *in)
 {
     unsigned ax = bt_get_flags(c);
     uint64_t a = bt_bit_do(in->imm2 & 3, bt_get(c, in, in->rm, in->size), bt_bit_number(c, in),
@@ -96,6 +96,11 @@ static int bt_bit_r(struct bt_cpu *c, const struct bt_insn *in)
     if ((in->imm2 & 3) != BT_BIT_TEST)
         bt_set(c, in, in->rm, in->size, a);
     bt_set_flags(c, ax);
+}
+
+static int bt_bit_r(struct bt_cpu *c, const struct bt_insn *in)
+{
+    bt_bit_r_work(c, in);
     return bt_next(c, in);
 }
 
@@ -113,19 +118,24 @@ static bool bt_bit_move(const struct bt_insn *in, uint64_t number, struct bt_ins
     return moved->disp == disp;
 }
 
-static int bt_bit_m(struct bt_cpu *c, const struct bt_insn *in)
+static int bt_bit_m_work(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t number = bt_bit_number(c, in), v;
     unsigned ax = bt_get_flags(c);
     struct bt_insn moved;
 
     if (!bt_bit_move(in, number, &moved))
-        return bt_ud(c, in);
+        return bt_raise(c, X86_UD);
     if (bt_load_slow(c, &moved, in->size, &v))
-        return bt_fault(c, in);
+        return BT_FAULT;
     bt_bit_do(BT_BIT_TEST, v, number, in->size, &ax);
     bt_set_flags(c, ax);
-    return bt_next(c, in);
+    return 0;
+}
+
+static int bt_bit_m(struct bt_cpu *c, const struct bt_insn *in)
+{
+    return bt_bit_m_work(c, in) ? bt_fault(c, in) : bt_next(c, in);
 }
 
 static int bt_bit_m64(struct bt_cpu *c, const struct bt_insn *in)
@@ -140,7 +150,7 @@ static int bt_bit_m64(struct bt_cpu *c, const struct bt_insn *in)
     return bt_next(c, in);
 }
 
-static int bt_bit_rmw(struct bt_cpu *c, const struct bt_insn *in)
+static int bt_bit_rmw_work(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t number = bt_bit_number(c, in);
     bool lock = in->prefix & BT_LOCK;
@@ -149,14 +159,20 @@ static int bt_bit_rmw(struct bt_cpu *c, const struct bt_insn *in)
     void *p;
 
     if (!bt_bit_move(in, number, &moved))
-        return bt_ud(c, in);
-    if (lock ? bt_lock(c, &moved, in->size, &p) : bt_rmw(c, &moved, in->size, &p))
-        return bt_fault(c, in);
+        return bt_raise(c, X86_UD);
+    p = lock ? bt_lock(c, &moved, in->size) : bt_rmw(c, &moved, in->size);
+    if (!p)
+        return BT_FAULT;
     bt_bit_mem(in->imm2 & 3, p, number, in->size, lock, &ax);
     if (lock ? bt_lock_end(c, &moved, in->size, p) : bt_rmw_end(c, &moved, in->size, p))
-        return bt_fault(c, in);
+        return BT_FAULT;
     bt_set_flags(c, ax);
-    return bt_next(c, in);
+    return 0;
+}
+
+static int bt_bit_rmw(struct bt_cpu *c, const struct bt_insn *in)
+{
+    return bt_bit_rmw_work(c, in) ? bt_fault(c, in) : bt_next(c, in);
 }
 
 static bt_op *bt_bit_string(const ZydisDecodedOperand *ops, struct bt_insn *in, unsigned kind)

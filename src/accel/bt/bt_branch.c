@@ -229,7 +229,7 @@ static int bt_ret_any(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t to;
 
-    if (bt_pop(c, in->size, &to))
+    if (bt_op_pop(c, in->size, &to))
         return bt_fault(c, in);
     to = bt_branch_mask(in, to);
     if (bt_branch_check(c, in, to))

@@ -148,7 +148,7 @@ static int bt_xlat(struct bt_cpu *c, const struct bt_insn *in)
 
     if (in->asize < 8)
         off &= in->asize == 2 ? 0xffff : 0xffffffff;
-    if (bt_read(c, in->seg, off, 1, &v))
+    if (bt_op_read(c, in->seg, off, 1, &v))
         return bt_fault(c, in);
     *(uint8_t *)&c->s.gpr[X86_RAX] = (uint8_t)v;
     return bt_next(c, in);
@@ -160,8 +160,8 @@ static int bt_bound(struct bt_cpu *c, const struct bt_insn *in)
     uint64_t low, high, ea = bt_ea(c, in);
     int64_t i = (int64_t)(c->s.gpr[in->reg] << shift);
 
-    if (bt_read(c, in->seg, ea, in->size, &low) ||
-        bt_read(c, in->seg, ea + in->size, in->size, &high))
+    if (bt_op_read(c, in->seg, ea, in->size, &low) ||
+        bt_op_read(c, in->seg, ea + in->size, in->size, &high))
         return bt_fault(c, in);
     if (i < (int64_t)(low << shift) || i > (int64_t)(high << shift)) {
         bt_raise(c, X86_BR);
@@ -173,9 +173,9 @@ static int bt_bound(struct bt_cpu *c, const struct bt_insn *in)
 /* CLFLUSH and its kin: caches are the host's business, faults are the guest's. */
 static int bt_flush_line(struct bt_cpu *c, const struct bt_insn *in)
 {
-    uint64_t v;
+    uint8_t v;
 
-    if (bt_load_slow(c, in, 1, &v))
+    if (bt_load8(c, in, &v))
         return bt_fault(c, in);
     return bt_next(c, in);
 }

@@ -131,7 +131,7 @@ static int bt_mov_moffs_load(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t v;
 
-    if (bt_read(c, in->seg, (uint64_t)in->imm, in->size, &v))
+    if (bt_op_read(c, in->seg, (uint64_t)in->imm, in->size, &v))
         return bt_fault(c, in);
     bt_set(c, in, X86_RAX, in->size, v);
     return bt_next(c, in);
@@ -213,7 +213,7 @@ static int bt_movbe_load(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t v;
 
-    if (bt_load_slow(c, in, in->size, &v))
+    if (bt_get_rm(c, in, in->size, &v))
         return bt_fault(c, in);
     bt_set(c, in, in->reg, in->size, bt_swap(v, in->size));
     return bt_next(c, in);

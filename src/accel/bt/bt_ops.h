@@ -84,8 +84,40 @@ static inline void bt_set64(struct bt_cpu *c, const struct bt_insn *in, unsigned
 uint64_t bt_get(struct bt_cpu *c, const struct bt_insn *in, unsigned r, unsigned size);
 void bt_set(struct bt_cpu *c, const struct bt_insn *in, unsigned r, unsigned size, uint64_t v);
 /* ModRM.rm, register or memory. Memory: 0 or BT_FAULT (then bt_fault() is still to be called). */
-int bt_get_rm(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t *v);
-int bt_set_rm(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t v);
+static inline int bt_get_rm(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t *v)
+{
+    uint64_t m = 0;
+    int r = 0;
+
+    if (in->rm == BT_REG_NONE)
+        r = bt_load_slow(c, in, size, &m);
+    *v = in->rm == BT_REG_NONE ? m : bt_get(c, in, in->rm, size);
+    return r;
+}
+static inline int bt_set_rm(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t v)
+{
+    if (in->rm == BT_REG_NONE)
+        return bt_store_slow(c, in, size, v);
+    bt_set(c, in, in->rm, size, v);
+    return 0;
+}
+/* bt_read() and bt_pop() for operations, which must not hand out pointers to their locals. */
+static inline int bt_op_read(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size, uint64_t *v)
+{
+    uint64_t m = 0;
+    int r = bt_read(c, seg, off, size, &m);
+
+    *v = m;
+    return r;
+}
+static inline int bt_op_pop(struct bt_cpu *c, unsigned size, uint64_t *v)
+{
+    uint64_t m = 0;
+    int r = bt_pop(c, size, &m);
+
+    *v = m;
+    return r;
+}
 
 /*
  * --- flags ---

@@ -23,7 +23,8 @@ enum { BT_SHIFT_RI, BT_SHIFT_RC, BT_SHIFT_MI, BT_SHIFT_MC, BT_SHIFT_FORMS };
         unsigned ax = bt_get_flags(c);                                                             \
         void *p;                                                                                   \
                                                                                                    \
-        if (bt_rmw(c, in, bits / 8, &p))                                                           \
+        p = bt_rmw(c, in, bits / 8);                                                               \
+        if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
         *(bt_mem_u##bits *)p =                                                                     \
             bt_shift_##op##bits(*(bt_mem_u##bits *)p, (uint8_t)(count), &ax);                      \
@@ -56,29 +57,41 @@ BT_SHIFT_SIZES(BT_SHIFT_DEFINE, rcl)
 BT_SHIFT_SIZES(BT_SHIFT_DEFINE, rcr)
 
 /* Double shifts: rm by reg, count in imm or CL (imm2: 1). */
+static inline uint8_t bt_shift2_count(const struct bt_cpu *c, const struct bt_insn *in)
+{
+    return (uint8_t)(in->imm2 ? c->s.gpr[X86_RCX] : (uint64_t)in->imm);
+}
+
 #define BT_SHIFT2_DEFINE(op, bits, sfx)                                                            \
-    static int bt_##op##bits(struct bt_cpu *c, const struct bt_insn *in)                           \
+    static inline uint##bits##_t bt_shift_##op##bits(uint##bits##_t a, uint##bits##_t b,           \
+                                                     uint8_t count, unsigned *ax)                  \
     {                                                                                              \
-        uint8_t count = (uint8_t)(in->imm2 ? c->s.gpr[X86_RCX] : (uint64_t)in->imm);               \
-        uint##bits##_t a, b = bt_get##bits(c, in, in->reg);                                        \
-        unsigned ax = bt_get_flags(c);                                                             \
-        bool mem = in->rm == BT_REG_NONE;                                                          \
-        void *p = &a;                                                                              \
-                                                                                                   \
-        if (mem && bt_rmw(c, in, bits / 8, &p))                                                    \
-            return bt_fault(c, in);                                                                \
-        a = mem ? *(bt_mem_u##bits *)p : bt_get##bits(c, in, in->rm);                              \
         __asm__(BT_LOAD_FLAGS #op sfx " %%cl, %3, %0" BT_SAVE_FLAGS                                \
-                : "+q"(a), "+&a"(ax)                                                               \
+                : "+&q"(a), "+&a"(*ax)                                                             \
                 : "c"(count), "q"(b)                                                               \
                 : "cc");                                                                           \
-        if (!mem) {                                                                                \
-            bt_set##bits(c, in, in->rm, a);                                                        \
-        } else {                                                                                   \
-            *(bt_mem_u##bits *)p = a;                                                              \
-            if (bt_rmw_end(c, in, bits / 8, p))                                                    \
-                return bt_fault(c, in);                                                            \
-        }                                                                                          \
+        return a;                                                                                  \
+    }                                                                                              \
+    static int bt_##op##bits##_r(struct bt_cpu *c, const struct bt_insn *in)                       \
+    {                                                                                              \
+        unsigned ax = bt_get_flags(c);                                                             \
+                                                                                                   \
+        bt_set##bits(c, in, in->rm,                                                                \
+                     bt_shift_##op##bits(bt_get##bits(c, in, in->rm), bt_get##bits(c, in, in->reg),\
+                                         bt_shift2_count(c, in), &ax));                            \
+        bt_set_flags(c, ax);                                                                       \
+        return bt_next(c, in);                                                                     \
+    }                                                                                              \
+    static int bt_##op##bits##_m(struct bt_cpu *c, const struct bt_insn *in)                       \
+    {                                                                                              \
+        bt_mem_u##bits *p = bt_rmw(c, in, bits / 8);                                               \
+        unsigned ax = bt_get_flags(c);                                                             \
+                                                                                                   \
+        if (!p)                                                                                    \
+            return bt_fault(c, in);                                                                \
+        *p = bt_shift_##op##bits(*p, bt_get##bits(c, in, in->reg), bt_shift2_count(c, in), &ax);   \
+        if (bt_rmw_end(c, in, bits / 8, (void *)(uintptr_t)p))                                     \
+            return bt_fault(c, in);                                                                \
         bt_set_flags(c, ax);                                                                       \
         return bt_next(c, in);                                                                     \
     }
@@ -108,12 +121,15 @@ static const struct {
 static bt_op *bt_shift2_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                                struct bt_insn *in)
 {
-    static bt_op *const shld[4] = { NULL, bt_shld16, bt_shld32, bt_shld64 };
-    static bt_op *const shrd[4] = { NULL, bt_shrd16, bt_shrd32, bt_shrd64 };
+    static bt_op *const shld[2][4] = { { NULL, bt_shld16_r, bt_shld32_r, bt_shld64_r },
+                                       { NULL, bt_shld16_m, bt_shld32_m, bt_shld64_m } };
+    static bt_op *const shrd[2][4] = { { NULL, bt_shrd16_r, bt_shrd32_r, bt_shrd64_r },
+                                       { NULL, bt_shrd16_m, bt_shrd32_m, bt_shrd64_m } };
     unsigned size = (unsigned)__builtin_ctz(in->size);
+    bool mem = in->rm == BT_REG_NONE;
 
     in->imm2 = ops[2].type == ZYDIS_OPERAND_TYPE_REGISTER;
-    return z->mnemonic == ZYDIS_MNEMONIC_SHLD ? shld[size] : shrd[size];
+    return z->mnemonic == ZYDIS_MNEMONIC_SHLD ? shld[mem][size] : shrd[mem][size];
 }
 
 bt_op *bt_shift_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,

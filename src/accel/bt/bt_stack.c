@@ -72,7 +72,7 @@ static int bt_pop_r(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t v;
 
-    if (bt_pop(c, in->size, &v))
+    if (bt_op_pop(c, in->size, &v))
         return bt_fault(c, in);
     bt_stack_add(c, in->size);
     bt_set(c, in, in->reg, in->size, v);
@@ -84,7 +84,7 @@ static int bt_pop_rm(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t v, rsp = c->s.gpr[X86_RSP];
 
-    if (bt_pop(c, in->size, &v))
+    if (bt_op_pop(c, in->size, &v))
         return bt_fault(c, in);
     bt_stack_add(c, in->size);
     if (bt_set_rm(c, in, in->size, v)) {
@@ -112,7 +112,7 @@ static int bt_popa(struct bt_cpu *c, const struct bt_insn *in)
     uint64_t v[8], rsp = c->s.gpr[X86_RSP];
 
     for (unsigned i = 0; i < 8; i++) {
-        if (bt_pop(c, in->size, &v[7 - i])) {
+        if (bt_op_pop(c, in->size, &v[7 - i])) {
             c->s.gpr[X86_RSP] = rsp;
             return bt_fault(c, in);
         }
@@ -135,7 +135,7 @@ static int bt_leave(struct bt_cpu *c, const struct bt_insn *in)
     uint64_t v, rsp = c->s.gpr[X86_RSP];
 
     bt_stack_set(c, in, X86_RSP, c->s.gpr[X86_RBP]);
-    if (bt_pop(c, in->size, &v)) {
+    if (bt_op_pop(c, in->size, &v)) {
         c->s.gpr[X86_RSP] = rsp;
         return bt_fault(c, in);
     }
@@ -154,7 +154,7 @@ static int bt_enter_display(struct bt_cpu *c, const struct bt_insn *in, unsigned
         rbp -= in->size;
         if (c->stack_size < 8)
             rbp &= c->stack_size == 2 ? 0xffff : 0xffffffff;
-        if (bt_read(c, X86_SS, rbp, in->size, &v) || bt_push(c, in->size, v))
+        if (bt_op_read(c, X86_SS, rbp, in->size, &v) || bt_push(c, in->size, v))
             return BT_FAULT;
     }
     return level ? bt_push(c, in->size, frame) : 0;
