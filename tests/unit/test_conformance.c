@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <unistd.h>
 
 #include "bus/pci.h"
 #include "chardev/chardev.h"
@@ -28,8 +29,10 @@
 #include "hw/piix3.h"
 #include "hw/pvpanic.h"
 #include "testvm.h"
+#include "virtio/virtio_blk.h"
 #include "virtio/virtio_console.h"
 #include "virtio/virtio_net.h"
+#include "virtio/virtio_rng.h"
 
 enum { ROUNDS = 8, ACCESSES = 4000, BROKEN_IMAGES = 300 };
 
@@ -369,6 +372,33 @@ static void create_pci_host(struct rig *r, struct err *e)
     create_pci(r, e);
 }
 
+static void create_virtio_blk(struct rig *r, struct err *e)
+{
+    char path[] = "/tmp/ruche-conformance-XXXXXX";
+    int fd = mkstemp(path);
+    struct blk_opts o = { .path = path, .loop = r->t->vm->loop };
+    struct pci_bus *bus = create_pci(r, e);
+    struct blk *disk;
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, MIB), 0);
+    close(fd);
+    disk = blk_open(&o, e);
+    unlink(path);
+    if (!disk || virtio_blk_create(bus, PCI_DEVFN(2, 0), "disk0", disk, "serial", 2, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
+static void create_virtio_rng(struct rig *r, struct err *e)
+{
+    struct pci_bus *bus = create_pci(r, e);
+
+    if (virtio_rng_create(bus, PCI_DEVFN(2, 0), "rng0", e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_virtio_console(struct rig *r, struct err *e)
 {
     struct pci_bus *bus = create_pci(r, e);
@@ -397,7 +427,8 @@ static const struct conformance cases[] = {
     { "isa_misc", create_isa_misc, false },     { "mc146818", create_mc146818, true },
     { "ns16550", create_ns16550, false },       { "pci_host", create_pci_host, false },
     { "pvpanic", create_pvpanic, false },       { "virtio_console", create_virtio_console, false },
-    { "virtio_net", create_virtio_net, false },
+    { "virtio_net", create_virtio_net, false }, { "virtio_blk", create_virtio_blk, false },
+    { "virtio_rng", create_virtio_rng, false },
 };
 
 /* With an argument: only the device of that name. */
