@@ -84,7 +84,7 @@ static int ret_stack_segment(struct bt_cpu *c, uint16_t sel, unsigned rpl, bool 
     return 0;
 }
 
-/* Data segments that the outer level may not use become null. */
+/* Data segments that the outer level may not use become null; their bases stay (FS and GS in long mode). */
 static void ret_drop_segments(struct bt_cpu *c, unsigned cpl)
 {
     static const uint8_t segs[] = { X86_ES, X86_DS, X86_FS, X86_GS };
@@ -94,10 +94,10 @@ static void ret_drop_segments(struct bt_cpu *c, unsigned cpl)
         bool conforming = (s->attr & (SEG_CODE | SEG_DC)) == (SEG_CODE | SEG_DC);
 
         if (!(s->attr & SEG_UNUSABLE) && !conforming &&
-            (unsigned)(s->attr & SEG_DPL) >> SEG_DPL_SHIFT < cpl)
-            *s = bt_seg_null(0);
-        else if ((s->attr & SEG_UNUSABLE) && !bt_sel_null(s->sel))
+            (unsigned)(s->attr & SEG_DPL) >> SEG_DPL_SHIFT < cpl) {
             s->sel = 0;
+            s->attr = SEG_UNUSABLE;
+        }
     }
 }
 
