@@ -13,6 +13,7 @@
 #include "vm/machine_pc.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "block/block.h"
@@ -36,7 +37,9 @@
 #include "hw/ns16550.h"
 #include "hw/piix3.h"
 #include "hw/pvpanic.h"
+#include "virtio/virtio_blk.h"
 #include "virtio/virtio_net.h"
+#include "virtio/virtio_rng.h"
 #include "x86/msr.h"
 
 #define PC_LOW_MAX    (3 * GIB)
@@ -89,6 +92,7 @@ struct machine {
     struct acpi_pm *pm;
     struct fw_cfg *fw_cfg;
     unsigned next_slot;
+    char disk_id[CONFIG_MAX_DISKS][8];
     struct chardev *serial;
 };
 
@@ -252,6 +256,40 @@ static int pc_create_net(struct machine *m, struct err *e)
     return virtio_net_create(m->vm, m->pci, pc_next_devfn(m), "net0", &o, e);
 }
 
+static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
+{
+    const struct config_disk *d = &m->vm->cfg->disk[index];
+    const struct blk_opts o = {
+        .path = d->path,
+        .format = d->format,
+        .readonly = d->readonly,
+        .loop = m->vm->loop,
+    };
+    struct blk *disk;
+    int rc;
+
+    disk = blk_open(&o, e);
+    if (!disk)
+        return -e->code;
+    snprintf(m->disk_id[index], sizeof(m->disk_id[index]), "disk%u", index);
+    rc = virtio_blk_create(m->pci, pc_next_devfn(m), m->disk_id[index], disk, d->serial,
+                           m->vm->cfg->cpus, e);
+    if (rc)
+        blk_close(disk);
+    return rc;
+}
+
+static int pc_create_virtio(struct machine *m, struct err *e)
+{
+    int rc = pc_create_net(m, e);
+
+    if (!rc)
+        rc = virtio_rng_create(m->pci, pc_next_devfn(m), "rng0", e);
+    for (unsigned i = 0; !rc && i < m->vm->cfg->n_disks; i++)
+        rc = pc_create_disk(m, i, e);
+    return rc;
+}
+
 static void pc_destroy(struct vm *vm)
 {
     struct machine *m = vm->machine;
@@ -289,7 +327,7 @@ int machine_pc_create(struct vm *vm, struct err *e)
     if (!rc)
         rc = pc_create_serial(m, e);
     if (!rc)
-        rc = pc_create_net(m, e);
+        rc = pc_create_virtio(m, e);
     return rc;
 }
 
