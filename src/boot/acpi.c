@@ -109,8 +109,6 @@ static void acpi_isa(struct aml *a, const char *name, const char *hid, uint16_t 
     aml_eisaid(a, hid);
     crs = aml_crs_begin(a);
     aml_crs_io(a, port, len);
-    if (!strcmp(name, "KBD_"))
-        aml_crs_io(a, 0x64, 1);
     if (irq)
         aml_crs_irq(a, irq);
     aml_crs_end(a, crs);
@@ -169,7 +167,6 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_desc *d)
     aml_name(a, "_ADR");
     aml_int(a, 0x10000);
     acpi_isa(a, "RTC_", "PNP0B00", 0x70, 2, 8);
-    acpi_isa(a, "KBD_", "PNP0303", 0x60, 1, 1);
     if (d->com1)
         acpi_isa(a, "COM1", "PNP0501", 0x3f8, 8, 4);
     aml_end(a, isa);
@@ -259,7 +256,7 @@ static size_t acpi_fadt(struct aml *a, const struct acpi_desc *d, uint64_t dsdt,
     acpi_gas(a, 1, 16, 0);
     acpi_gas(a, 1, 8, 0);
     acpi_gas(a, 1, 32, d->pm_tmr);
-    acpi_gas(a, 1, 8, d->gpe0);
+    acpi_gas(a, 1, 8u * d->gpe0_len, d->gpe0);
     for (int i = 0; i < 3; i++) /* GPE1, sleep control, sleep status */
         acpi_gas(a, 1, 8, 0);
     aml_raw(a, "RUCHE\0\0", 8); /* hypervisor vendor identity */

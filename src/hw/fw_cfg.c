@@ -65,7 +65,8 @@ static int fw_cfg_put(struct fw_cfg *f, unsigned n, const void *data, size_t len
     if (len)
         memcpy(copy, data, len);
     free(f->item[n].data);
-    f->item[n] = (struct fw_cfg_item){ copy, (uint32_t)len };
+    f->item[n].data = copy;
+    f->item[n].len = (uint32_t)len;
     return 0;
 }
 
