@@ -5,6 +5,7 @@
 #include "accel/bt/bt_access.h"
 
 #include "accel/bt/bt_code.h"
+#include "accel/bt/bt_native.h"
 #include "accel/bt/bt_ops.h"
 
 int bt_load_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t *val)
@@ -29,6 +30,8 @@ void *bt_rmw_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
         return NULL;
     if (p)
         return p;
+    if (bt_native_probe(c, lin, size)) /* as a write: the page that fails first is named */
+        return NULL;
     if (size <= 8)
         r = bt_lin_read(c, lin, size, &c->bounce[0], c->mmu);
     else

@@ -89,8 +89,9 @@ static int bt_xchg_r(struct bt_cpu *c, const struct bt_insn *in)
                 : "+&a"(ax), "+q"(d), "=&r"(old)                                                   \
                 : "q"(new)                                                                         \
                 : "cc");                                                                           \
-        bt_set##bits(c, in, in->rm, d);                                                            \
-        if (!(ax >> 8 & FLAG_ZF))                                                                  \
+        if (ax >> 8 & FLAG_ZF)                                                                     \
+            bt_set##bits(c, in, in->rm, d);                                                        \
+        else                                                                                       \
             bt_set##bits(c, in, X86_RAX, (uint##bits##_t)old);                                     \
         bt_set_flags(c, (unsigned)ax);                                                             \
         return bt_next(c, in);                                                                     \

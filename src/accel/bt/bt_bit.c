@@ -106,16 +106,24 @@ static int bt_bit_r(struct bt_cpu *c, const struct bt_insn *in)
 
 /*
  * A bit string in memory: a register's bit number may lie outside the operand and then moves its address.
- * The moved operand is the same instruction with another displacement or, rarely, far away.
+ * The moved operand is the same instruction with another displacement or, where that is too far, with RAX
+ * as its base. Returns the RAX that is to be put back.
  */
-static bool bt_bit_move(const struct bt_insn *in, uint64_t number, struct bt_insn *moved)
+static uint64_t bt_bit_move(struct bt_cpu *c, const struct bt_insn *in, uint64_t number,
+                            struct bt_insn *moved)
 {
-    unsigned bits = 8u * in->size;
-    int64_t disp = in->disp + ((int64_t)number >> __builtin_ctz(bits)) * in->size;
+    int64_t by = ((int64_t)number >> __builtin_ctz(8u * in->size)) * in->size;
+    uint64_t rax = c->s.gpr[X86_RAX];
 
     *moved = *in;
-    moved->disp = (int32_t)disp;
-    return moved->disp == disp;
+    moved->disp = (int32_t)(in->disp + by);
+    if (unlikely(moved->disp != in->disp + by)) {
+        c->s.gpr[X86_RAX] = bt_ea(c, in) + (uint64_t)by;
+        moved->base = X86_RAX;
+        moved->index = BT_REG_NONE;
+        moved->disp = 0;
+    }
+    return rax;
 }
 
 static int bt_bit_m_work(struct bt_cpu *c, const struct bt_insn *in)
@@ -123,10 +131,11 @@ static int bt_bit_m_work(struct bt_cpu *c, const struct bt_insn *in)
     uint64_t number = bt_bit_number(c, in), v;
     unsigned ax = bt_get_flags(c);
     struct bt_insn moved;
+    uint64_t rax = bt_bit_move(c, in, number, &moved);
+    int r = bt_load_slow(c, &moved, in->size, &v);
 
-    if (!bt_bit_move(in, number, &moved))
-        return bt_raise(c, X86_UD);
-    if (bt_load_slow(c, &moved, in->size, &v))
+    c->s.gpr[X86_RAX] = rax;
+    if (r)
         return BT_FAULT;
     bt_bit_do(BT_BIT_TEST, v, number, in->size, &ax);
     bt_set_flags(c, ax);
@@ -156,15 +165,16 @@ static int bt_bit_rmw_work(struct bt_cpu *c, const struct bt_insn *in)
     bool lock = in->prefix & BT_LOCK;
     unsigned ax = bt_get_flags(c);
     struct bt_insn moved;
-    void *p;
+    uint64_t rax = bt_bit_move(c, in, number, &moved);
+    void *p = lock ? bt_lock(c, &moved, in->size) : bt_rmw(c, &moved, in->size);
+    int r = p ? 0 : BT_FAULT;
 
-    if (!bt_bit_move(in, number, &moved))
-        return bt_raise(c, X86_UD);
-    p = lock ? bt_lock(c, &moved, in->size) : bt_rmw(c, &moved, in->size);
-    if (!p)
-        return BT_FAULT;
-    bt_bit_mem(in->imm2 & 3, p, number, in->size, lock, &ax);
-    if (lock ? bt_lock_end(c, &moved, in->size, p) : bt_rmw_end(c, &moved, in->size, p))
+    if (p) {
+        bt_bit_mem(in->imm2 & 3, p, number, in->size, lock, &ax);
+        r = lock ? bt_lock_end(c, &moved, in->size, p) : bt_rmw_end(c, &moved, in->size, p);
+    }
+    c->s.gpr[X86_RAX] = rax;
+    if (r)
         return BT_FAULT;
     bt_set_flags(c, ax);
     return 0;

@@ -262,6 +262,24 @@ static void bt_decode_invalid(struct bt_insn *in, bt_op *op, unsigned *flags)
     *flags = BT_DECODE_END;
 }
 
+/*
+ * ModRM.mod 0 with SIB.base 5 means a displacement and no base, whatever REX.B says; with 32-bit addresses
+ * Zydis 4.0 takes R13D for the base.
+ */
+static void bt_decode_repair(const ZydisDecodedInstruction *z, ZydisDecodedOperand *ops)
+{
+    if (!z->raw.sib.offset || z->raw.modrm.mod != 0 || z->raw.sib.base != 5)
+        return;
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        if (ops[i].type != ZYDIS_OPERAND_TYPE_MEMORY || ops[i].mem.base == ZYDIS_REGISTER_NONE ||
+            ops[i].encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            continue;
+        ops[i].mem.base = ZYDIS_REGISTER_NONE;
+        ops[i].mem.disp.has_displacement = true;
+        ops[i].mem.disp.value = z->raw.disp.value;
+    }
+}
+
 enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n,
                                 struct bt_insn *in, unsigned *flags)
 {
@@ -273,6 +291,7 @@ enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n
     bt_decode_init(c, &d);
     status = ZydisDecoderDecodeFull(&d, bytes, n > BT_INSN_MAX ? BT_INSN_MAX : n, &z, ops);
     if (ZYAN_SUCCESS(status)) {
+        bt_decode_repair(&z, ops);
         bt_decode_fields(&z, ops, in);
         bt_decode_choose(c, bytes, &z, ops, in, flags);
         return BT_DECODE_OK;

@@ -32,6 +32,7 @@ enum {
     XSAVE_HEADER = 512,
     XSAVE_HEADER_LEN = 64,
 };
+enum { FSW_ES = 0x80 };
 enum { TRAP_DE = 0, TRAP_GP = 13, TRAP_PF = 14, TRAP_MF = 16, TRAP_XM = 19 };
 #define BT_FPU_COMPONENTS                                                                          \
     (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
@@ -148,9 +149,13 @@ void bt_fpu_load(struct bt_cpu *c)
     if (c->fpu_live)
         return;
     bt_fpu_sanitize(c, x);
-    f->fip = ld_le64(x + FX_FIP);
-    f->fdp = ld_le64(x + FX_FDP);
-    f->fop = ld_le16(x + FX_FOP);
+    if (ld_le64(x + XSAVE_HEADER) & XCR0_X87) {
+        f->fip = ld_le64(x + FX_FIP);
+        f->fdp = ld_le64(x + FX_FDP);
+        f->fop = ld_le16(x + FX_FOP);
+    } else {
+        f->fip = f->fdp = f->fop = 0;
+    }
     bt_fpu_xrstor(x, f->mask);
     c->fpu_live = true;
 }
@@ -201,7 +206,6 @@ void bt_fpu_normalize(struct bt_cpu *c)
 /* Real and virtual-8086 mode record linear addresses (their formats have 20 or 32 bits of them). */
 void bt_fpu_record(struct bt_cpu *c, const struct bt_insn *in, uint64_t fsw)
 {
-    enum { FSW_ES = 0x80 };
     const struct bt_plan *p = &in->native->plan;
     bool real = !(c->s.cr0 & CR0_PE) || (c->s.rflags & FLAG_VM);
     struct bt_fpu *f = c->fpu;
@@ -215,6 +219,31 @@ void bt_fpu_record(struct bt_cpu *c, const struct bt_insn *in, uint64_t fsw)
         f->fop = p->fop;
     if (p->mem_size && ((fsw & FSW_ES) || f->fdp_always))
         f->fdp = bt_ea(c, in) + (real ? c->s.seg[in->seg].base : 0);
+}
+
+unsigned bt_fpu_excepted(struct bt_cpu *c)
+{
+    enum { EXCEPTIONS = 0x3f };
+    uint16_t fsw, fcw;
+
+    bt_fpu_load(c);
+    __asm__ volatile("fnstsw %0" : "=a"(fsw));
+    __asm__ volatile("fnstcw %0" : "=m"(fcw));
+    return fsw & ~(unsigned)fcw & EXCEPTIONS;
+}
+
+void bt_fpu_reload(struct bt_cpu *c)
+{
+    c->fpu_live = false;
+    bt_fpu_load(c);
+}
+
+int bt_fpu_pending_first(struct bt_cpu *c, uint64_t cr2)
+{
+    if (!bt_fpu_excepted(c) || !(c->s.cr0 & CR0_NE))
+        return BT_FAULT;
+    c->s.cr2 = cr2;
+    return bt_raise(c, X86_MF);
 }
 
 static int bt_fpu_check_vector(struct bt_cpu *c, uint64_t needed)

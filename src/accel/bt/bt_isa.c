@@ -88,6 +88,7 @@ struct bt_isa {
 static const struct bt_isa bt_isas[] = {
     ISA(X87, BT_FPU_X87, { 1, 0, EDX, 0 }),
     ISA(FCMOV, BT_FPU_X87, { 1, 0, EDX, 15 }),
+    ISA(PPRO, BT_FPU_X87, { 1, 0, EDX, 15 }), /* FCOMI and its kin only */
     ISA(SSE3X87, BT_FPU_X87, SSE3_),
     ISA(PENTIUMMMX, BT_FPU_MMX, { 1, 0, EDX, 23 }),
     ISA(SSSE3MMX, BT_FPU_MMX, SSSE3_),
@@ -192,6 +193,12 @@ static bool bt_isa_no_fpu(ZydisMnemonic m)
     }
 }
 
+static bool bt_isa_x87(const ZydisDecodedInstruction *z)
+{
+    return z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+           z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xf8) == 0xd8;
+}
+
 /*
  * TZCNT and LZCNT without their CPUID bit are BSF and BSR, and so are the bytes; the decoder of a guest
  * without them must not get here with these mnemonics.
@@ -205,6 +212,8 @@ bool bt_isa_allowed(const struct bt_cpu *c, const ZydisDecodedInstruction *z, ui
 
     if (!isa || !bt_isa_has(c, &isa->need[0]) || !bt_isa_has(c, &isa->need[1]))
         return false;
+    if (isa->set == ZYDIS_ISA_SET_PPRO && !bt_isa_x87(z))
+        return false;
     if (isa->vl && !bt_isa_has(c, &vl))
         return false;
     if (z->mnemonic == ZYDIS_MNEMONIC_VPCLMULQDQ && !bt_isa_has(c, &pclmulqdq))
@@ -213,6 +222,8 @@ bool bt_isa_allowed(const struct bt_cpu *c, const ZydisDecodedInstruction *z, ui
     if (vex && (!(c->s.cr0 & CR0_PE) || (c->s.rflags & FLAG_VM)))
         return false;
     *class = bt_isa_no_fpu(z->mnemonic) ? BT_CLASS_NONE : isa->class;
+    if (bt_isa_x87(z)) /* FISTTP is of SSE3 */
+        *class = BT_FPU_X87;
     if (z->mnemonic == ZYDIS_MNEMONIC_FWAIT)
         *class = BT_CLASS_WAIT;
     return true;

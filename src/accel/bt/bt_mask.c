@@ -1,5 +1,5 @@
 /*
- * bt_mask.c: memory operands of which only some elements are accessed: VMASKMOV, MASKMOVDQU, AVX-512
+ * bt_mask.c: memory operands of which only some elements are accessed: VMASKMOV, AVX-512
  * masking, compress and expand, gathers and scatters. What is not accessed does not fault.
  *
  * Masked operands: usually all of the operand is there and the instruction runs on it directly. If not, the
@@ -12,7 +12,7 @@
 
 #include "base/endian.h"
 
-enum { XMM_AT = 160, ST_AT = 32, ST_SIZE = 16, FSW_AT = 2, HEADER_AT = 512 };
+enum { XMM_AT = 160, HEADER_AT = 512 };
 enum { AVX_STATE = 2, OPMASK_STATE = 5, ZMM_HI256_STATE = 6, HI16_ZMM_STATE = 7 };
 
 /* --- registers in s.xsave, after bt_fpu_normalize() --- */
@@ -41,14 +41,6 @@ static bool bt_mask_sign(struct bt_cpu *c, unsigned reg, unsigned element, unsig
     return *bt_mask_vector(c, reg, (element + 1) * size - 1) & 0x80;
 }
 
-/* MMX registers are by number, the image is from the top of the x87 stack. */
-static bool bt_mask_sign_mmx(const struct bt_cpu *c, unsigned reg, unsigned element)
-{
-    unsigned top = ld_le16(c->s.xsave + FSW_AT) >> 11 & 7;
-
-    return c->s.xsave[ST_AT + ((reg - top) & 7) * ST_SIZE + element] & 0x80;
-}
-
 /* Bit i: element i of the memory operand is accessed. */
 static uint64_t bt_mask_active(struct bt_cpu *c, const struct bt_plan *p)
 {
@@ -59,10 +51,6 @@ static uint64_t bt_mask_active(struct bt_cpu *c, const struct bt_plan *p)
     case BT_MASK_VECTOR:
         for (unsigned i = 0; i < p->count; i++)
             bits |= (uint64_t)bt_mask_sign(c, p->mask_reg, i, p->element_size) << i;
-        return bits;
-    case BT_MASK_MMX:
-        for (unsigned i = 0; i < p->count; i++)
-            bits |= (uint64_t)bt_mask_sign_mmx(c, p->mask_reg, i) << i;
         return bits;
     case BT_MASK_K:
         return ld_le64(bt_mask_opmask(c, p->mask_reg)) & all;
@@ -136,6 +124,8 @@ static int bt_mask_op(struct bt_cpu *c, const struct bt_insn *in)
 
     if (r)
         return r;
+    if (bt_native_misaligned(c, in))
+        return bt_raise_err(c, X86_GP, 0);
     r = bt_native_linear(c, in, p->mem_size, write, &lin);
     if (!r)
         r = bt_lin_ptr(c, lin, p->mem_size, write, c->mmu, &hva);
@@ -205,6 +195,15 @@ static int bt_mask_move(struct bt_cpu *c, const struct bt_insn *in, const struct
     return r;
 }
 
+/* VEX: before anything else the mask's elements become all ones or zero, and what is above them zero. */
+static void bt_mask_spread(struct bt_cpu *c, const struct bt_plan *p)
+{
+    for (unsigned i = 0; i < p->count; i++)
+        memset(bt_mask_vector(c, p->mask_reg, i * p->element_size),
+               bt_mask_sign(c, p->mask_reg, i, p->element_size) ? 0xff : 0, p->element_size);
+    bt_mask_clear_from(c, p->mask_reg, p->count * p->element_size);
+}
+
 static int bt_mask_vsib_op(struct bt_cpu *c, const struct bt_insn *in)
 {
     const struct bt_plan *p = &in->native->plan;
@@ -217,6 +216,8 @@ static int bt_mask_vsib_op(struct bt_cpu *c, const struct bt_insn *in)
     if (p->evex)
         touched |= XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM;
     st_le64(c->s.xsave + HEADER_AT, ld_le64(c->s.xsave + HEADER_AT) | touched);
+    if (!p->evex)
+        bt_mask_spread(c, p);
     for (unsigned i = 0; i < p->count; i++) {
         if (!bt_mask_selected(c, p, i))
             continue;
@@ -227,8 +228,6 @@ static int bt_mask_vsib_op(struct bt_cpu *c, const struct bt_insn *in)
     }
     if (p->evex)
         st_le64(bt_mask_opmask(c, p->mask_reg), 0);
-    else
-        bt_mask_clear_from(c, p->mask_reg, 0);
     if (!(p->access & BT_ACCESS_WRITE))
         bt_mask_clear_from(c, p->vector_reg, p->count * p->element_size);
     return BT_NEXT;
@@ -304,6 +303,13 @@ static bool bt_mask_suppresses(const ZydisDecodedInstruction *z)
     }
 }
 
+static bool bt_mask_scalar(const ZydisDecodedInstruction *z)
+{
+    return z->meta.isa_set == ZYDIS_ISA_SET_AVX512F_SCALAR ||
+           z->meta.isa_set == ZYDIS_ISA_SET_AVX512DQ_SCALAR ||
+           z->meta.isa_set == ZYDIS_ISA_SET_AVX512_FP16_SCALAR;
+}
+
 static bt_op *bt_mask_plan_evex(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                                 const ZydisDecodedOperand *mem, struct bt_plan *p)
 {
@@ -323,8 +329,8 @@ static bt_op *bt_mask_plan_evex(const ZydisDecodedInstruction *z, const ZydisDec
     if (reg->type == ZYDIS_OPERAND_TYPE_REGISTER &&
         ZydisRegisterGetClass(reg->reg.value) == ZYDIS_REGCLASS_MASK)
         reg = &ops[2];
-    bits = reg->element_count ? reg->element_count : 1;
-    if (bits == mem->element_count) {
+    bits = bt_mask_scalar(z) ? 1 : reg->element_count;
+    if (bits == mem->element_count && bits > 1) {
         p->mask_kind = BT_MASK_K;
     } else {
         p->mask_kind = BT_MASK_K_ANY;
@@ -341,19 +347,6 @@ bt_op *bt_mask_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
     if (!mem)
         return NULL;
     switch (z->mnemonic) {
-    case ZYDIS_MNEMONIC_MASKMOVQ:
-    case ZYDIS_MNEMONIC_MASKMOVDQU:
-    case ZYDIS_MNEMONIC_VMASKMOVDQU:
-        p->mask_kind = z->mnemonic == ZYDIS_MNEMONIC_MASKMOVQ ? BT_MASK_MMX : BT_MASK_VECTOR;
-        p->mem_size = z->mnemonic == ZYDIS_MNEMONIC_MASKMOVQ ? 8 : 16;
-        p->element_size = 1;
-        p->count = (uint8_t)p->mem_size;
-        p->access = BT_ACCESS_WRITE;
-        p->mem_reg = X86_RDI;
-        for (unsigned i = 0; i < z->operand_count; i++)
-            if (ops[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
-                p->mask_reg = bt_mask_id(&ops[i]);
-        return bt_mask_op;
     case ZYDIS_MNEMONIC_VMASKMOVPS:
     case ZYDIS_MNEMONIC_VMASKMOVPD:
     case ZYDIS_MNEMONIC_VPMASKMOVD:

@@ -71,6 +71,13 @@ int bt_native_linear(struct bt_cpu *c, const struct bt_insn *in, unsigned len, b
     return bt_linear(c, in->seg, bt_ea(c, in), len, write, lin);
 }
 
+bool bt_native_misaligned(struct bt_cpu *c, const struct bt_insn *in)
+{
+    unsigned align = in->native->plan.align;
+
+    return align && ((c->s.seg[in->seg].base + bt_ea(c, in)) & align);
+}
+
 int bt_native_probe(struct bt_cpu *c, uint64_t lin, unsigned len)
 {
     unsigned first = (unsigned)min_u64(len, PAGE_SIZE - (lin & ~PAGE_MASK));
@@ -94,9 +101,40 @@ static int bt_native_bounce(struct bt_cpu *c, const struct bt_insn *in, uint64_t
         r = bt_lin_copy_in(c, lin, buf, p->mem_size, c->mmu);
     if (!r)
         r = bt_native_run(c, in, buf);
-    if (!r && (p->access & BT_ACCESS_WRITE))
-        r = bt_lin_copy_out(c, lin, buf, p->mem_size, c->mmu);
-    return r;
+    if (r || !(p->access & BT_ACCESS_WRITE))
+        return r;
+    if (p->x87 == BT_X87_OP && (bt_fpu_excepted(c) & BT_X87_NO_STORE))
+        return BT_NEXT;
+    return bt_lin_copy_out(c, lin, buf, p->mem_size, c->mmu);
+}
+
+/*
+ * A waiting instruction met a fault of its operand. An x87 exception that is pending goes first; and so does
+ * an unmasked one of a store itself, which then stores nothing: found out by running it beside the guest.
+ */
+static int bt_native_x87_fault(struct bt_cpu *c, const struct bt_insn *in, uint64_t cr2)
+{
+    const struct bt_plan *p = &in->native->plan;
+    uint8_t vector = c->s.exception_vector;
+    bool has_error = c->s.exception_has_error;
+    uint32_t error = c->s.exception_error;
+    uint64_t lin = c->s.cr2;
+
+    bt_fpu_pending_first(c, cr2);
+    if (c->s.exception_vector == X86_MF || p->x87 != BT_X87_OP || p->access != BT_ACCESS_WRITE)
+        return BT_FAULT;
+    bt_fpu_sync(c);
+    if (!bt_native_run(c, in, c->fpu->bounce) && (bt_fpu_excepted(c) & BT_X87_NO_STORE)) {
+        c->s.exception_pending = false;
+        c->s.cr2 = cr2;
+        return BT_NEXT;
+    }
+    bt_fpu_reload(c);
+    c->s.exception_vector = vector;
+    c->s.exception_has_error = has_error;
+    c->s.exception_error = error;
+    c->s.cr2 = lin;
+    return BT_FAULT;
 }
 
 static int bt_native_op_reg(struct bt_cpu *c, const struct bt_insn *in)
@@ -110,17 +148,22 @@ static int bt_native_op_mem(struct bt_cpu *c, const struct bt_insn *in)
 {
     const struct bt_plan *p = &in->native->plan;
     bool write = p->access & BT_ACCESS_WRITE;
-    uint64_t lin;
+    uint64_t lin, cr2 = c->s.cr2;
     void *hva;
     int r = bt_native_check(c, p->class);
 
-    if (!r)
-        r = bt_native_linear(c, in, p->mem_size, write, &lin);
-    if (!r)
-        r = bt_lin_ptr(c, lin, p->mem_size, write, c->mmu, &hva);
     if (r)
         return r;
-    return likely(hva) ? bt_native_run(c, in, hva) : bt_native_bounce(c, in, lin);
+    if (unlikely(bt_native_misaligned(c, in)))
+        return bt_raise_err(c, X86_GP, 0);
+    r = bt_native_linear(c, in, p->mem_size, write, &lin);
+    if (!r)
+        r = bt_lin_ptr(c, lin, p->mem_size, write, c->mmu, &hva);
+    if (likely(!r && hva))
+        return bt_native_run(c, in, hva);
+    if (!r)
+        r = bt_native_bounce(c, in, lin);
+    return r && p->waits ? bt_native_x87_fault(c, in, cr2) : r;
 }
 
 /* Hints: nothing to do, and no fault. */
@@ -187,6 +230,8 @@ static bool bt_native_plan_operands(struct bt_plan *p, const ZydisDecodedInstruc
             unsigned gpr = bt_native_gpr(op->reg.value);
 
             ok = ok && bt_native_register_ok(op->reg.value);
+            if (ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_MMX)
+                p->waits = true;
             if (gpr == BT_NATIVE_NO_REG)
                 continue;
             p->load |= (uint16_t)BIT(gpr);
@@ -248,14 +293,61 @@ static void bt_native_plan_memory(struct bt_plan *p, const ZydisDecodedOperand *
 }
 
 /* No operand in memory, or one that is accessed as a whole. */
-static bt_op *bt_native_plain(const struct bt_plan *p, const ZydisDecodedOperand *mem)
+static bt_op *bt_native_plain(struct bt_plan *p, const ZydisDecodedInstruction *z,
+                              const ZydisDecodedOperand *mem)
 {
     if (!mem)
         return bt_native_op_reg;
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_MASKMOVQ: /* all of the operand must be writable, whatever the mask */
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVDQU:
+        p->access = BT_ACCESS_READ | BT_ACCESS_WRITE;
+        p->mem_reg = X86_RDI;
+        return bt_native_op_mem;
+    default:
+        break;
+    }
     if (mem->visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT ||
         mem->mem.type != ZYDIS_MEMOP_TYPE_MEM)
         return NULL;
     return p->mem_size && p->mem_size <= BT_MEM_MAX && p->access ? bt_native_op_mem : NULL;
+}
+
+/* Operands that must be aligned, and are found to be misaligned before they are found to be missing. */
+static void bt_native_plan_align(struct bt_plan *p, const ZydisDecodedInstruction *z)
+{
+    if (z->mnemonic == ZYDIS_MNEMONIC_CVTPD2PI || z->mnemonic == ZYDIS_MNEMONIC_CVTTPD2PI) {
+        p->align = p->mem_size ? 15 : 0;
+        return;
+    }
+    switch (z->meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_SSE1:
+    case ZYDIS_EXCEPTION_CLASS_AVX1:
+    case ZYDIS_EXCEPTION_CLASS_E1:
+    case ZYDIS_EXCEPTION_CLASS_E1NF:
+        p->align = p->mem_size ? (uint8_t)(p->mem_size - 1) : 0;
+        return;
+    case ZYDIS_EXCEPTION_CLASS_SSE2:
+    case ZYDIS_EXCEPTION_CLASS_SSE4:
+        break;
+    default:
+        return;
+    }
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_LDDQU:
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_PCMPISTRM:
+        return;
+    default:
+        p->align = p->mem_size == 16 ? 15 : 0;
+    }
 }
 
 /* x87 instructions but for the control ones move FIP (SDM 1 8.1.8). */
@@ -267,15 +359,21 @@ static void bt_native_plan_x87(struct bt_plan *p, const uint8_t *bytes,
     if (p->class != BT_FPU_X87)
         return;
     switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_FLDCW:
+        p->waits = true;
+        return;
+    case ZYDIS_MNEMONIC_FENI8087_NOP:
+    case ZYDIS_MNEMONIC_FDISI8087_NOP:
+    case ZYDIS_MNEMONIC_FSETPM287_NOP:
     case ZYDIS_MNEMONIC_FNCLEX:
     case ZYDIS_MNEMONIC_FNSTCW:
-    case ZYDIS_MNEMONIC_FLDCW:
     case ZYDIS_MNEMONIC_FNSTSW:
         return;
     case ZYDIS_MNEMONIC_FNINIT:
         p->x87 = BT_X87_INIT;
         return;
     default:
+        p->waits = true;
         p->x87 = BT_X87_OP;
         p->fop = (uint16_t)((bytes[at - 1] & 7) << 8 | bytes[at]);
     }
@@ -339,12 +437,13 @@ static bt_op *bt_native_plan(struct bt_cpu *c, const uint8_t *bytes,
     bt_native_plan_flags(p, z);
     bt_native_plan_registers(p, mem != NULL);
     bt_native_plan_memory(p, mem);
+    bt_native_plan_align(p, z);
     bt_native_plan_x87(p, bytes, z);
     op = bt_x87env_lookup(z, p);
     if (!op)
         op = bt_mask_lookup(z, ops, p);
     if (!op)
-        op = bt_native_plain(p, mem);
+        op = bt_native_plain(p, z, mem);
     return op && bt_stub_rewrite(p, bytes, z, ops) ? op : NULL;
 }
 

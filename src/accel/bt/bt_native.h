@@ -40,13 +40,13 @@ enum { BT_FPU_LAZY = 1 };
 #endif
 enum { BT_ACCESS_READ = BIT(0), BT_ACCESS_WRITE = BIT(1) };
 
+enum { BT_X87_NO_STORE = 0x1f }; /* exceptions that, unmasked, keep a store from happening: all but PE */
 enum { BT_X87_NONE, BT_X87_OP /* moves FIP */, BT_X87_INIT /* clears it */ };
 
 /* Which elements of a memory operand are accessed. */
 enum bt_mask_kind {
     BT_MASK_NONE,
     BT_MASK_VECTOR,   /* sign bits of the elements of vector register mask_reg */
-    BT_MASK_MMX,      /* the same, of an MMX register */
     BT_MASK_K,        /* bits of opmask register mask_reg */
     BT_MASK_K_ANY,    /* all of the operand if any bit is set (broadcast) */
     BT_MASK_K_PACKED, /* as many elements from the first one as bits are set (compress, expand) */
@@ -67,8 +67,10 @@ struct bt_plan {
     uint8_t alias;      /* host register in RSP's place */
     uint8_t mem_reg;    /* host register that points at the memory operand */
     uint8_t cpu_reg;    /* host register that points at struct bt_cpu */
+    uint8_t align;      /* alignment of the memory operand, minus 1 */
     uint8_t access;     /* BT_ACCESS_* */
     uint8_t class;      /* enum bt_fpu_class or BT_CLASS_* */
+    uint8_t waits;       /* reports a pending x87 exception */
     uint8_t x87;        /* BT_X87_* */
     uint8_t mask_kind, mask_reg, element_size;
     uint8_t vector_reg; /* gather: destination; scatter: source */
@@ -148,6 +150,8 @@ int bt_native_run(struct bt_cpu *c, const struct bt_insn *in, void *mem);
 /* Linear address of in's memory operand, checked for an access of len bytes. 0 or BT_FAULT. */
 int bt_native_linear(struct bt_cpu *c, const struct bt_insn *in, unsigned len, bool write,
                      uint64_t *lin);
+/* Must in's memory operand be aligned, and is not? Comes before the address itself is checked. */
+bool bt_native_misaligned(struct bt_cpu *c, const struct bt_insn *in);
 /* Could all of [lin, lin+len) be written? 0 or BT_FAULT. */
 int bt_native_probe(struct bt_cpu *c, uint64_t lin, unsigned len);
 
@@ -158,6 +162,15 @@ int bt_native_check(struct bt_cpu *c, unsigned class); /* bt_fpu_check() and BT_
 void bt_fpu_record(struct bt_cpu *c, const struct bt_insn *in, uint64_t fsw);
 /* s.xsave becomes exact; the registers stay as they are. */
 void bt_fpu_sync(struct bt_cpu *c);
+/*
+ * A waiting x87 or MMX instruction has met a fault of its operand (BT_FAULT, recorded; cr2: as it was before):
+ * an exception that is pending in the x87 goes first. BT_FAULT.
+ */
+int bt_fpu_pending_first(struct bt_cpu *c, uint64_t cr2);
+/* The x87 exceptions that are pending and not masked (the bits of FSW). */
+unsigned bt_fpu_excepted(struct bt_cpu *c);
+/* The registers go back to what s.xsave holds. */
+void bt_fpu_reload(struct bt_cpu *c);
 /* bt_fpu_store(), and components that are in their initial state are written out as such. */
 void bt_fpu_normalize(struct bt_cpu *c);
 /* Runs a stub; a host exception inside it becomes the guest's. 0 or BT_FAULT. */

@@ -160,6 +160,16 @@ static int bt_enter_display(struct bt_cpu *c, const struct bt_insn *in, unsigned
     return level ? bt_push(c, in->size, frame) : 0;
 }
 
+/* SDM 2A, ENTER: the end of the frame must be writable, though nothing is written there. */
+static int bt_enter_probe(struct bt_cpu *c)
+{
+    uint64_t lin;
+    void *hva;
+
+    return bt_linear(c, X86_SS, c->s.gpr[X86_RSP], 1, true, &lin) ||
+           bt_lin_ptr(c, lin, 1, true, c->mmu, &hva);
+}
+
 static int bt_enter_frame(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t rsp = c->s.gpr[X86_RSP], frame;
@@ -172,6 +182,10 @@ static int bt_enter_frame(struct bt_cpu *c, const struct bt_insn *in)
         return bt_fault(c, in);
     }
     bt_stack_add(c, -(int64_t)(uint16_t)in->imm);
+    if (bt_enter_probe(c)) {
+        c->s.gpr[X86_RSP] = rsp;
+        return bt_fault(c, in);
+    }
     bt_stack_set(c, in, X86_RBP, frame);
     return bt_next(c, in);
 }

@@ -51,10 +51,10 @@ static int bt_string_one(struct bt_cpu *c, const struct bt_insn *in)
     uint64_t a = bt_get(c, in, X86_RAX, in->size), b;
     enum bt_string_kind kind = (enum bt_string_kind)in->imm2;
 
+    if ((kind == BT_SCAS || kind == BT_CMPS) && bt_string_read(c, in, X86_RDI, &b))
+        return BT_FAULT;
     if ((kind == BT_MOVS || kind == BT_LODS || kind == BT_CMPS) &&
         bt_string_read(c, in, X86_RSI, &a))
-        return BT_FAULT;
-    if ((kind == BT_SCAS || kind == BT_CMPS) && bt_string_read(c, in, X86_RDI, &b))
         return BT_FAULT;
     if ((kind == BT_MOVS || kind == BT_STOS) &&
         bt_write(c, X86_ES, bt_string_reg(c, in, X86_RDI), in->size, a))
@@ -160,13 +160,15 @@ static bool bt_string_ends(const struct bt_cpu *c, const struct bt_insn *in)
 
 static int bt_string_rep(struct bt_cpu *c, const struct bt_insn *in)
 {
-    uint64_t count = bt_string_reg(c, in, X86_RCX), n;
+    uint64_t count = bt_string_reg(c, in, X86_RCX), n, flags = c->s.rflags;
 
     while (count) {
         n = bt_string_bulk(c, in, count);
         if (!n) {
-            if (bt_string_one(c, in))
+            if (bt_string_one(c, in)) {
+                c->s.rflags = flags; /* as processors do, though RSI, RDI and RCX have moved */
                 return bt_fault(c, in);
+            }
             n = 1;
         }
         count -= n;

@@ -132,15 +132,16 @@ static int bt_x87env_load(struct bt_cpu *c, const struct bt_insn *in)
         uint64_t fip, fdp;
         uint16_t fop;
     } old;
-    uint64_t lin;
+    uint64_t lin, cr2 = c->s.cr2;
     int r = bt_native_check(c, BT_FPU_X87);
 
-    if (!r)
-        r = bt_native_linear(c, in, p->mem_size, false, &lin);
+    if (r)
+        return r;
+    r = bt_native_linear(c, in, p->mem_size, false, &lin);
     if (!r)
         r = bt_lin_copy_in(c, lin, guest, p->mem_size, c->mmu);
     if (r)
-        return r;
+        return bt_fpu_pending_first(c, cr2);
     bt_fpu_load(c); /* the pointers of before, in case it faults (#MF) */
     old.fip = c->fpu->fip;
     old.fdp = c->fpu->fdp;
