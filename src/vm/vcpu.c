@@ -277,7 +277,6 @@ void vcpu_unpark(struct vcpu *c)
 {
     pthread_mutex_lock(&c->lock);
     atomic_fetch_and(&c->req, ~(unsigned)VCPU_REQ_STOP);
-    c->stopped = false;
     c->wake = true;
     pthread_cond_broadcast(&c->cond);
     pthread_mutex_unlock(&c->lock);
