@@ -33,7 +33,8 @@ void btvm_destroy(struct btvm *t)
     free(t);
 }
 
-static void btvm_segments(struct btvm *t, uint64_t base, uint32_t limit, unsigned code, unsigned data)
+static void btvm_segments(struct btvm *t, uint64_t base, uint32_t limit, unsigned code,
+                          unsigned data)
 {
     x86_state_reset(&t->s, 0, true);
     for (unsigned i = 0; i < X86_NSREGS; i++)

@@ -26,22 +26,21 @@ static void test_moves(void **state)
     struct btvm *t = *state;
 
     t->s.gpr[X86_RCX] = 0x1122334455667788;
-    assert_int_equal(BTVM_RUN(t, 0xb8, 1, 2, 3, 0x84,              /* mov eax, 0x84030201 */
-                              0x48, 0x63, 0xd8,                    /* movsxd rbx, eax */
-                              0x88, 0xcc,                          /* mov ah, cl */
-                              0x66, 0x89, 0xca,                    /* mov dx, cx */
-                              0x44, 0x0f, 0xb6, 0xc1,              /* movzx r8d, cl */
-                              0x4c, 0x0f, 0xbe, 0xcd,              /* movsx r9, bpl (with REX) */
-                              0x48, 0x0f, 0xc9,                    /* bswap rcx */
-                              0x4c, 0x8d, 0x54, 0x8b, 0x10),       /* lea r10, [rbx+rcx*4+16] */
+    assert_int_equal(BTVM_RUN(t, 0xb8, 1, 2, 3, 0x84,        /* mov eax, 0x84030201 */
+                              0x48, 0x63, 0xd8,              /* movsxd rbx, eax */
+                              0x88, 0xcc,                    /* mov ah, cl */
+                              0x66, 0x89, 0xca,              /* mov dx, cx */
+                              0x44, 0x0f, 0xb6, 0xc1,        /* movzx r8d, cl */
+                              0x4c, 0x0f, 0xbe, 0xcd,        /* movsx r9, bpl (with REX) */
+                              0x48, 0x0f, 0xc9,              /* bswap rcx */
+                              0x4c, 0x8d, 0x54, 0x8b, 0x10), /* lea r10, [rbx+rcx*4+16] */
                      RUN_SHUTDOWN);
     assert_int_equal(t->s.gpr[X86_RAX], 0x84038801);
     assert_int_equal(t->s.gpr[X86_RBX], 0xffffffff84030201);
     assert_int_equal(t->s.gpr[X86_RDX] & 0xffff, 0x7788);
     assert_int_equal(t->s.gpr[X86_R8], 0x88);
     assert_int_equal(t->s.gpr[X86_RCX], 0x8877665544332211);
-    assert_int_equal(t->s.gpr[X86_R10],
-                     0xffffffff84030201ull + 4 * 0x8877665544332211ull + 16);
+    assert_int_equal(t->s.gpr[X86_R10], 0xffffffff84030201ull + 4 * 0x8877665544332211ull + 16);
 }
 
 static void test_flags(void **state)
@@ -72,12 +71,12 @@ static void test_memory(void **state)
     st_le64(data + 0xffc, 0x1111111122222222);
     t->s.gpr[X86_RBX] = BTVM_DATA;
     t->s.gpr[X86_RDX] = 7;
-    BTVM_RUN(t, 0x48, 0x01, 0x13,                               /* add [rbx], rdx */
-             0xf0, 0x48, 0xff, 0x03,                            /* lock inc qword [rbx] */
-             0x48, 0x8b, 0x03,                                  /* mov rax, [rbx] */
-             0x48, 0x83, 0x83, 0xfc, 0x0f, 0, 0, 1,             /* add qword [rbx+0xffc], 1: two pages */
-             0x48, 0x8b, 0x8b, 0xfc, 0x0f, 0, 0,                /* mov rcx, [rbx+0xffc] */
-             0xf0, 0x48, 0x0f, 0xc1, 0x93, 0xfc, 0x0f, 0, 0);   /* lock xadd [rbx+0xffc], rdx */
+    BTVM_RUN(t, 0x48, 0x01, 0x13,                   /* add [rbx], rdx */
+             0xf0, 0x48, 0xff, 0x03,                /* lock inc qword [rbx] */
+             0x48, 0x8b, 0x03,                      /* mov rax, [rbx] */
+             0x48, 0x83, 0x83, 0xfc, 0x0f, 0, 0, 1, /* add qword [rbx+0xffc], 1: two pages */
+             0x48, 0x8b, 0x8b, 0xfc, 0x0f, 0, 0,    /* mov rcx, [rbx+0xffc] */
+             0xf0, 0x48, 0x0f, 0xc1, 0x93, 0xfc, 0x0f, 0, 0); /* lock xadd [rbx+0xffc], rdx */
     assert_int_equal(t->s.gpr[X86_RAX], 108);
     assert_int_equal(t->s.gpr[X86_RCX], 0x1111111122222223);
     assert_int_equal(t->s.gpr[X86_RDX], 0x1111111122222223);
@@ -106,11 +105,11 @@ static void test_stack_and_calls(void **state)
     struct btvm *t = *state;
 
     t->s.gpr[X86_RBP] = 5;
-    BTVM_RUN(t, 0xe8, 2, 0, 0, 0,             /* call +2 */
-             0xeb, 8,                         /* jmp over the function */
-             0x55, 0x48, 0x89, 0xe5,          /* push rbp; mov rbp, rsp */
-             0x6a, 0xff, 0xc9, 0xc3,          /* push -1; leave; ret */
-             0x68, 0, 0, 0, 0x80, 0x58);      /* push 0xffffffff80000000; pop rax */
+    BTVM_RUN(t, 0xe8, 2, 0, 0, 0,        /* call +2 */
+             0xeb, 8,                    /* jmp over the function */
+             0x55, 0x48, 0x89, 0xe5,     /* push rbp; mov rbp, rsp */
+             0x6a, 0xff, 0xc9, 0xc3,     /* push -1; leave; ret */
+             0x68, 0, 0, 0, 0x80, 0x58); /* push 0xffffffff80000000; pop rax */
     assert_int_equal(t->s.gpr[X86_RSP], BTVM_STACK);
     assert_int_equal(t->s.gpr[X86_RBP], 5);
     assert_int_equal(t->s.gpr[X86_RAX], 0xffffffff80000000);
@@ -196,15 +195,15 @@ static void test_long_loop(void **state)
 
     t->s.gpr[X86_RBX] = BTVM_DATA;
     t->s.gpr[X86_RCX] = 1000000;
-    BTVM_RUN(t, 0x48, 0x01, 0x0b,             /* add [rbx], rcx */
-             0xf0, 0x48, 0xff, 0x03,          /* lock inc qword [rbx] */
-             0x48, 0xc1, 0x2b, 0x01,          /* shr qword [rbx], 1 */
-             0x48, 0x87, 0x13,                /* xchg [rbx], rdx */
-             0xf0, 0x48, 0x0f, 0xb1, 0x13,    /* lock cmpxchg [rbx], rdx */
-             0x48, 0x0f, 0xbb, 0x0b,          /* btc [rbx], rcx */
-             0x0f, 0xac, 0x13, 0x03,          /* shrd [rbx], edx, 3 */
-             0x48, 0xf7, 0xe1,                /* mul rcx */
-             0x48, 0xff, 0xc9, 0x75, 0xdd);   /* dec rcx; jnz */
+    BTVM_RUN(t, 0x48, 0x01, 0x0b,           /* add [rbx], rcx */
+             0xf0, 0x48, 0xff, 0x03,        /* lock inc qword [rbx] */
+             0x48, 0xc1, 0x2b, 0x01,        /* shr qword [rbx], 1 */
+             0x48, 0x87, 0x13,              /* xchg [rbx], rdx */
+             0xf0, 0x48, 0x0f, 0xb1, 0x13,  /* lock cmpxchg [rbx], rdx */
+             0x48, 0x0f, 0xbb, 0x0b,        /* btc [rbx], rcx */
+             0x0f, 0xac, 0x13, 0x03,        /* shrd [rbx], edx, 3 */
+             0x48, 0xf7, 0xe1,              /* mul rcx */
+             0x48, 0xff, 0xc9, 0x75, 0xdd); /* dec rcx; jnz */
     assert_int_equal(t->s.gpr[X86_RCX], 0);
 }
 
@@ -240,9 +239,9 @@ static void test_mode32(void **state)
 
     btvm_mode32(t);
     t->s.gpr[X86_RAX] = 0x12345678;
-    BTVM_RUN(t, 0x50, 0x66, 0x5b, 0x66, 0x59,  /* push eax; pop bx; pop cx */
-             0x40, 0xe8, 0, 0, 0, 0, 0x5a,     /* inc eax; call +0; pop edx */
-             0x60, 0x61);                      /* pusha; popa */
+    BTVM_RUN(t, 0x50, 0x66, 0x5b, 0x66, 0x59, /* push eax; pop bx; pop cx */
+             0x40, 0xe8, 0, 0, 0, 0, 0x5a,    /* inc eax; call +0; pop edx */
+             0x60, 0x61);                     /* pusha; popa */
     assert_int_equal(t->s.gpr[X86_RBX] & 0xffff, 0x5678);
     assert_int_equal(t->s.gpr[X86_RCX] & 0xffff, 0x1234);
     assert_int_equal(t->s.gpr[X86_RAX], 0x12345679);
@@ -259,9 +258,9 @@ static void test_mode16(void **state)
     t->s.gpr[X86_RSI] = 0x1020;
     t->ram.hva[BTVM_CODE + 0x1010] = 77; /* bx+si wraps */
     t->s.gpr[X86_RCX] = 3;
-    BTVM_RUN(t, 0x8a, 0x00,                /* mov al, [bx+si] */
-             0x00, 0xc2, 0xe2, 0xfc,       /* add dl, al; loop -4 */
-             0x68, 0x34, 0x12, 0x5f);      /* push 0x1234; pop di */
+    BTVM_RUN(t, 0x8a, 0x00,           /* mov al, [bx+si] */
+             0x00, 0xc2, 0xe2, 0xfc,  /* add dl, al; loop -4 */
+             0x68, 0x34, 0x12, 0x5f); /* push 0x1234; pop di */
     assert_int_equal(t->s.gpr[X86_RAX] & 0xff, 77);
     assert_int_equal(t->s.gpr[X86_RDX] & 0xff, 77 * 3);
     assert_int_equal(t->s.gpr[X86_RDI] & 0xffff, 0x1234);
@@ -277,11 +276,11 @@ static void test_bits(void **state)
     t->s.gpr[X86_RBX] = BTVM_DATA;
     t->s.gpr[X86_RCX] = 200;
     t->s.gpr[X86_RDX] = 1ull << 40;
-    BTVM_RUN(t, 0xf0, 0x48, 0x0f, 0xab, 0x0b,       /* lock bts [rbx], rcx */
-             0x48, 0x0f, 0xa3, 0x0b,                /* bt [rbx], rcx */
-             0x0f, 0x92, 0xc0,                      /* setb al */
-             0x48, 0x0f, 0xbc, 0xf2,                /* bsf rsi, rdx */
-             0xf3, 0x48, 0x0f, 0xb8, 0xfa);         /* popcnt rdi, rdx */
+    BTVM_RUN(t, 0xf0, 0x48, 0x0f, 0xab, 0x0b, /* lock bts [rbx], rcx */
+             0x48, 0x0f, 0xa3, 0x0b,          /* bt [rbx], rcx */
+             0x0f, 0x92, 0xc0,                /* setb al */
+             0x48, 0x0f, 0xbc, 0xf2,          /* bsf rsi, rdx */
+             0xf3, 0x48, 0x0f, 0xb8, 0xfa);   /* popcnt rdi, rdx */
     assert_int_equal(data[25], 1);
     assert_int_equal(t->s.gpr[X86_RAX] & 0xff, 1);
     assert_int_equal(t->s.gpr[X86_RSI], 40);
@@ -300,10 +299,10 @@ static void test_compare_exchange(void **state)
     t->s.gpr[X86_RDX] = 6;
     t->s.gpr[X86_RBX] = 7;
     t->s.gpr[X86_RCX] = 8;
-    BTVM_RUN(t, 0xf0, 0x48, 0x0f, 0xc7, 0x0f,       /* lock cmpxchg16b [rdi] */
-             0x41, 0x0f, 0x94, 0xc0,                /* setz r8b */
-             0xf0, 0x48, 0x0f, 0xb1, 0x0f,          /* lock cmpxchg [rdi], rcx: not equal */
-             0x41, 0x0f, 0x94, 0xc1);               /* setz r9b */
+    BTVM_RUN(t, 0xf0, 0x48, 0x0f, 0xc7, 0x0f, /* lock cmpxchg16b [rdi] */
+             0x41, 0x0f, 0x94, 0xc0,          /* setz r8b */
+             0xf0, 0x48, 0x0f, 0xb1, 0x0f,    /* lock cmpxchg [rdi], rcx: not equal */
+             0x41, 0x0f, 0x94, 0xc1);         /* setz r9b */
     assert_int_equal(ld_le64(data), 7);
     assert_int_equal(ld_le64(data + 8), 8);
     assert_int_equal(t->s.gpr[X86_R8] & 1, 1);

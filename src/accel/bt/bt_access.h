@@ -62,7 +62,7 @@ static inline uint64_t bt_lin64(const struct bt_cpu *c, const struct bt_insn *in
     return a;
 }
 
-#define BT_ACCESS_DEFINE(bits)                                                                        \
+#define BT_ACCESS_DEFINE(bits)                                                                     \
     /* At a linear address of 64-bit code; seg names the fault (#SS or #GP) */                     \
     static inline int bt_load_lin##bits(struct bt_cpu *c, unsigned seg, uint64_t lin,              \
                                         uint##bits##_t *val)                                       \

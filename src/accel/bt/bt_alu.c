@@ -9,7 +9,16 @@
  */
 #include "accel/bt/bt_ops.h"
 
-enum { BT_ALU_RR, BT_ALU_RI, BT_ALU_RM, BT_ALU_MR, BT_ALU_MI, BT_ALU_LMR, BT_ALU_LMI, BT_ALU_FORMS };
+enum {
+    BT_ALU_RR,
+    BT_ALU_RI,
+    BT_ALU_RM,
+    BT_ALU_MR,
+    BT_ALU_MI,
+    BT_ALU_LMR,
+    BT_ALU_LMI,
+    BT_ALU_FORMS
+};
 enum { BT_ALU_R, BT_ALU_M, BT_ALU_LM, BT_ALU_FORMS1 };
 
 /* Sizes: bits and the assembler's suffix. */
@@ -23,14 +32,14 @@ enum { BT_ALU_R, BT_ALU_M, BT_ALU_LM, BT_ALU_FORMS1 };
 #define BT_ALU_NO "", "=&a"
 
 /* a op= b in a register, and LOCKed on guest memory; ax takes the flags along. */
-#define BT_ALU_HOST(op, bits, sfx, cf, con)                                                            \
+#define BT_ALU_HOST(op, bits, sfx, cf, con)                                                        \
     static inline uint##bits##_t bt_alu_##op##bits(uint##bits##_t a, uint##bits##_t b,             \
                                                    unsigned *ax)                                   \
     {                                                                                              \
-        __asm__(cf #op sfx " %2, %0" BT_SAVE_FLAGS : "+q"(a), con(*ax) : "q"(b) : "cc"); \
+        __asm__(cf #op sfx " %2, %0" BT_SAVE_FLAGS : "+q"(a), con(*ax) : "q"(b) : "cc");           \
         return a;                                                                                  \
     }
-#define BT_ALU_HOST_LOCK(op, bits, sfx, cf, con)                                                       \
+#define BT_ALU_HOST_LOCK(op, bits, sfx, cf, con)                                                   \
     static inline void bt_alu_lock_##op##bits(void *p, uint##bits##_t b, unsigned *ax)             \
     {                                                                                              \
         __asm__ volatile(cf "lock " #op sfx " %2, %0" BT_SAVE_FLAGS                                \
@@ -126,16 +135,16 @@ enum { BT_ALU_R, BT_ALU_M, BT_ALU_LM, BT_ALU_FORMS1 };
         return bt_next(c, in);                                                                     \
     }
 
-#define BT_ALU_DEFINE_WRITE(op, bits, sfx, ...)                                                   \
-    BT_ALU_HOST_X(op, bits, sfx, __VA_ARGS__)                                                                 \
-    BT_ALU_HOST_LOCK_X(op, bits, sfx, __VA_ARGS__)                                                            \
+#define BT_ALU_DEFINE_WRITE(op, bits, sfx, ...)                                                    \
+    BT_ALU_HOST_X(op, bits, sfx, __VA_ARGS__)                                                      \
+    BT_ALU_HOST_LOCK_X(op, bits, sfx, __VA_ARGS__)                                                 \
     BT_ALU_FORMS_READ(op, bits, true)                                                              \
     BT_ALU_FORM_MEM(op, bits, mr, bt_get##bits(c, in, in->reg))                                    \
     BT_ALU_FORM_MEM(op, bits, mi, (uint##bits##_t)in->imm)                                         \
     BT_ALU_FORM_LOCK(op, bits, lmr, bt_get##bits(c, in, in->reg))                                  \
     BT_ALU_FORM_LOCK(op, bits, lmi, (uint##bits##_t)in->imm)
 #define BT_ALU_DEFINE_TEST(op, bits, sfx)                                                          \
-    BT_ALU_HOST_X(op, bits, sfx, BT_ALU_NO)                                                          \
+    BT_ALU_HOST_X(op, bits, sfx, BT_ALU_NO)                                                        \
     BT_ALU_FORMS_READ(op, bits, false)                                                             \
     BT_ALU_FORM_TEST_MEM(op, bits, mr, bt_get##bits(c, in, in->reg))                               \
     BT_ALU_FORM_TEST_MEM(op, bits, mi, (uint##bits##_t)in->imm)
@@ -153,10 +162,10 @@ BT_ALU_SIZES(BT_ALU_DEFINE_TEST, cmp)
 BT_ALU_SIZES(BT_ALU_DEFINE_TEST, test)
 
 /* --- one operand --- */
-#define BT_ALU_DEFINE1(op, bits, sfx, set, cf, con)                                                     \
+#define BT_ALU_DEFINE1(op, bits, sfx, set, cf, con)                                                \
     static inline uint##bits##_t bt_alu_##op##bits(uint##bits##_t a, unsigned *ax)                 \
     {                                                                                              \
-        __asm__(cf #op sfx " %0" BT_SAVE_FLAGS : "+q"(a), con(*ax)   : : "cc");                    \
+        __asm__(cf #op sfx " %0" BT_SAVE_FLAGS : "+q"(a), con(*ax) : : "cc");                      \
         return a;                                                                                  \
     }                                                                                              \
     static int bt_alu_##op##bits##_r(struct bt_cpu *c, const struct bt_insn *in)                   \
@@ -209,11 +218,14 @@ BT_ALU_SIZES(BT_ALU_DEFINE_TEST, test)
 BT_ALU_SIZES(BT_ALU_INC, inc)
 BT_ALU_SIZES(BT_ALU_INC, dec)
 BT_ALU_SIZES(BT_ALU_NEG, neg)
-BT_ALU_SIZES(BT_ALU_NOT, not)
+BT_ALU_SIZES(BT_ALU_NOT, not )
 
 /* --- tables: [form][log2 of the size] --- */
 #define BT_ALU_ROW(op, form)                                                                       \
-    { bt_alu_##op##8_##form, bt_alu_##op##16_##form, bt_alu_##op##32_##form, bt_alu_##op##64_##form }
+    {                                                                                              \
+        bt_alu_##op##8_##form, bt_alu_##op##16_##form, bt_alu_##op##32_##form,                     \
+            bt_alu_##op##64_##form                                                                 \
+    }
 #define BT_ALU_TABLE_TEST(op)                                                                      \
     {                                                                                              \
         [BT_ALU_RR] = BT_ALU_ROW(op, rr), [BT_ALU_RI] = BT_ALU_ROW(op, ri),                        \
@@ -237,10 +249,14 @@ struct bt_alu_entry {
     bt_op *op[BT_ALU_FORMS][4];
 };
 static const struct bt_alu_entry bt_alu_table[] = {
-    { ZYDIS_MNEMONIC_ADD, BT_ALU_TABLE(add) },       { ZYDIS_MNEMONIC_OR, BT_ALU_TABLE(or) },
-    { ZYDIS_MNEMONIC_ADC, BT_ALU_TABLE(adc) },       { ZYDIS_MNEMONIC_SBB, BT_ALU_TABLE(sbb) },
-    { ZYDIS_MNEMONIC_AND, BT_ALU_TABLE(and) },       { ZYDIS_MNEMONIC_SUB, BT_ALU_TABLE(sub) },
-    { ZYDIS_MNEMONIC_XOR, BT_ALU_TABLE(xor) },       { ZYDIS_MNEMONIC_CMP, BT_ALU_TABLE_TEST(cmp) },
+    { ZYDIS_MNEMONIC_ADD, BT_ALU_TABLE(add) },
+    { ZYDIS_MNEMONIC_OR, BT_ALU_TABLE(or) },
+    { ZYDIS_MNEMONIC_ADC, BT_ALU_TABLE(adc) },
+    { ZYDIS_MNEMONIC_SBB, BT_ALU_TABLE(sbb) },
+    { ZYDIS_MNEMONIC_AND, BT_ALU_TABLE(and) },
+    { ZYDIS_MNEMONIC_SUB, BT_ALU_TABLE(sub) },
+    { ZYDIS_MNEMONIC_XOR, BT_ALU_TABLE(xor) },
+    { ZYDIS_MNEMONIC_CMP, BT_ALU_TABLE_TEST(cmp) },
     { ZYDIS_MNEMONIC_TEST, BT_ALU_TABLE_TEST(test) },
 };
 struct bt_alu_entry1 {
@@ -251,7 +267,7 @@ static const struct bt_alu_entry1 bt_alu_table1[] = {
     { ZYDIS_MNEMONIC_INC, BT_ALU_TABLE1(inc) },
     { ZYDIS_MNEMONIC_DEC, BT_ALU_TABLE1(dec) },
     { ZYDIS_MNEMONIC_NEG, BT_ALU_TABLE1(neg) },
-    { ZYDIS_MNEMONIC_NOT, BT_ALU_TABLE1(not) },
+    { ZYDIS_MNEMONIC_NOT, BT_ALU_TABLE1(not ) },
 };
 
 static unsigned bt_alu_form(const ZydisDecodedOperand *ops, struct bt_insn *in)

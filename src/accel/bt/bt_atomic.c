@@ -14,87 +14,88 @@ static int bt_xchg_r(struct bt_cpu *c, const struct bt_insn *in)
     return bt_next(c, in);
 }
 
-#define BT_ATOMIC_DEFINE(bits, sfx)                                                                \
-    /* with memory always LOCKed */                                                                \
-    static int bt_xchg##bits(struct bt_cpu *c, const struct bt_insn *in)                           \
-    {                                                                                              \
-        uint##bits##_t v = bt_get##bits(c, in, in->reg);                                           \
-        void *p;                                                                                   \
-                                                                                                   \
-        p = bt_lock(c, in, bits / 8);                                                              \
-        if (!p)                                                                                    \
-            return bt_fault(c, in);                                                                \
-        __asm__ volatile("xchg" sfx " %0, %1" : "+q"(v), "+m"(*(bt_mem_u##bits *)p) : : "memory"); \
-        if (bt_lock_end(c, in, bits / 8, p))                                                       \
-            return bt_fault(c, in);                                                                \
-        bt_set##bits(c, in, in->reg, v);                                                           \
-        return bt_next(c, in);                                                                     \
-    }                                                                                              \
-    static int bt_xadd##bits##_m(struct bt_cpu *c, const struct bt_insn *in)                       \
-    {                                                                                              \
-        uint##bits##_t v = bt_get##bits(c, in, in->reg);                                           \
-        void *p = bt_lock(c, in, bits / 8);                                                        \
-        unsigned ax;                                                                               \
-                                                                                                   \
-        if (!p)                                                                                    \
-            return bt_fault(c, in);                                                                \
-        __asm__ volatile("lock xadd" sfx " %0, %1" BT_SAVE_FLAGS                                   \
-                         : "+q"(v), "+m"(*(bt_mem_u##bits *)p), "=&a"(ax)                          \
-                         :                                                                         \
-                         : "cc", "memory");                                                        \
-        if (bt_lock_end(c, in, bits / 8, p))                                                       \
-            return bt_fault(c, in);                                                                \
-        bt_set##bits(c, in, in->reg, v);                                                           \
-        bt_set_flags(c, ax);                                                                       \
-        return bt_next(c, in);                                                                     \
-    }                                                                                              \
-    static int bt_xadd##bits##_r(struct bt_cpu *c, const struct bt_insn *in)                       \
-    {                                                                                              \
-        uint##bits##_t v = bt_get##bits(c, in, in->reg), d = bt_get##bits(c, in, in->rm);          \
-        unsigned ax;                                                                               \
-                                                                                                   \
-        __asm__("xadd" sfx " %0, %1" BT_SAVE_FLAGS : "+q"(v), "+q"(d), "=&a"(ax) : : "cc");        \
-        bt_set##bits(c, in, in->reg, v);                                                           \
-        bt_set##bits(c, in, in->rm, d);                                                            \
-        bt_set_flags(c, ax);                                                                       \
-        return bt_next(c, in);                                                                     \
-    }                                                                                              \
-    /* After the comparison AX is wanted twice: its value goes to `old`, then it takes the flags. */\
-    static int bt_cmpxchg##bits##_m(struct bt_cpu *c, const struct bt_insn *in)                    \
-    {                                                                                              \
-        uint64_t ax = c->s.gpr[X86_RAX], new = bt_get##bits(c, in, in->reg), old;                  \
-        void *p = bt_lock(c, in, bits / 8);                                                        \
-                                                                                                   \
-        if (!p)                                                                                    \
-            return bt_fault(c, in);                                                                \
-        __asm__ volatile("lock cmpxchg" sfx " %" BT_ATOMIC_MOD##bits "3, %1\n\t"                   \
-                         "movq %%rax, %2" BT_SAVE_FLAGS                                            \
-                         : "+&a"(ax), "+m"(*(bt_mem_u##bits *)p), "=&r"(old)                       \
-                         : "q"(new)                                                                \
-                         : "cc", "memory");                                                        \
-        if (bt_lock_end(c, in, bits / 8, p))                                                       \
-            return bt_fault(c, in);                                                                \
-        if (!(ax >> 8 & FLAG_ZF))                                                                  \
-            bt_set##bits(c, in, X86_RAX, (uint##bits##_t)old);                                     \
-        bt_set_flags(c, (unsigned)ax);                                                             \
-        return bt_next(c, in);                                                                     \
-    }                                                                                              \
-    static int bt_cmpxchg##bits##_r(struct bt_cpu *c, const struct bt_insn *in)                    \
-    {                                                                                              \
-        uint64_t ax = c->s.gpr[X86_RAX], new = bt_get##bits(c, in, in->reg), old;                  \
-        uint##bits##_t d = bt_get##bits(c, in, in->rm);                                            \
-                                                                                                   \
-        __asm__("cmpxchg" sfx " %" BT_ATOMIC_MOD##bits "3, %1\n\t"                                 \
-                "movq %%rax, %2" BT_SAVE_FLAGS                                                     \
-                : "+&a"(ax), "+q"(d), "=&r"(old)                                                   \
-                : "q"(new)                                                                         \
-                : "cc");                                                                           \
-        if (ax >> 8 & FLAG_ZF)                                                                     \
-            bt_set##bits(c, in, in->rm, d);                                                        \
-        else                                                                                       \
-            bt_set##bits(c, in, X86_RAX, (uint##bits##_t)old);                                     \
-        bt_set_flags(c, (unsigned)ax);                                                             \
-        return bt_next(c, in);                                                                     \
+#define BT_ATOMIC_DEFINE(bits, sfx)                                                                  \
+    /* with memory always LOCKed */                                                                  \
+    static int bt_xchg##bits(struct bt_cpu *c, const struct bt_insn *in)                             \
+    {                                                                                                \
+        uint##bits##_t v = bt_get##bits(c, in, in->reg);                                             \
+        void *p;                                                                                     \
+                                                                                                     \
+        p = bt_lock(c, in, bits / 8);                                                                \
+        if (!p)                                                                                      \
+            return bt_fault(c, in);                                                                  \
+        __asm__ volatile("xchg" sfx " %0, %1" : "+q"(v), "+m"(*(bt_mem_u##bits *)p) : : "memory");   \
+        if (bt_lock_end(c, in, bits / 8, p))                                                         \
+            return bt_fault(c, in);                                                                  \
+        bt_set##bits(c, in, in->reg, v);                                                             \
+        return bt_next(c, in);                                                                       \
+    }                                                                                                \
+    static int bt_xadd##bits##_m(struct bt_cpu *c, const struct bt_insn *in)                         \
+    {                                                                                                \
+        uint##bits##_t v = bt_get##bits(c, in, in->reg);                                             \
+        void *p = bt_lock(c, in, bits / 8);                                                          \
+        unsigned ax;                                                                                 \
+                                                                                                     \
+        if (!p)                                                                                      \
+            return bt_fault(c, in);                                                                  \
+        __asm__ volatile("lock xadd" sfx " %0, %1" BT_SAVE_FLAGS                                     \
+                         : "+q"(v), "+m"(*(bt_mem_u##bits *)p), "=&a"(ax)                            \
+                         :                                                                           \
+                         : "cc", "memory");                                                          \
+        if (bt_lock_end(c, in, bits / 8, p))                                                         \
+            return bt_fault(c, in);                                                                  \
+        bt_set##bits(c, in, in->reg, v);                                                             \
+        bt_set_flags(c, ax);                                                                         \
+        return bt_next(c, in);                                                                       \
+    }                                                                                                \
+    static int bt_xadd##bits##_r(struct bt_cpu *c, const struct bt_insn *in)                         \
+    {                                                                                                \
+        uint##bits##_t v = bt_get##bits(c, in, in->reg), d = bt_get##bits(c, in, in->rm);            \
+        unsigned ax;                                                                                 \
+                                                                                                     \
+        __asm__("xadd" sfx " %0, %1" BT_SAVE_FLAGS : "+q"(v), "+q"(d), "=&a"(ax) : : "cc");          \
+        bt_set##bits(c, in, in->reg, v);                                                             \
+        bt_set##bits(c, in, in->rm, d);                                                              \
+        bt_set_flags(c, ax);                                                                         \
+        return bt_next(c, in);                                                                       \
+    }                                                                                                \
+    /* After the comparison AX is wanted twice: its value goes to `old`, then it takes the flags. */ \
+    static int bt_cmpxchg##bits##_m(struct bt_cpu *c, const struct bt_insn *in)                      \
+    {                                                                                                \
+        uint64_t ax = c->s.gpr[X86_RAX], new = bt_get##bits(c, in, in->reg), old;                    \
+        void *p = bt_lock(c, in, bits / 8);                                                          \
+                                                                                                     \
+        if (!p)                                                                                      \
+            return bt_fault(c, in);                                                                  \
+        __asm__ volatile("lock cmpxchg" sfx " %" BT_ATOMIC_MOD##bits                                 \
+                         "3, %1\n\t"                                                                 \
+                         "movq %%rax, %2" BT_SAVE_FLAGS                                              \
+                         : "+&a"(ax), "+m"(*(bt_mem_u##bits *)p), "=&r"(old)                         \
+                         : "q"(new)                                                                  \
+                         : "cc", "memory");                                                          \
+        if (bt_lock_end(c, in, bits / 8, p))                                                         \
+            return bt_fault(c, in);                                                                  \
+        if (!(ax >> 8 & FLAG_ZF))                                                                    \
+            bt_set##bits(c, in, X86_RAX, (uint##bits##_t)old);                                       \
+        bt_set_flags(c, (unsigned)ax);                                                               \
+        return bt_next(c, in);                                                                       \
+    }                                                                                                \
+    static int bt_cmpxchg##bits##_r(struct bt_cpu *c, const struct bt_insn *in)                      \
+    {                                                                                                \
+        uint64_t ax = c->s.gpr[X86_RAX], new = bt_get##bits(c, in, in->reg), old;                    \
+        uint##bits##_t d = bt_get##bits(c, in, in->rm);                                              \
+                                                                                                     \
+        __asm__("cmpxchg" sfx " %" BT_ATOMIC_MOD##bits "3, %1\n\t"                                   \
+                                                       "movq %%rax, %2" BT_SAVE_FLAGS                \
+                : "+&a"(ax), "+q"(d), "=&r"(old)                                                     \
+                : "q"(new)                                                                           \
+                : "cc");                                                                             \
+        if (ax >> 8 & FLAG_ZF)                                                                       \
+            bt_set##bits(c, in, in->rm, d);                                                          \
+        else                                                                                         \
+            bt_set##bits(c, in, X86_RAX, (uint##bits##_t)old);                                       \
+        bt_set_flags(c, (unsigned)ax);                                                               \
+        return bt_next(c, in);                                                                       \
     }
 
 #define BT_ATOMIC_MOD8  "b"

@@ -214,7 +214,8 @@ static bt_op *bt_bit_string(const ZydisDecodedOperand *ops, struct bt_insn *in, 
         bt_set_flags(c, ax);                                                                       \
         return bt_next(c, in);                                                                     \
     }
-#define BT_SCAN_SIZES(op) BT_SCAN_DEFINE(op, 16, "w") BT_SCAN_DEFINE(op, 32, "k") BT_SCAN_DEFINE(op, 64, "q")
+#define BT_SCAN_SIZES(op)                                                                          \
+    BT_SCAN_DEFINE(op, 16, "w") BT_SCAN_DEFINE(op, 32, "k") BT_SCAN_DEFINE(op, 64, "q")
 
 BT_SCAN_SIZES(bsf)
 BT_SCAN_SIZES(bsr)
@@ -222,7 +223,10 @@ BT_SCAN_SIZES(tzcnt)
 BT_SCAN_SIZES(lzcnt)
 BT_SCAN_SIZES(popcnt)
 
-#define BT_SCAN_ROW(op) { NULL, bt_##op##16, bt_##op##32, bt_##op##64 }
+#define BT_SCAN_ROW(op)                                                                            \
+    {                                                                                              \
+        NULL, bt_##op##16, bt_##op##32, bt_##op##64                                                \
+    }
 
 bt_op *bt_bit_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                      struct bt_insn *in)

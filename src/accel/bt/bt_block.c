@@ -182,8 +182,8 @@ static bool bt_block_decode(struct bt_cpu *c, struct bt_block *b, unsigned max,
         b->records++;
         b->n++;
     }
-    bt_block_seal(b, &insn[b->records], (flags & BT_DECODE_LOOP) || (b->key & BT_KEY_ONE) ||
-                                            (b->key & BT_KEY_CODE) != 8);
+    bt_block_seal(b, &insn[b->records],
+                  (flags & BT_DECODE_LOOP) || (b->key & BT_KEY_ONE) || (b->key & BT_KEY_CODE) != 8);
     b->records++;
     return b->n > 0;
 }

@@ -17,14 +17,20 @@
 #include "accel/bt/bt.h"
 
 enum {
-    BT_BLOCK_INSNS = 64,  /* most instructions of a block */
+    BT_BLOCK_INSNS = 64, /* most instructions of a block */
     BT_JUMP_BITS = 13,
     BT_HASH_BITS = 15,
     BT_CACHE_BYTES = 48 * MIB, /* of blocks a vCPU; touched as needed; when full all are dropped */
 };
 
 /* Decoding mode of a block (bt_cpu.code_key); BT_KEY_ONE: a single instruction, then the run loop. */
-enum { BT_KEY_CODE = 0xf, BT_KEY_STACK_SHIFT = 4, BT_KEY_ONE = BIT(8), BT_KEY_DEAD = BIT(9), BT_KEY_REAL = BIT(10) };
+enum {
+    BT_KEY_CODE = 0xf,
+    BT_KEY_STACK_SHIFT = 4,
+    BT_KEY_ONE = BIT(8),
+    BT_KEY_DEAD = BIT(9),
+    BT_KEY_REAL = BIT(10)
+};
 
 struct bt_code_page {
     _Atomic uint32_t version;
@@ -36,17 +42,17 @@ struct bt_block {
     const uint8_t *hva;
     uint32_t key;
     uint32_t version;
-    struct bt_code_page *page;    /* never NULL */
-    struct bt_block *link[2];     /* direct successors in the same page: taken, not taken */
+    struct bt_code_page *page; /* never NULL */
+    struct bt_block *link[2];  /* direct successors in the same page: taken, not taken */
     uint64_t gpa;
     /* An instruction that crosses into the next page is a block of its own and looks at both. */
     const uint8_t *hva2;
     uint64_t gpa2;
     struct bt_code_page *page2;
     uint32_t version2;
-    uint16_t len;                 /* in bytes of code */
-    uint16_t records;             /* of insn, the end included */
-    uint16_t n;                   /* instructions */
+    uint16_t len;     /* in bytes of code */
+    uint16_t records; /* of insn, the end included */
+    uint16_t n;       /* instructions */
     struct bt_insn insn[];
 };
 
@@ -96,8 +102,8 @@ static inline struct bt_jump *bt_jump_slot(struct bt_cache *k, uint64_t lin)
 static inline struct bt_block *bt_block_peek(struct bt_cpu *c, uint64_t lin, uint32_t key)
 {
     const struct bt_jump *j = bt_jump_slot(c->cache, lin);
-    const struct bt_tlb_entry *e = &c->tlb[(size_t)c->mmu * BT_TLB_SIZE +
-                                           ((lin >> PAGE_SHIFT) & (BT_TLB_SIZE - 1))];
+    const struct bt_tlb_entry *e =
+        &c->tlb[(size_t)c->mmu * BT_TLB_SIZE + ((lin >> PAGE_SHIFT) & (BT_TLB_SIZE - 1))];
     struct bt_block *b = j->block;
 
     if (likely(j->lin == lin && e->tag_x == (lin & PAGE_MASK) &&

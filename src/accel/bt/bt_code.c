@@ -122,7 +122,8 @@ static uint64_t bt_code_lines(uint64_t gpa, uint64_t len)
     return (~0ull >> (63 - last)) & (~0ull << first);
 }
 
-static struct bt_code_page *bt_code_page(struct bt_code *code, uint64_t gpa, struct ram_region **ram)
+static struct bt_code_page *bt_code_page(struct bt_code *code, uint64_t gpa,
+                                         struct ram_region **ram)
 {
     for (unsigned i = 0; i < PHYSMAP_MAX; i++) {
         struct ram_region *r = code->region[i].ram;

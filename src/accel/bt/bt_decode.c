@@ -170,9 +170,8 @@ static bt_op *bt_decode_integer(const ZydisDecodedInstruction *z, const ZydisDec
                                 struct bt_insn *in)
 {
     static bt_lookup *const table[] = {
-        bt_mov_lookup,   bt_alu_lookup,    bt_shift_lookup,  bt_mul_lookup,
-        bt_bit_lookup,   bt_atomic_lookup, bt_stack_lookup, bt_string_lookup,
-        bt_misc_lookup,
+        bt_mov_lookup,    bt_alu_lookup,   bt_shift_lookup,  bt_mul_lookup,  bt_bit_lookup,
+        bt_atomic_lookup, bt_stack_lookup, bt_string_lookup, bt_misc_lookup,
     };
 
     if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
@@ -254,11 +253,9 @@ static void bt_decode_choose(struct bt_cpu *c, const uint8_t *bytes,
 
 static void bt_decode_invalid(struct bt_insn *in, bt_op *op, unsigned *flags)
 {
-    *in = (struct bt_insn){ .op = op,
-                            .len = 1,
-                            .rm = BT_REG_NONE,
-                            .base = BT_REG_NONE,
-                            .index = BT_REG_NONE };
+    *in = (struct bt_insn){
+        .op = op, .len = 1, .rm = BT_REG_NONE, .base = BT_REG_NONE, .index = BT_REG_NONE
+    };
     *flags = BT_DECODE_END;
 }
 

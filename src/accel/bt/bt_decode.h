@@ -14,19 +14,19 @@
 enum { BT_INSN_MAX = 15 }; /* bytes of the longest instruction */
 
 enum bt_decode_result {
-    BT_DECODE_OK,    /* *in is complete; in->op may be an operation that raises #UD */
-    BT_DECODE_MORE,  /* the bytes end inside the instruction */
+    BT_DECODE_OK,   /* *in is complete; in->op may be an operation that raises #UD */
+    BT_DECODE_MORE, /* the bytes end inside the instruction */
 };
 
-enum { /* how the instruction sits in its block */
-    BT_DECODE_END = BIT(0),  /* it is the last one */
-    BT_DECODE_LOOP = BIT(1), /* and what follows it goes through the run loop */
-    BT_DECODE_CALL = BIT(2), /* bt_op_call runs it (operations that return BT_NEXT) */
+enum {                          /* how the instruction sits in its block */
+       BT_DECODE_END = BIT(0),  /* it is the last one */
+       BT_DECODE_LOOP = BIT(1), /* and what follows it goes through the run loop */
+       BT_DECODE_CALL = BIT(2), /* bt_op_call runs it (operations that return BT_NEXT) */
 };
 
 /* Decodes one instruction of c's current mode from bytes[0..n); *flags: BT_DECODE_END ... */
-enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n, struct bt_insn *in,
-                                unsigned *flags);
+enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n,
+                                struct bt_insn *in, unsigned *flags);
 
 /* System, segment, far-control and I/O instructions (bt_sys). NULL: not one of them. */
 bt_op *bt_sys_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,

@@ -31,13 +31,12 @@ static void bt_mul_set(struct bt_cpu *c, const struct bt_insn *in, struct bt_mul
  * One-operand MUL, IMUL, DIV, IDIV of each size on the accumulator; RAX and RDX are the instruction's
  * own, so the flags wait in another register meanwhile.
  */
-#define BT_MUL_HOST(op, bits, sfx, mod)                                                             \
+#define BT_MUL_HOST(op, bits, sfx, mod)                                                            \
     static struct bt_mul_acc bt_mul_##op##bits(struct bt_mul_acc a, uint64_t v, unsigned *ax)      \
     {                                                                                              \
         uint64_t lo = a.lo, hi = a.hi, fl = *ax;                                                   \
                                                                                                    \
-        __asm__("xchgq %%rax, %2\n\t" BT_LOAD_FLAGS "xchgq %%rax, %2\n\t" #op sfx " %" mod         \
-                "3\n\t"                                                                            \
+        __asm__("xchgq %%rax, %2\n\t" BT_LOAD_FLAGS "xchgq %%rax, %2\n\t" #op sfx " %" mod "3\n\t" \
                 "xchgq %%rax, %2" BT_SAVE_FLAGS "\n\txchgq %%rax, %2"                              \
                 : "+&a"(lo), "+&d"(hi), "+&r"(fl)                                                  \
                 : "r"(v)                                                                           \

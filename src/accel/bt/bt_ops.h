@@ -102,7 +102,8 @@ static inline int bt_set_rm(struct bt_cpu *c, const struct bt_insn *in, unsigned
     return 0;
 }
 /* bt_read() and bt_pop() for operations, which must not hand out pointers to their locals. */
-static inline int bt_op_read(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size, uint64_t *v)
+static inline int bt_op_read(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size,
+                             uint64_t *v)
 {
     uint64_t m = 0;
     int r = bt_read(c, seg, off, size, &m);
@@ -126,14 +127,14 @@ static inline int bt_op_pop(struct bt_cpu *c, unsigned size, uint64_t *v)
  *   15 14 13 12 11 10  9  8   7..1  0
  *   SF ZF  0 AF  0 PF  1 CF    0   OF
  */
-#define BT_LOAD_FLAGS  "addb $0x7f, %%al\n\tsahf\n\t"
-#define BT_SAVE_FLAGS  "\n\tlahf\n\tseto %%al"
+#define BT_LOAD_FLAGS "addb $0x7f, %%al\n\tsahf\n\t"
+#define BT_SAVE_FLAGS "\n\tlahf\n\tseto %%al"
 enum { BT_AH_FLAGS = FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF | FLAG_CF };
 
 static inline void bt_set_flags(struct bt_cpu *c, unsigned ax)
 {
-    c->s.rflags = (c->s.rflags & ~(uint64_t)FLAG_ARITH) | (ax >> 8 & BT_AH_FLAGS) |
-                  (uint64_t)(ax & 1) << 11;
+    c->s.rflags =
+        (c->s.rflags & ~(uint64_t)FLAG_ARITH) | (ax >> 8 & BT_AH_FLAGS) | (uint64_t)(ax & 1) << 11;
 }
 
 static inline unsigned bt_get_flags(const struct bt_cpu *c)
@@ -178,12 +179,12 @@ static inline bool bt_cc(uint64_t f, unsigned cc)
 int bt_cc_of(ZydisMnemonic m);
 
 /* --- operations outside the tables --- */
-bt_op bt_op_call;      /* runs the next record's operation of bt_sys or bt_native */
-bt_op bt_op_end;       /* end of a block: goes on at the next address */
-bt_op bt_op_end_loop;  /* the same, but through the run loop: an event may be waiting */
-bt_op bt_op_leave;     /* the block was overwritten: leaves it before this instruction */
+bt_op bt_op_call;     /* runs the next record's operation of bt_sys or bt_native */
+bt_op bt_op_end;      /* end of a block: goes on at the next address */
+bt_op bt_op_end_loop; /* the same, but through the run loop: an event may be waiting */
+bt_op bt_op_leave;    /* the block was overwritten: leaves it before this instruction */
 bt_op bt_op_ud;
-bt_op bt_op_gp;        /* longer than 15 bytes */
+bt_op bt_op_gp; /* longer than 15 bytes */
 bt_op bt_op_nop;
 
 /* --- tables: NULL if the instruction is not theirs --- */

@@ -26,8 +26,7 @@ enum { BT_SHIFT_RI, BT_SHIFT_RC, BT_SHIFT_MI, BT_SHIFT_MC, BT_SHIFT_FORMS };
         p = bt_rmw(c, in, bits / 8);                                                               \
         if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
-        *(bt_mem_u##bits *)p =                                                                     \
-            bt_shift_##op##bits(*(bt_mem_u##bits *)p, (uint8_t)(count), &ax);                      \
+        *(bt_mem_u##bits *)p = bt_shift_##op##bits(*(bt_mem_u##bits *)p, (uint8_t)(count), &ax);   \
         if (bt_rmw_end(c, in, bits / 8, p))                                                        \
             return bt_fault(c, in);                                                                \
         bt_set_flags(c, ax);                                                                       \
@@ -77,8 +76,9 @@ static inline uint8_t bt_shift2_count(const struct bt_cpu *c, const struct bt_in
         unsigned ax = bt_get_flags(c);                                                             \
                                                                                                    \
         bt_set##bits(c, in, in->rm,                                                                \
-                     bt_shift_##op##bits(bt_get##bits(c, in, in->rm), bt_get##bits(c, in, in->reg),\
-                                         bt_shift2_count(c, in), &ax));                            \
+                     bt_shift_##op##bits(bt_get##bits(c, in, in->rm),                              \
+                                         bt_get##bits(c, in, in->reg), bt_shift2_count(c, in),     \
+                                         &ax));                                                    \
         bt_set_flags(c, ax);                                                                       \
         return bt_next(c, in);                                                                     \
     }                                                                                              \
@@ -103,7 +103,10 @@ BT_SHIFT2_DEFINE(shrd, 16, "w")
 BT_SHIFT2_DEFINE(shrd, 32, "l")
 BT_SHIFT2_DEFINE(shrd, 64, "q")
 
-#define BT_SHIFT_ROW(op, form) { bt_##op##8_##form, bt_##op##16_##form, bt_##op##32_##form, bt_##op##64_##form }
+#define BT_SHIFT_ROW(op, form)                                                                     \
+    {                                                                                              \
+        bt_##op##8_##form, bt_##op##16_##form, bt_##op##32_##form, bt_##op##64_##form              \
+    }
 #define BT_SHIFT_TABLE(op)                                                                         \
     {                                                                                              \
         BT_SHIFT_ROW(op, ri), BT_SHIFT_ROW(op, rc), BT_SHIFT_ROW(op, mi), BT_SHIFT_ROW(op, mc)     \

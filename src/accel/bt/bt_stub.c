@@ -24,6 +24,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "accel/bt/bt_block.h"
+
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10u
 #endif
@@ -184,6 +186,7 @@ static void bt_stub_retire(struct bt_cpu *c)
     struct bt_fpu *f = c->fpu;
 
     bt_fpu_store(c);
+    bt_cache_flush(c);
     bt_stub_free_list(f->old);
     f->old = NULL;
     for (unsigned i = 0; i < BT_NATIVE_HASH; i++) {
