@@ -256,7 +256,8 @@ int bt_interrupt(struct bt_cpu *c, unsigned vector, enum bt_event_kind kind, boo
     }
     c->s.mp_state = X86_MP_RUNNING;
     c->s.shadow_sti = c->s.shadow_mov_ss = false;
-    c->db_pending = 0;
+    if (kind != BT_EV_SOFT_INT) /* what MOV SS held back comes after INT n, at the handler's start */
+        c->db_pending = 0;
     if (vector == X86_DB && kind == BT_EV_EXCEPTION)
         c->s.dr7 &= ~(uint64_t)DR7_GD;
     bt_mode_changed(c);

@@ -15,7 +15,7 @@ static int int_enter(struct bt_cpu *c, const struct bt_insn *in, unsigned vector
     if (ret == BT_FAULT)
         return bt_sys_fault(c, in);
     if (tf) /* cleared on the way into the handler, and with it the trap of this instruction */
-        c->db_pending = BT_DB_NO_STEP;
+        c->db_pending |= BT_DB_NO_STEP;
     return ret ? ret : BT_JUMP;
 }
 

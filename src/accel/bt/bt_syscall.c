@@ -53,7 +53,7 @@ int bt_op_syscall(struct bt_cpu *c, const struct bt_insn *in)
         c->s.rflags &= ~(uint64_t)(FLAG_IF | FLAG_RF | FLAG_VM);
     }
     if (tf && !(c->s.rflags & FLAG_TF)) /* SYSCALL and SYSRET trap by TF at their end */
-        c->db_pending = BT_DB_NO_STEP;
+        c->db_pending |= BT_DB_NO_STEP;
     syscall_segments(c, cs, (uint16_t)(cs + 8), 0, long_mode);
     return BT_JUMP;
 }
