@@ -161,7 +161,7 @@ static int linux_load_payload(const struct boot_params *p, const struct linux_he
                               struct err *e)
 {
     uint64_t ram = 0, vmlinux_len;
-    struct elf_image elf;
+    struct elf_image elf = { 0 };
     uint8_t *vmlinux;
     int ret;
 

@@ -96,7 +96,7 @@ static const struct {
 
 void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-    if (__get_cpuid_max(leaf & 0x80000000u, NULL) < leaf)
+    if ((uint32_t)__get_cpuid_max(leaf & 0x80000000u, NULL) < leaf)
         memset(out, 0, 4 * sizeof(out[0]));
     else
         __cpuid_count(leaf, subleaf, out[EAX], out[EBX], out[ECX], out[EDX]);

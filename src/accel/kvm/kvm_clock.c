@@ -70,7 +70,7 @@ void kvm_clock_sync(struct vcpu *c)
 /* The guest may have moved its TSC (WRMSR, TSC_ADJUST): KVM's offset knows. */
 static void kvm_clock_learn_delta(struct kvm_vcpu *k)
 {
-    uint64_t offset;
+    uint64_t offset = 0;
     struct kvm_device_attr attr = {
         .group = KVM_VCPU_TSC_CTRL,
         .attr = KVM_VCPU_TSC_OFFSET,
