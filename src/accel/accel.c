@@ -27,13 +27,15 @@ static int accel_choose_kvm(const struct accel_ops **accel, char *reason, size_t
                             struct err *e)
 {
     if (access("/dev/kvm", F_OK))
-        return err_set(e, ENOENT,
-                       "--accel kvm: this host has no KVM (/dev/kvm is missing): enable VT-x or AMD-V in "
-                       "the firmware and load kvm_intel or kvm_amd, or use --accel auto");
+        return err_set(
+            e, ENOENT,
+            "--accel kvm: this host has no KVM (/dev/kvm is missing): enable VT-x or AMD-V in "
+            "the firmware and load kvm_intel or kvm_amd, or use --accel auto");
     if (access("/dev/kvm", R_OK | W_OK))
-        return err_set(e, EACCES,
-                       "--accel kvm: no permission for /dev/kvm: add yourself to the group kvm (sudo "
-                       "usermod -aG kvm $USER) and log in again, or use --accel auto");
+        return err_set(
+            e, EACCES,
+            "--accel kvm: no permission for /dev/kvm: add yourself to the group kvm (sudo "
+            "usermod -aG kvm $USER) and log in again, or use --accel auto");
     *accel = &accel_kvm;
     if (reason)
         snprintf(reason, reason_len, "kvm: asked for");

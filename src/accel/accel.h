@@ -26,28 +26,30 @@ enum run_exit {
 /* Where interrupts enter the processors. Any thread; callers may hold device locks. */
 struct irqchip_ops {
     void (*msi)(struct vm *vm, uint64_t addr, uint32_t data); /* SDM 3A 11.11 message format */
-    void (*intr)(struct vm *vm, bool level);                  /* the 8259's INTR pin, to the BSP's LINT0 */
+    void (*intr)(struct vm *vm, bool level); /* the 8259's INTR pin, to the BSP's LINT0 */
     void (*nmi)(struct vm *vm, struct vcpu *c);
     /* Optional: eventfd -> MSI without us in between. on=false takes it back. */
     int (*irqfd)(struct vm *vm, int eventfd, uint64_t addr, uint32_t data, bool on);
 };
 
 struct accel_ops {
-    const char *name;                  /* "kvm", "bt" */
-    const struct irqchip_ops *irqchip; /* NULL: local APICs of hw/lapic.c */
+    const char *name;                                      /* "kvm", "bt" */
+    const struct irqchip_ops *irqchip;                     /* NULL: local APICs of hw/lapic.c */
     void (*limits)(struct vm *vm, struct cpuid_limits *l); /* after vm_init: what CPUID may offer */
     int (*vm_init)(struct vm *vm, struct err *e);          /* -errno, *e set, if unusable here */
     void (*vm_fini)(struct vm *vm);
     int (*vcpu_init)(struct vcpu *c, struct err *e); /* on any thread, vm->cpuid is ready */
     void (*vcpu_fini)(struct vcpu *c);
-    enum run_exit (*run)(struct vcpu *c);                         /* vCPU thread only */
-    void (*kick)(struct vcpu *c);                                 /* any thread, async-signal-safe */
-    int (*get_state)(struct vcpu *c, struct x86_state *s);        /* vCPU stopped */
-    int (*set_state)(struct vcpu *c, const struct x86_state *s);  /* vCPU stopped */
-    int (*ram_map)(struct vm *vm, struct ram_region *r);          /* also remap; vCPUs stopped */
+    enum run_exit (*run)(struct vcpu *c);                        /* vCPU thread only */
+    void (*kick)(struct vcpu *c);                                /* any thread, async-signal-safe */
+    int (*get_state)(struct vcpu *c, struct x86_state *s);       /* vCPU stopped */
+    int (*set_state)(struct vcpu *c, const struct x86_state *s); /* vCPU stopped */
+    int (*ram_map)(struct vm *vm, struct ram_region *r);         /* also remap; vCPUs stopped */
     void (*ram_unmap)(struct vm *vm, struct ram_region *r);
-    int (*dirty_fetch)(struct vm *vm, struct ram_region *r, uint64_t *bits); /* moves out and clears */
-    int (*doorbell)(struct vm *vm, uint64_t gpa, unsigned size, int eventfd, bool on); /* optional */
+    int (*dirty_fetch)(struct vm *vm, struct ram_region *r,
+                       uint64_t *bits); /* moves out and clears */
+    int (*doorbell)(struct vm *vm, uint64_t gpa, unsigned size, int eventfd,
+                    bool on); /* optional */
 };
 
 extern const struct accel_ops accel_kvm, accel_bt;
@@ -55,7 +57,7 @@ extern const struct accel_ops accel_kvm, accel_bt;
 enum accel_kvm_kind { ACCEL_KVM_ABSENT, ACCEL_KVM_EMULATED, ACCEL_KVM_REAL };
 struct accel_probe {
     enum accel_kvm_kind kvm;
-    double loop_ns;  /* of one iteration of the probe's guest loop under KVM; 0 if it did not run */
+    double loop_ns; /* of one iteration of the probe's guest loop under KVM; 0 if it did not run */
     char reason[160]; /* one sentence: what was found and how */
 };
 /* Measures in a few milliseconds (a ring-0 guest loop, timed). Any thread. */

@@ -19,8 +19,9 @@ static int boot_read(const struct boot_params *p, uint8_t **data, uint64_t *len,
     *len = f.len;
     *data = NULL;
     if (f.len > BOOT_KERNEL_MAX)
-        ret = err_set(e, EFBIG, "the kernel '%s' is %llu MiB long: that is no kernel (a disk image?)",
-                      p->kernel, (unsigned long long)(f.len / MIB));
+        ret =
+            err_set(e, EFBIG, "the kernel '%s' is %llu MiB long: that is no kernel (a disk image?)",
+                    p->kernel, (unsigned long long)(f.len / MIB));
     else if (!(*data = malloc(f.len)))
         ret = err_set(e, ENOMEM, "the kernel '%s' does not fit into this host's memory", p->kernel);
     else
@@ -50,13 +51,15 @@ static int boot_elf(const struct boot_params *p, const uint8_t *data, uint64_t l
                    p->kernel);
 }
 
-static int boot_unknown(const struct boot_params *p, const uint8_t *data, uint64_t len, struct err *e)
+static int boot_unknown(const struct boot_params *p, const uint8_t *data, uint64_t len,
+                        struct err *e)
 {
     if (len >= 2 && data[0] == 'M' && data[1] == 'Z')
-        return err_set(e, ENOTSUP,
-                       "the kernel '%s' is an EFI program without a Linux boot header (a unified kernel "
-                       "image?): give the kernel and the initrd inside it separately",
-                       p->kernel);
+        return err_set(
+            e, ENOTSUP,
+            "the kernel '%s' is an EFI program without a Linux boot header (a unified kernel "
+            "image?): give the kernel and the initrd inside it separately",
+            p->kernel);
     return err_set(e, ENOTSUP,
                    "the kernel '%s' is neither a Linux bzImage, nor an ELF kernel, nor a multiboot "
                    "kernel: check the file (first bytes %02x %02x %02x %02x)",

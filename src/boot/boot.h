@@ -21,7 +21,7 @@ struct boot_params {
     struct physmap *mem;
     struct boot_e820 e820[BOOT_E820_MAX];
     unsigned n_e820;
-    uint64_t rsdp_gpa;  /* 0: none */
+    uint64_t rsdp_gpa;   /* 0: none */
     uint64_t initrd_max; /* first gpa an initrd must stay below (end of low RAM) */
 };
 

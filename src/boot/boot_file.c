@@ -14,7 +14,8 @@ static const char *boot_file_cure(int code)
         return "check the path";
     case EACCES:
     case EPERM:
-        return "make it readable for this user (distributions keep /boot/vmlinuz-* for root: copy it)";
+        return "make it readable for this user (distributions keep /boot/vmlinuz-* for root: copy "
+               "it)";
     default:
         return "check the file";
     }

@@ -15,7 +15,8 @@ struct boot_file {
 };
 
 /* A readable regular file that is not empty. 0, or -errno with a sentence; then nothing is open. */
-must_check int boot_file_open(struct boot_file *f, const char *path, const char *what, struct err *e);
+must_check int boot_file_open(struct boot_file *f, const char *path, const char *what,
+                              struct err *e);
 void boot_file_close(struct boot_file *f);
 /* Exactly len bytes from off; a file that shrinks meanwhile is an error. */
 must_check int boot_file_read(struct boot_file *f, uint64_t off, void *buf, uint64_t len,

@@ -41,7 +41,8 @@ int boot_place_check_low(const struct boot_params *p, struct err *e)
 {
     if (boot_place_is_ram(p, PLACE_GDT, PLACE_LOW_END - PLACE_GDT))
         return 0;
-    return err_set(e, ENOMEM, "the guest has too little memory to start a kernel: give more --memory");
+    return err_set(e, ENOMEM,
+                   "the guest has too little memory to start a kernel: give more --memory");
 }
 
 int boot_place_check(const struct boot_params *p, uint64_t gpa, uint64_t len, const char *what,
@@ -54,10 +55,11 @@ int boot_place_check(const struct boot_params *p, uint64_t gpa, uint64_t len, co
                        p->kernel, what, (unsigned long long)gpa);
     if (boot_place_is_ram(p, gpa, len))
         return 0;
-    return err_set(e, ENOMEM,
-                   "the kernel '%s' wants its %s at address 0x%llx, %llu KiB, where the guest has no "
-                   "memory: give more --memory, if the file is not damaged",
-                   p->kernel, what, (unsigned long long)gpa, (unsigned long long)(len / KIB));
+    return err_set(
+        e, ENOMEM,
+        "the kernel '%s' wants its %s at address 0x%llx, %llu KiB, where the guest has no "
+        "memory: give more --memory, if the file is not damaged",
+        p->kernel, what, (unsigned long long)gpa, (unsigned long long)(len / KIB));
 }
 
 void boot_place_copy(const struct boot_params *p, uint64_t gpa, const void *data, uint64_t len)
@@ -133,11 +135,12 @@ int boot_place_initrd(const struct boot_params *p, uint64_t floor, uint64_t ceil
     if (blob->gpa)
         ret = boot_place_read(p, &f, blob->gpa, e);
     else
-        ret = err_set(e, ENOMEM,
-                      "the initrd '%s' (%llu MiB) does not fit into guest memory between the kernel's "
-                      "end at %llu MiB and %llu MiB: give more --memory",
-                      p->initrd, (unsigned long long)(f.len / MIB),
-                      (unsigned long long)(floor / MIB), (unsigned long long)(ceiling / MIB));
+        ret = err_set(
+            e, ENOMEM,
+            "the initrd '%s' (%llu MiB) does not fit into guest memory between the kernel's "
+            "end at %llu MiB and %llu MiB: give more --memory",
+            p->initrd, (unsigned long long)(f.len / MIB), (unsigned long long)(floor / MIB),
+            (unsigned long long)(ceiling / MIB));
     boot_file_close(&f);
     return ret;
 }

@@ -18,7 +18,7 @@ struct elf_image {
     const uint8_t *data; /* the caller's */
     uint64_t len;
     bool is64;
-    uint64_t entry;      /* as in the header */
+    uint64_t entry; /* as in the header */
     unsigned n;
     struct elf_segment seg[ELF_MAX_PHDR]; /* PT_LOAD and PT_NOTE with contents inside the file */
 };

@@ -77,8 +77,7 @@ struct linux_header {
 
 bool linux_is_bzimage(const void *data, uint64_t len)
 {
-    return len >= ZP_VERSION + 2 &&
-           ld_le32((const uint8_t *)data + ZP_HEADER_MAGIC) == LINUX_MAGIC;
+    return len >= ZP_VERSION + 2 && ld_le32((const uint8_t *)data + ZP_HEADER_MAGIC) == LINUX_MAGIC;
 }
 
 static int linux_bad(const struct boot_params *p, const char *why, struct err *e)
@@ -92,7 +91,9 @@ static int linux_header_parse(const struct boot_params *p, const uint8_t *data, 
 {
     uint64_t setup = ((uint64_t)(data[ZP_SETUP_SECTS] ? data[ZP_SETUP_SECTS] : 4) + 1) * 512;
 
-    *h = (struct linux_header){ .file = data, .len = len, .pref_address = LINUX_DEFAULT_ADDR,
+    *h = (struct linux_header){ .file = data,
+                                .len = len,
+                                .pref_address = LINUX_DEFAULT_ADDR,
                                 .initrd_addr_max = LINUX_INITRD_MAX_OLD,
                                 .cmdline_size = LINUX_CMDLINE_OLD };
     if (len < ZP_HEADER_END || setup >= len)
@@ -124,7 +125,8 @@ static int linux_header_parse(const struct boot_params *p, const uint8_t *data, 
 }
 
 /* Everything that does not come from the file's header. */
-static void linux_zero_page(const struct boot_params *p, uint8_t *zp, const struct boot_blob *initrd)
+static void linux_zero_page(const struct boot_params *p, uint8_t *zp,
+                            const struct boot_blob *initrd)
 {
     zp[ZP_TYPE_OF_LOADER] = LINUX_LOADER_UNDEFINED;
     zp[ZP_LOADFLAGS] &= (uint8_t)~LINUX_KASLR;
@@ -157,8 +159,8 @@ static void linux_enter(const struct boot_params *p, struct x86_state *s, uint64
 
 /* The unpacked vmlinux: entry and end of what it occupies. */
 static int linux_load_payload(const struct boot_params *p, const struct linux_header *h,
-                              enum payload_format format, uint64_t *entry, uint64_t *end, bool *is64,
-                              struct err *e)
+                              enum payload_format format, uint64_t *entry, uint64_t *end,
+                              bool *is64, struct err *e)
 {
     uint64_t ram = 0, vmlinux_len;
     struct elf_image elf = { 0 };

@@ -56,8 +56,8 @@ bool multiboot_find(const void *data, uint64_t len, uint64_t *at)
     uint64_t end = min_u64(len, MB_SEARCH);
 
     for (uint64_t i = 0; i + 12 <= end; i += 4) {
-        uint32_t sum = ld_le32(d + i) + ld_le32(d + i + MB_HDR_FLAGS) +
-                       ld_le32(d + i + MB_HDR_CHECKSUM);
+        uint32_t sum =
+            ld_le32(d + i) + ld_le32(d + i + MB_HDR_FLAGS) + ld_le32(d + i + MB_HDR_CHECKSUM);
 
         if (ld_le32(d + i) != MB_HEADER_MAGIC || sum)
             continue;
@@ -69,7 +69,8 @@ bool multiboot_find(const void *data, uint64_t len, uint64_t *at)
 
 static int multiboot_bad(const struct boot_params *p, const char *why, struct err *e)
 {
-    return err_set(e, EINVAL, "the kernel '%s' has an unusable multiboot header: %s", p->kernel, why);
+    return err_set(e, EINVAL, "the kernel '%s' has an unusable multiboot header: %s", p->kernel,
+                   why);
 }
 
 /* By the header's address fields: one piece of the file, then zeros. */
@@ -105,8 +106,8 @@ static int multiboot_load_flat(const struct boot_params *p, const uint8_t *data,
     return 0;
 }
 
-static int multiboot_load(const struct boot_params *p, const uint8_t *data, uint64_t len, uint64_t at,
-                          uint64_t *entry, uint64_t *end, struct err *e)
+static int multiboot_load(const struct boot_params *p, const uint8_t *data, uint64_t len,
+                          uint64_t at, uint64_t *entry, uint64_t *end, struct err *e)
 {
     uint32_t flags = ld_le32(data + at + MB_HDR_FLAGS);
     struct elf_image elf;
@@ -135,9 +136,9 @@ static void multiboot_place_mmap(const struct boot_params *p)
     for (unsigned i = 0; i < p->n_e820; i++) {
         const struct boot_e820 *r = &p->e820[i];
 
-        map[i] = (struct multiboot_mmap){ sizeof(map[i]) - 4, (uint32_t)r->addr,
+        map[i] = (struct multiboot_mmap){ sizeof(map[i]) - 4,        (uint32_t)r->addr,
                                           (uint32_t)(r->addr >> 32), (uint32_t)r->len,
-                                          (uint32_t)(r->len >> 32), r->type };
+                                          (uint32_t)(r->len >> 32),  r->type };
     }
     boot_place_copy(p, MB_MMAP, map, p->n_e820 * sizeof(map[0]));
 }
@@ -157,8 +158,8 @@ static void multiboot_place_info(const struct boot_params *p, const struct boot_
 {
     static const char name[] = "ruche";
     struct multiboot_info info = {
-        .flags = MB_INFO_MEMORY | MB_INFO_CMDLINE | MB_INFO_MODULES | MB_INFO_MMAP |
-                 MB_INFO_LOADER_NAME,
+        .flags =
+            MB_INFO_MEMORY | MB_INFO_CMDLINE | MB_INFO_MODULES | MB_INFO_MMAP | MB_INFO_LOADER_NAME,
         .mem_lower = boot_place_lower_kib(p),
         .mem_upper = boot_place_upper_kib(p),
         .cmdline = PLACE_CMDLINE,

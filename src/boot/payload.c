@@ -17,9 +17,9 @@
 #include "base/endian.h"
 
 enum {
-    PAYLOAD_SIZE_LEN = 4,               /* the appended size */
-    PAYLOAD_LZ4_BLOCK = 8 * MIB,        /* of the legacy frame format */
-    PAYLOAD_LZMA_MEMORY = 256 * MIB,    /* the largest dictionary and what goes with it */
+    PAYLOAD_SIZE_LEN = 4,            /* the appended size */
+    PAYLOAD_LZ4_BLOCK = 8 * MIB,     /* of the legacy frame format */
+    PAYLOAD_LZMA_MEMORY = 256 * MIB, /* the largest dictionary and what goes with it */
 };
 
 static const struct payload_magic {
@@ -64,8 +64,10 @@ struct payload_io {
 
 static bool payload_gzip(const struct payload_io *io)
 {
-    z_stream z = { .next_in = (uint8_t *)(uintptr_t)io->in, .avail_in = (uInt)io->in_len,
-                   .next_out = io->out, .avail_out = (uInt)io->out_len };
+    z_stream z = { .next_in = (uint8_t *)(uintptr_t)io->in,
+                   .avail_in = (uInt)io->in_len,
+                   .next_out = io->out,
+                   .avail_out = (uInt)io->out_len };
     bool ok;
 
     if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK)
@@ -87,8 +89,8 @@ static bool payload_bzip2(const struct payload_io *io)
 static bool payload_lzma(const struct payload_io *io, bool xz)
 {
     lzma_stream s = LZMA_STREAM_INIT;
-    lzma_ret ret = xz ? lzma_stream_decoder(&s, PAYLOAD_LZMA_MEMORY, 0) :
-                        lzma_alone_decoder(&s, PAYLOAD_LZMA_MEMORY);
+    lzma_ret ret = xz ? lzma_stream_decoder(&s, PAYLOAD_LZMA_MEMORY, 0)
+                      : lzma_alone_decoder(&s, PAYLOAD_LZMA_MEMORY);
 
     s.next_in = io->in;
     s.avail_in = io->in_len;
@@ -168,10 +170,11 @@ int payload_unpack(enum payload_format format, const void *data, uint64_t len, u
     if (!io.out_len)
         return err_set(e, EINVAL, "it is damaged: its compressed part claims to be empty");
     if (io.out_len > max)
-        return err_set(e, E2BIG,
-                       "it unpacks to %llu MiB, but the guest has room for %llu MiB: give more --memory, "
-                       "if the file is not damaged",
-                       (unsigned long long)(io.out_len / MIB), (unsigned long long)(max / MIB));
+        return err_set(
+            e, E2BIG,
+            "it unpacks to %llu MiB, but the guest has room for %llu MiB: give more --memory, "
+            "if the file is not damaged",
+            (unsigned long long)(io.out_len / MIB), (unsigned long long)(max / MIB));
     io.out = malloc(io.out_len);
     if (!io.out)
         return err_set(e, ENOMEM, "it does not fit into this host's memory while it is unpacked");

@@ -34,9 +34,12 @@ bool pvh_is(const struct elf_image *elf, uint64_t *entry)
 
 static void pvh_start_info(const struct boot_params *p, const struct boot_blob *initrd)
 {
-    struct pvh_start_info info = { .magic = PVH_MAGIC, .version = PVH_VERSION,
-                                   .cmdline_paddr = PLACE_CMDLINE, .rsdp_paddr = p->rsdp_gpa,
-                                   .memmap_paddr = PVH_MEMMAP, .memmap_entries = p->n_e820 };
+    struct pvh_start_info info = { .magic = PVH_MAGIC,
+                                   .version = PVH_VERSION,
+                                   .cmdline_paddr = PLACE_CMDLINE,
+                                   .rsdp_paddr = p->rsdp_gpa,
+                                   .memmap_paddr = PVH_MEMMAP,
+                                   .memmap_entries = p->n_e820 };
     struct pvh_module module = { .paddr = initrd->gpa, .size = initrd->len };
     struct pvh_memmap map[BOOT_E820_MAX] = { 0 };
 

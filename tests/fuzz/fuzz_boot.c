@@ -9,16 +9,15 @@
 
 #include "boot/boot.h"
 
-
-
 enum { RAM = 32 * MIB };
 
 static void fuzz_boot(const char *path, struct ram_region *ram)
 {
     static struct x86_state s;
     struct physmap mem = { 0 };
-    struct boot_params p = { .kernel = path, .initrd = path, .append = "x", .mem = &mem,
-                             .initrd_max = RAM, .n_e820 = 2 };
+    struct boot_params p = {
+        .kernel = path, .initrd = path, .append = "x", .mem = &mem, .initrd_max = RAM, .n_e820 = 2
+    };
     struct err e = { 0 };
 
     p.e820[0] = (struct boot_e820){ 0, 0x9fc00, E820_RAM };

@@ -51,8 +51,12 @@ static int setup(void **ctx)
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->kernel, sizeof(f->kernel), "%s/kernel", f->dir);
     snprintf(f->initrd, sizeof(f->initrd), "%s/initrd", f->dir);
-    f->p = (struct boot_params){ .kernel = f->kernel, .append = "console=ttyS0", .mem = &f->mem,
-                                 .rsdp_gpa = 0xe0000, .initrd_max = RAM, .n_e820 = 3 };
+    f->p = (struct boot_params){ .kernel = f->kernel,
+                                 .append = "console=ttyS0",
+                                 .mem = &f->mem,
+                                 .rsdp_gpa = 0xe0000,
+                                 .initrd_max = RAM,
+                                 .n_e820 = 3 };
     f->p.e820[0] = (struct boot_e820){ 0, 0x9fc00, E820_RAM };
     f->p.e820[1] = (struct boot_e820){ 0xe0000, 0x20000, E820_RESERVED };
     f->p.e820[2] = (struct boot_e820){ MIB, RAM - MIB, E820_RAM };
@@ -111,12 +115,21 @@ static uint8_t code_byte(size_t i)
 /* A one-segment ELF64 executable, linked high, at KERNEL_GPA; with a PVH note if asked. */
 static size_t make_elf64(uint8_t *out, bool pvh)
 {
-    Elf64_Ehdr h = { .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = 1,
-                     .e_entry = KERNEL_GPA + 0x40, .e_phoff = sizeof(h), .e_ehsize = sizeof(h),
-                     .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = pvh ? 2 : 1 };
+    Elf64_Ehdr h = { .e_type = ET_EXEC,
+                     .e_machine = EM_X86_64,
+                     .e_version = 1,
+                     .e_entry = KERNEL_GPA + 0x40,
+                     .e_phoff = sizeof(h),
+                     .e_ehsize = sizeof(h),
+                     .e_phentsize = sizeof(Elf64_Phdr),
+                     .e_phnum = pvh ? 2 : 1 };
     Elf64_Phdr ph[2] = {
-        { .p_type = PT_LOAD, .p_offset = 0x200, .p_filesz = CODE_LEN, .p_memsz = CODE_LEN + 5000,
-          .p_vaddr = 0xffffffff81000000, .p_paddr = KERNEL_GPA },
+        { .p_type = PT_LOAD,
+          .p_offset = 0x200,
+          .p_filesz = CODE_LEN,
+          .p_memsz = CODE_LEN + 5000,
+          .p_vaddr = 0xffffffff81000000,
+          .p_paddr = KERNEL_GPA },
         { .p_type = PT_NOTE, .p_offset = 0x180, .p_filesz = 20, .p_memsz = 20, .p_align = 4 },
     };
     uint32_t note[5] = { 4, 4, 18, 0x006e6558, KERNEL_GPA + 0x80 };
@@ -135,7 +148,9 @@ static size_t make_elf64(uint8_t *out, bool pvh)
 
 static size_t pack_gzip(const uint8_t *in, size_t len, uint8_t *out)
 {
-    z_stream z = { .next_in = (uint8_t *)(uintptr_t)in, .avail_in = (uInt)len, .next_out = out,
+    z_stream z = { .next_in = (uint8_t *)(uintptr_t)in,
+                   .avail_in = (uInt)len,
+                   .next_out = out,
                    .avail_out = BUF / 2 };
 
     assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 31, 8, 0), Z_OK);
@@ -170,15 +185,16 @@ static size_t pack(enum payload_format format, const uint8_t *in, size_t len, ui
         return pack_gzip(in, len, out); /* has its size at the end already */
     case PAYLOAD_BZIP2:
         assert_int_equal(BZ2_bzBuffToBuffCompress((char *)out, &bz_len, (char *)(uintptr_t)in,
-                                                  (unsigned)len, 9, 0, 0), BZ_OK);
+                                                  (unsigned)len, 9, 0, 0),
+                         BZ_OK);
         n = bz_len;
         break;
     case PAYLOAD_LZMA:
         n = pack_lzma(in, len, out);
         break;
     case PAYLOAD_XZ:
-        assert_int_equal(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC32, NULL, in, len, out, &n,
-                                                 BUF / 2), LZMA_OK);
+        assert_int_equal(
+            lzma_easy_buffer_encode(6, LZMA_CHECK_CRC32, NULL, in, len, out, &n, BUF / 2), LZMA_OK);
         break;
     case PAYLOAD_LZ4:
         st_le32(out, 0x184c2102);
@@ -404,8 +420,8 @@ static void test_vmlinux(void **ctx)
 static void make_multiboot(struct fixture *f)
 {
     uint32_t flags = BIT(0) | BIT(1) | BIT(16), load = 0x200000;
-    uint32_t h[8] = { 0x1badb002, flags, -(0x1badb002 + flags), load + 0x10, load,
-                      load + 0x400, load + 0x2000, load + 0x30 };
+    uint32_t h[8] = { 0x1badb002, flags,        -(0x1badb002 + flags), load + 0x10,
+                      load,       load + 0x400, load + 0x2000,         load + 0x30 };
 
     for (size_t i = 0; i < 0x500; i++)
         f->img[i] = code_byte(i);
@@ -508,9 +524,15 @@ static void test_damage(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_bzimage_formats), TEST(test_bzimage_unknown_format),
-        TEST(test_bzimage_refusals), TEST(test_files), TEST(test_pvh), TEST(test_vmlinux),
-        TEST(test_multiboot), TEST(test_multiboot_elf), TEST(test_damage),
+        TEST(test_bzimage_formats),
+        TEST(test_bzimage_unknown_format),
+        TEST(test_bzimage_refusals),
+        TEST(test_files),
+        TEST(test_pvh),
+        TEST(test_vmlinux),
+        TEST(test_multiboot),
+        TEST(test_multiboot_elf),
+        TEST(test_damage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -157,8 +157,8 @@ static int teardown(void **ctx)
 
 /* Guest code: assembled with this file, between name_start and name_end. */
 #define GUEST(name, bits, text)                                                                    \
-    __asm__(".pushsection .rodata\n.code" #bits "\n.intel_syntax noprefix\n" #name "_start:\n" text \
-            "\n" #name "_end:\n.att_syntax\n.code64\n.popsection\n");                              \
+    __asm__(".pushsection .rodata\n.code" #bits "\n.intel_syntax noprefix\n" #name                 \
+            "_start:\n" text "\n" #name "_end:\n.att_syntax\n.code64\n.popsection\n");             \
     extern const char name##_start[], name##_end[];
 #define LOAD(f, name) load(f, name##_start, name##_end)
 
@@ -193,8 +193,9 @@ static void set_gate(struct fixture *f, unsigned vector, uint64_t handler)
     f->s.idtr = (struct x86_dtable){ IDT, 0xfff };
 }
 
-GUEST(real, 16, "mov al, 0x42; mov dx, 0x510; out dx, al; in al, dx; out dx, al\n"
-                "mov dx, 0x5f4; mov al, 5; out dx, al; hlt")
+GUEST(real, 16,
+      "mov al, 0x42; mov dx, 0x510; out dx, al; in al, dx; out dx, al\n"
+      "mov dx, 0x5f4; mov al, 5; out dx, al; hlt")
 
 static void test_real_mode(void **ctx)
 {
@@ -210,9 +211,10 @@ static void test_real_mode(void **ctx)
     assert_int_equal(f->log[1], 0x43);
 }
 
-GUEST(prot, 32, "mov eax, 0xaabbccdd; mov dx, 0x510; out dx, eax; in ax, dx\n"
-                "mov edi, 0x20000010; mov [edi], eax; mov ebx, [edi+4]\n"
-                "mov [edi+8], ebx; mov dx, 0x5f4; mov eax, 6; out dx, eax; hlt")
+GUEST(prot, 32,
+      "mov eax, 0xaabbccdd; mov dx, 0x510; out dx, eax; in ax, dx\n"
+      "mov edi, 0x20000010; mov [edi], eax; mov ebx, [edi+4]\n"
+      "mov [edi+8], ebx; mov dx, 0x5f4; mov eax, 6; out dx, eax; hlt")
 
 static void test_protected_mode(void **ctx)
 {
@@ -226,9 +228,10 @@ static void test_protected_mode(void **ctx)
     assert_int_equal(f->mmio_last, 0x5566779c);
 }
 
-GUEST(strings, 64, "cld; lea rsi, [rip+strings_text]; mov ecx, 5; mov dx, 0x510; rep outsb\n"
-                   "lea rdi, [rsp-64]; mov ecx, 3; rep insb; mov al, [rsp-62]; mov dx, 0x5f4\n"
-                   "out dx, al; hlt; strings_text: .ascii \"hello\"")
+GUEST(strings, 64,
+      "cld; lea rsi, [rip+strings_text]; mov ecx, 5; mov dx, 0x510; rep outsb\n"
+      "lea rdi, [rsp-64]; mov ecx, 3; rep insb; mov al, [rsp-62]; mov dx, 0x5f4\n"
+      "out dx, al; hlt; strings_text: .ascii \"hello\"")
 
 static void test_string_io(void **ctx)
 {
@@ -241,10 +244,11 @@ static void test_string_io(void **ctx)
     assert_memory_equal(f->log, "hello", 5);
 }
 
-GUEST(wait, 64, "sti; 1: hlt; jmp 1b; .org wait_start+64\n"
-                "mov al, 7; mov dx, 0x5f4; out dx, al; 1: jmp 1b\n"
-                ".org wait_start+128; mov edi, 0xfee000b0; mov dword ptr [rdi], 0\n"
-                "mov dx, 0x510; in al, dx; mov al, 8; mov dx, 0x5f4; out dx, al; 1: jmp 1b")
+GUEST(wait, 64,
+      "sti; 1: hlt; jmp 1b; .org wait_start+64\n"
+      "mov al, 7; mov dx, 0x5f4; out dx, al; 1: jmp 1b\n"
+      ".org wait_start+128; mov edi, 0xfee000b0; mov dword ptr [rdi], 0\n"
+      "mov dx, 0x510; in al, dx; mov al, 8; mov dx, 0x5f4; out dx, al; 1: jmp 1b")
 enum { WAIT_HANDLER = CODE + 64, WAIT_EOI_HANDLER = CODE + 128 };
 
 /* The APIC is off after reset (spurious vector register): on. */
@@ -365,8 +369,9 @@ static void test_irqfd(void **ctx)
     close(other);
 }
 
-GUEST(bell, 64, "mov edi, 0x20000100; mov word ptr [rdi], 3; mov word ptr [rdi+2], 4\n"
-                "mov dx, 0x5f4; mov al, 9; out dx, al; hlt")
+GUEST(bell, 64,
+      "mov edi, 0x20000100; mov word ptr [rdi], 3; mov word ptr [rdi+2], 4\n"
+      "mov dx, 0x5f4; mov al, 9; out dx, al; hlt")
 
 static void test_doorbell(void **ctx)
 {
@@ -412,15 +417,21 @@ static void test_kick(void **ctx)
 
 GUEST(tsc, 64, "rdtsc; shl rdx, 32; or rax, rdx; mov rbx, rax; 1: jmp 1b")
 
+static bool kvm_is_emulated(void)
+{
+    struct accel_probe p;
+
+    accel_probe(&p);
+    return p.kvm == ACCEL_KVM_EMULATED;
+}
+
 /* The guest's TSC stands while it is paused, and is what the state says. */
 static void test_tsc(void **ctx)
 {
     struct fixture *f = *ctx;
-    struct accel_probe p;
     uint64_t saved;
 
-    accel_probe(&p);
-    if (p.kvm == ACCEL_KVM_EMULATED)
+    if (kvm_is_emulated())
         skip(); /* PVM executes RDTSC natively, without an offset */
     LOAD(f, tsc);
     start64(f);
@@ -436,13 +447,13 @@ static void test_tsc(void **ctx)
         usleep(20000);
         assert_int_equal(vcpu_get_state(f->vm->vcpu[0], &f->s), 0);
         assert_in_range(f->s.gpr[X86_RBX], saved, saved + clock_tsc_khz(f->vm->clock) * 15);
-        assert_in_range(f->s.tsc, f->s.gpr[X86_RBX],
-                        saved + clock_tsc_khz(f->vm->clock) * 18);
+        assert_in_range(f->s.tsc, f->s.gpr[X86_RBX], saved + clock_tsc_khz(f->vm->clock) * 18);
     }
 }
 
-GUEST(dirty, 64, "mov byte ptr [0x300000], 1; mov byte ptr [0x302fff], 1\n"
-                 "mov dx, 0x5f4; mov al, 10; out dx, al; hlt")
+GUEST(dirty, 64,
+      "mov byte ptr [0x300000], 1; mov byte ptr [0x302fff], 1\n"
+      "mov dx, 0x5f4; mov al, 10; out dx, al; hlt")
 
 static void test_dirty_log(void **ctx)
 {
@@ -539,7 +550,8 @@ static void expect_same(const struct x86_state *a, const struct x86_state *b)
     SAME(nmi_masked);
     SAME(mp_state);
     for (unsigned i = 0; i < X86_LAPIC_SIZE; i += 16)
-        if (i != 0x30 && i != 0xa0) /* the version is the accelerator's own, the PPR follows from others */
+        if (i != 0x30 &&
+            i != 0xa0) /* the version is the accelerator's own, the PPR follows from others */
             assert_int_equal(ld_le32(a->lapic + i), ld_le32(b->lapic + i));
     assert_memory_equal(a->xsave + 160, b->xsave + 160, 128);
 }
@@ -570,14 +582,47 @@ static void test_triple_fault(void **ctx)
     assert_non_null(strstr(f->vm->end_reason, "triple fault"));
 }
 
+/* ESI: table of {leaf, subleaf, four results}; ends at leaf ~0 */
+GUEST(cpuid, 64,
+      "mov esi, 0x300000; 1: mov eax, [rsi]; cmp eax, -1; je 2f; mov ecx, [rsi+4]; cpuid\n"
+      "mov [rsi+8], eax; mov [rsi+12], ebx; mov [rsi+16], ecx; mov [rsi+20], edx\n"
+      "add esi, 24; jmp 1b; 2: mov dx, 0x5f4; mov al, 14; out dx, al; hlt")
+
+/* The guest sees the table of its model. */
+static void test_cpuid(void **ctx)
+{
+    static const uint32_t ask[][2] = {
+        { 0, 0 },   { 4, 0 },   { 4, 2 },   { 0xb, 1 },        { 0xd, 2 },
+        { 0xd, 5 }, { 0xd, 7 }, { 0xd, 9 }, { 0x80000002, 0 }, { 0x40000000, 0 },
+    };
+    struct fixture *f = *ctx;
+    uint32_t *table = (uint32_t *)(f->ram.hva + 0x300000);
+
+    if (kvm_is_emulated())
+        skip(); /* PVM executes most of CPUID natively: the guest sees the host's */
+    LOAD(f, cpuid);
+    start64(f);
+    for (unsigned i = 0; i < ARRAY_SIZE(ask); i++)
+        memcpy(table + 6 * i, ask[i], sizeof(ask[i]));
+    table[6 * ARRAY_SIZE(ask)] = ~0u;
+    assert_int_equal(run(f), 14);
+    for (unsigned i = 0; i < ARRAY_SIZE(ask); i++) {
+        uint32_t want[4];
+
+        cpuid_query(&f->vm->cpuid, ask[i][0], ask[i][1], 0, f->s.cr4, f->s.xcr0, want);
+        assert_memory_equal(table + 6 * i + 2, want, sizeof(want));
+    }
+}
+
 /* Some KVMs emulate neither of these; none emulates SSE arithmetic on a device. */
-GUEST(hard, 64, "mov rax, cr4; or eax, 0x600; mov cr4, rax\n"
-                "xor eax, eax; xor edx, edx; mov ebx, 0x55; mov ecx, 0x66\n"
-                "lock cmpxchg16b [0x300000]; jnz 9f; lock cmpxchg16b [0x300000]; jz 9f\n"
-                "cmp eax, 0x55; jne 9f; cmp edx, 0x66; jne 9f\n"
-                "pxor xmm0, xmm0; mov edi, 0x20000000; paddd xmm0, [rdi]; movq rax, xmm0\n"
-                "mov dx, 0x510; out dx, eax; mov al, 12; mov dx, 0x5f4; out dx, al; hlt\n"
-                "9: mov al, 1; mov dx, 0x5f4; out dx, al; hlt")
+GUEST(hard, 64,
+      "mov rax, cr4; or eax, 0x600; mov cr4, rax\n"
+      "xor eax, eax; xor edx, edx; mov ebx, 0x55; mov ecx, 0x66\n"
+      "lock cmpxchg16b [0x300000]; jnz 9f; lock cmpxchg16b [0x300000]; jz 9f\n"
+      "cmp eax, 0x55; jne 9f; cmp edx, 0x66; jne 9f\n"
+      "pxor xmm0, xmm0; mov edi, 0x20000000; paddd xmm0, [rdi]; movq rax, xmm0\n"
+      "mov dx, 0x510; out dx, eax; mov al, 12; mov dx, 0x5f4; out dx, al; hlt\n"
+      "9: mov al, 1; mov dx, 0x5f4; out dx, al; hlt")
 
 static void test_emulation_failure(void **ctx)
 {
@@ -590,11 +635,12 @@ static void test_emulation_failure(void **ctx)
 }
 
 enum { SUM_ROUNDS = 40000, SUM_ADD = 7 };
-GUEST(sum, 64, "mov rax, cr4; or eax, 0x600; mov cr4, rax; xor eax, eax; mov ebx, 0x10dcd\n"
-               "mov edx, 7; movq xmm1, rdx; pxor xmm0, xmm0; mov ecx, 40000\n"
-               "1: imul rax, rbx; add rax, rcx; mov [0x300000], rax; push rax; pop rsi\n"
-               "paddq xmm0, xmm1; loop 1b\n"
-               "movq [0x300008], xmm0; mov dx, 0x5f4; mov al, 13; out dx, al; hlt")
+GUEST(sum, 64,
+      "mov rax, cr4; or eax, 0x600; mov cr4, rax; xor eax, eax; mov ebx, 0x10dcd\n"
+      "mov edx, 7; movq xmm1, rdx; pxor xmm0, xmm0; mov ecx, 40000\n"
+      "1: imul rax, rbx; add rax, rcx; mov [0x300000], rax; push rax; pop rsi\n"
+      "paddq xmm0, xmm1; loop 1b\n"
+      "movq [0x300008], xmm0; mov dx, 0x5f4; mov al, 13; out dx, al; hlt")
 
 static uint64_t expected_sum(void)
 {
@@ -636,9 +682,10 @@ static void test_hand_over(void **ctx)
     destroy(f[1]);
 }
 
-GUEST(smp, 64, "mov edi, 0xfee00300; mov dword ptr [rdi+0x10], 0x01000000\n"
-               "mov dword ptr [rdi], 0x000c4630; 1: pause; cmp byte ptr [0x20000], 0x77; jne 1b\n"
-               "mov dx, 0x5f4; mov al, 11; out dx, al; hlt")
+GUEST(smp, 64,
+      "mov edi, 0xfee00300; mov dword ptr [rdi+0x10], 0x01000000\n"
+      "mov dword ptr [rdi], 0x000c4630; 1: pause; cmp byte ptr [0x20000], 0x77; jne 1b\n"
+      "mov dx, 0x5f4; mov al, 11; out dx, al; hlt")
 GUEST(ap, 16, "mov ax, 0x2000; mov ds, ax; mov byte ptr [0], 0x77; 1: hlt; jmp 1b")
 
 /* A SIPI to page 0x30, where the other processor says that it is there. */
@@ -693,6 +740,7 @@ int main(void)
         TEST(test_dirty_log),
         TEST(test_state_round_trip),
         TEST(test_triple_fault),
+        TEST(test_cpuid),
         TEST(test_emulation_failure),
         TEST(test_hand_over),
         cmocka_unit_test_setup_teardown(test_smp, setup_smp, teardown),

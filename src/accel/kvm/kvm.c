@@ -37,13 +37,15 @@ static int kvm_open(struct kvm_vm *k, struct err *e)
 
     k->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (k->dev_fd < 0 && (errno == EACCES || errno == EPERM))
-        return err_set(e, errno,
-                       "no permission for /dev/kvm: add yourself to the group kvm (sudo usermod -aG kvm "
-                       "$USER) and log in again, or use --accel bt");
+        return err_set(
+            e, errno,
+            "no permission for /dev/kvm: add yourself to the group kvm (sudo usermod -aG kvm "
+            "$USER) and log in again, or use --accel bt");
     if (k->dev_fd < 0 && (errno == ENOENT || errno == ENXIO || errno == ENODEV))
-        return err_set(e, ENOENT,
-                       "this host has no KVM (/dev/kvm is missing): enable VT-x or AMD-V in the firmware "
-                       "and load kvm_intel or kvm_amd, or use --accel bt");
+        return err_set(
+            e, ENOENT,
+            "this host has no KVM (/dev/kvm is missing): enable VT-x or AMD-V in the firmware "
+            "and load kvm_intel or kvm_amd, or use --accel bt");
     if (k->dev_fd < 0)
         return err_set(e, errno, "cannot open /dev/kvm: %s; use --accel bt", strerror(errno));
     version = kvm_ioctl_num(k->dev_fd, KVM_GET_API_VERSION, 0);
@@ -67,11 +69,11 @@ static int kvm_require_caps(struct kvm_vm *k, struct err *e)
         unsigned long cap;
         const char *name;
     } required[] = {
-        { KVM_CAP_SPLIT_IRQCHIP, "split irqchip" },     { KVM_CAP_SIGNAL_MSI, "signal MSI" },
-        { KVM_CAP_IMMEDIATE_EXIT, "immediate exit" },   { KVM_CAP_IRQ_ROUTING, "irq routing" },
-        { KVM_CAP_SET_TSS_ADDR, "TSS address" },        { KVM_CAP_XSAVE, "XSAVE" },
-        { KVM_CAP_VCPU_EVENTS, "vCPU events" },         { KVM_CAP_MP_STATE, "MP state" },
-        { KVM_CAP_USER_MEMORY, "user memory" },         { KVM_CAP_EXT_CPUID, "CPUID" },
+        { KVM_CAP_SPLIT_IRQCHIP, "split irqchip" },   { KVM_CAP_SIGNAL_MSI, "signal MSI" },
+        { KVM_CAP_IMMEDIATE_EXIT, "immediate exit" }, { KVM_CAP_IRQ_ROUTING, "irq routing" },
+        { KVM_CAP_SET_TSS_ADDR, "TSS address" },      { KVM_CAP_XSAVE, "XSAVE" },
+        { KVM_CAP_VCPU_EVENTS, "vCPU events" },       { KVM_CAP_MP_STATE, "MP state" },
+        { KVM_CAP_USER_MEMORY, "user memory" },       { KVM_CAP_EXT_CPUID, "CPUID" },
         { KVM_CAP_DEBUGREGS, "debug registers" },
     };
 
@@ -214,8 +216,8 @@ static int kvm_ram_map(struct vm *vm, struct ram_region *r)
 
     if (r->readonly && !k->caps.readonly_mem)
         return -ENOTSUP;
-    if (s && (s->gpa != r->gpa || s->len != r->len || s->hva != r->hva ||
-              s->readonly != r->readonly)) {
+    if (s &&
+        (s->gpa != r->gpa || s->len != r->len || s->hva != r->hva || s->readonly != r->readonly)) {
         kvm_ram_unmap(vm, r);
         s = NULL;
     }

@@ -61,20 +61,21 @@ struct kvm_vm {
     struct kvm_route eoi_route[KVM_EOI_ROUTES];
     struct kvm_route irqfd_route[KVM_IRQFDS];
     uint64_t route_clock;
-    bool clock_valid;     /* kvmclock has been set once */
-    uint64_t clock_epoch; /* clock_tsc_offset() for which kvmclock was set: tells one resume from the next */
-    int64_t clock_pause;  /* host monotonic ns - guest ns at that time */
+    bool clock_valid; /* kvmclock has been set once */
+    uint64_t
+        clock_epoch; /* clock_tsc_offset() for which kvmclock was set: tells one resume from the next */
+    int64_t clock_pause; /* host monotonic ns - guest ns at that time */
 };
 
 struct kvm_vcpu {
     int fd;
     struct kvm_run *run;
-    atomic_int tid; /* of the vCPU thread; 0: has not run yet */
+    atomic_int tid;     /* of the vCPU thread; 0: has not run yet */
     uint64_t tsc_delta; /* guest TSC - clock_tsc(), kept over pauses */
     uint64_t tsc_epoch; /* clock_tsc_offset() for which KVM's offset was set */
     bool tsc_valid;
-    struct bt_cpu *bt;  /* created when KVM first fails to emulate */
-    uint64_t steps;     /* instructions bt has stepped over */
+    struct bt_cpu *bt;              /* created when KVM first fails to emulate */
+    uint64_t steps;                 /* instructions bt has stepped over */
     struct x86_state before, after; /* of such a step */
 };
 

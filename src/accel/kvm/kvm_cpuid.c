@@ -15,8 +15,8 @@ int kvm_cpuid_load_supported(struct kvm_vm *k, struct err *e)
 {
     int ret;
 
-    k->supported = calloc(1, sizeof(*k->supported) +
-                                 CPUID_SUPPORTED_MAX * sizeof(k->supported->entries[0]));
+    k->supported =
+        calloc(1, sizeof(*k->supported) + CPUID_SUPPORTED_MAX * sizeof(k->supported->entries[0]));
     if (!k->supported)
         return err_set(e, ENOMEM, "out of memory");
     k->supported->nent = CPUID_SUPPORTED_MAX;
@@ -117,10 +117,14 @@ int kvm_cpuid_set(struct vcpu *c, struct err *e)
         uint32_t out[4];
 
         cpuid_query(from, f->leaf, f->subleaf, c->apic_id, 0, XCR0_X87, out);
-        *t = (struct kvm_cpuid_entry2){ .function = f->leaf, .index = f->subleaf,
-                                        .flags = f->any_subleaf ? 0 :
-                                                                  KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-                                        .eax = out[0], .ebx = out[1], .ecx = out[2], .edx = out[3] };
+        *t = (struct kvm_cpuid_entry2){ .function = f->leaf,
+                                        .index = f->subleaf,
+                                        .flags =
+                                            f->any_subleaf ? 0 : KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+                                        .eax = out[0],
+                                        .ebx = out[1],
+                                        .ecx = out[2],
+                                        .edx = out[3] };
         kvm_cpuid_mask(kvm_of(c->vm), t);
     }
     ret = kvm_ioctl(kvm_vcpu_of(c)->fd, KVM_SET_CPUID2, to);

@@ -33,7 +33,8 @@ static void kvm_irq_route_entry(struct kvm_irq_routing_entry *e, uint32_t gsi,
     *e = (struct kvm_irq_routing_entry){
         .gsi = gsi,
         .type = KVM_IRQ_ROUTING_MSI,
-        .u.msi = { .address_lo = (uint32_t)r->addr, .address_hi = (uint32_t)(r->addr >> 32),
+        .u.msi = { .address_lo = (uint32_t)r->addr,
+                   .address_hi = (uint32_t)(r->addr >> 32),
                    .data = r->data },
     };
 }
@@ -84,7 +85,8 @@ static void kvm_irq_learn_level(struct kvm_vm *k, uint64_t addr, uint32_t data)
 static void kvm_irq_msi(struct vm *vm, uint64_t addr, uint32_t data)
 {
     struct kvm_vm *k = kvm_of(vm);
-    struct kvm_msi msi = { .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32),
+    struct kvm_msi msi = { .address_lo = (uint32_t)addr,
+                           .address_hi = (uint32_t)(addr >> 32),
                            .data = data };
 
     if (data & MSI_DATA_LEVEL)

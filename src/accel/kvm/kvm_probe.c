@@ -42,13 +42,15 @@ static int probe_fail(struct accel_probe *p, const char *what)
 
 static int probe_open(struct probe *b, struct accel_probe *p)
 {
-    struct kvm_userspace_memory_region m = { .guest_phys_addr = PROBE_GPA, .memory_size = PAGE_SIZE };
+    struct kvm_userspace_memory_region m = { .guest_phys_addr = PROBE_GPA,
+                                             .memory_size = PAGE_SIZE };
     int size;
 
     b->dev = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (b->dev < 0 && errno == EACCES) {
         snprintf(p->reason, sizeof(p->reason),
-                 "no permission for /dev/kvm: add yourself to the group kvm (sudo usermod -aG kvm $USER) "
+                 "no permission for /dev/kvm: add yourself to the group kvm (sudo usermod -aG kvm "
+                 "$USER) "
                  "and log in again");
         return -1;
     }
@@ -75,8 +77,9 @@ static int probe_open(struct probe *b, struct accel_probe *p)
 
 static int probe_set_mode(struct probe *b, struct accel_probe *p)
 {
-    struct kvm_segment code = { .limit = ~0u, .selector = 0x10, .type = 11, .present = 1, .db = 1,
-                                .s = 1, .g = 1 };
+    struct kvm_segment code = {
+        .limit = ~0u, .selector = 0x10, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1
+    };
     struct kvm_segment data = code;
     struct kvm_regs regs = { .rip = PROBE_GPA, .rflags = 2 };
     struct kvm_sregs sregs;
@@ -140,9 +143,10 @@ static void probe_measure(struct probe *b, struct accel_probe *p)
                  "KVM runs on hardware (%.1f ns an iteration of a test loop)", p->loop_ns);
     } else {
         p->kvm = ACCEL_KVM_EMULATED;
-        snprintf(p->reason, sizeof(p->reason),
-                 "KVM is emulated here: %.0f ns an iteration of a test loop, hardware takes about 1",
-                 p->loop_ns);
+        snprintf(
+            p->reason, sizeof(p->reason),
+            "KVM is emulated here: %.0f ns an iteration of a test loop, hardware takes about 1",
+            p->loop_ns);
     }
 }
 

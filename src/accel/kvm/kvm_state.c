@@ -18,10 +18,10 @@ static void kvm_state_seg_get(struct x86_seg *to, const struct kvm_segment *s)
     to->base = s->base;
     to->limit = s->limit;
     to->sel = s->selector;
-    to->attr = (uint16_t)((s->type & SEG_TYPE) | (s->s ? SEG_S : 0) | (s->dpl & 3) << SEG_DPL_SHIFT |
-                          (s->present ? SEG_P : 0) | (s->avl ? SEG_AVL : 0) | (s->l ? SEG_L : 0) |
-                          (s->db ? SEG_DB : 0) | (s->g ? SEG_G : 0) |
-                          (s->unusable ? SEG_UNUSABLE : 0));
+    to->attr =
+        (uint16_t)((s->type & SEG_TYPE) | (s->s ? SEG_S : 0) | (s->dpl & 3) << SEG_DPL_SHIFT |
+                   (s->present ? SEG_P : 0) | (s->avl ? SEG_AVL : 0) | (s->l ? SEG_L : 0) |
+                   (s->db ? SEG_DB : 0) | (s->g ? SEG_G : 0) | (s->unusable ? SEG_UNUSABLE : 0));
 }
 
 static void kvm_state_seg_set(struct kvm_segment *to, const struct x86_seg *s)
@@ -60,12 +60,24 @@ static int kvm_state_get_gprs(struct kvm_vcpu *k, struct x86_state *s)
 static int kvm_state_set_gprs(struct kvm_vcpu *k, const struct x86_state *s)
 {
     struct kvm_regs r = {
-        .rax = s->gpr[X86_RAX], .rbx = s->gpr[X86_RBX], .rcx = s->gpr[X86_RCX],
-        .rdx = s->gpr[X86_RDX], .rsi = s->gpr[X86_RSI], .rdi = s->gpr[X86_RDI],
-        .rsp = s->gpr[X86_RSP], .rbp = s->gpr[X86_RBP], .r8 = s->gpr[X86_R8],
-        .r9 = s->gpr[X86_R9],   .r10 = s->gpr[X86_R10], .r11 = s->gpr[X86_R11],
-        .r12 = s->gpr[X86_R12], .r13 = s->gpr[X86_R13], .r14 = s->gpr[X86_R14],
-        .r15 = s->gpr[X86_R15], .rip = s->rip,          .rflags = s->rflags,
+        .rax = s->gpr[X86_RAX],
+        .rbx = s->gpr[X86_RBX],
+        .rcx = s->gpr[X86_RCX],
+        .rdx = s->gpr[X86_RDX],
+        .rsi = s->gpr[X86_RSI],
+        .rdi = s->gpr[X86_RDI],
+        .rsp = s->gpr[X86_RSP],
+        .rbp = s->gpr[X86_RBP],
+        .r8 = s->gpr[X86_R8],
+        .r9 = s->gpr[X86_R9],
+        .r10 = s->gpr[X86_R10],
+        .r11 = s->gpr[X86_R11],
+        .r12 = s->gpr[X86_R12],
+        .r13 = s->gpr[X86_R13],
+        .r14 = s->gpr[X86_R14],
+        .r15 = s->gpr[X86_R15],
+        .rip = s->rip,
+        .rflags = s->rflags,
     };
 
     return kvm_ioctl(k->fd, KVM_SET_REGS, &r);
@@ -331,12 +343,12 @@ int kvm_state_set(struct vcpu *c, const struct x86_state *s)
 
 static bool kvm_state_sregs_equal(const struct x86_state *a, const struct x86_state *b)
 {
-    return !memcmp(a->seg, b->seg, sizeof(a->seg)) && !memcmp(&a->ldtr, &b->ldtr, sizeof(a->ldtr)) &&
-           !memcmp(&a->tr, &b->tr, sizeof(a->tr)) && a->gdtr.base == b->gdtr.base &&
-           a->gdtr.limit == b->gdtr.limit && a->idtr.base == b->idtr.base &&
-           a->idtr.limit == b->idtr.limit && a->cr0 == b->cr0 && a->cr2 == b->cr2 &&
-           a->cr3 == b->cr3 && a->cr4 == b->cr4 && a->cr8 == b->cr8 && a->efer == b->efer &&
-           a->apic_base == b->apic_base;
+    return !memcmp(a->seg, b->seg, sizeof(a->seg)) &&
+           !memcmp(&a->ldtr, &b->ldtr, sizeof(a->ldtr)) && !memcmp(&a->tr, &b->tr, sizeof(a->tr)) &&
+           a->gdtr.base == b->gdtr.base && a->gdtr.limit == b->gdtr.limit &&
+           a->idtr.base == b->idtr.base && a->idtr.limit == b->idtr.limit && a->cr0 == b->cr0 &&
+           a->cr2 == b->cr2 && a->cr3 == b->cr3 && a->cr4 == b->cr4 && a->cr8 == b->cr8 &&
+           a->efer == b->efer && a->apic_base == b->apic_base;
 }
 
 int kvm_state_set_regs(struct vcpu *c, const struct x86_state *s, const struct x86_state *old)
@@ -350,8 +362,8 @@ int kvm_state_set_regs(struct vcpu *c, const struct x86_state *s, const struct x
         ret = kvm_state_set_gprs(k, s);
     if (!ret && (s->xcr0 != old->xcr0 || memcmp(s->xsave, old->xsave, sizeof(s->xsave)) != 0))
         ret = kvm_state_set_fpu(kvm_of(c->vm), k, s);
-    if (!ret && (memcmp(s->dr, old->dr, sizeof(s->dr)) != 0 || s->dr6 != old->dr6 ||
-                 s->dr7 != old->dr7))
+    if (!ret &&
+        (memcmp(s->dr, old->dr, sizeof(s->dr)) != 0 || s->dr6 != old->dr6 || s->dr7 != old->dr7))
         ret = kvm_state_set_debug(k, s);
     if (!ret && !kvm_msr_equal(s, old))
         ret = kvm_msr_set(c, s);

@@ -45,7 +45,8 @@ enum run_exit kvm_step(struct vcpu *c)
     int ret = kvm_state_get_regs(c, &k->before);
 
     if (ret) {
-        snprintf(c->reason, sizeof(c->reason), "KVM does not give its registers: %s", strerror(-ret));
+        snprintf(c->reason, sizeof(c->reason), "KVM does not give its registers: %s",
+                 strerror(-ret));
         return RUN_ERROR;
     }
     if (!kvm_step_first(c, k))
@@ -61,8 +62,8 @@ enum run_exit kvm_step(struct vcpu *c)
         return why;
     ret = kvm_state_set_regs(c, &k->after, &k->before);
     if (ret) {
-        snprintf(c->reason, sizeof(c->reason), "KVM refuses the registers behind an instruction: %s",
-                 strerror(-ret));
+        snprintf(c->reason, sizeof(c->reason),
+                 "KVM refuses the registers behind an instruction: %s", strerror(-ret));
         return RUN_ERROR;
     }
     return why == RUN_HALT ? kvm_step_halt(k) : why;
