@@ -155,8 +155,9 @@ static int bt_native_op_mem(struct bt_cpu *c, const struct bt_insn *in)
     if (r)
         return r;
     if (unlikely(bt_native_misaligned(c, in)))
-        return bt_raise_err(c, X86_GP, 0);
-    r = bt_native_linear(c, in, p->mem_size, write, &lin);
+        r = bt_raise_err(c, X86_GP, 0);
+    else
+        r = bt_native_linear(c, in, p->mem_size, write, &lin);
     if (!r)
         r = bt_lin_ptr(c, lin, p->mem_size, write, c->mmu, &hva);
     if (likely(!r && hva))
@@ -245,14 +246,20 @@ static bool bt_native_plan_operands(struct bt_plan *p, const ZydisDecodedInstruc
     return ok;
 }
 
+/*
+ * If it writes any flags, all are taken back; and they are loaded before unless it is known to write all of
+ * them (Zydis forgets some).
+ */
 static void bt_native_plan_flags(struct bt_plan *p, const ZydisDecodedInstruction *z)
 {
     const ZydisAccessedFlags *a = z->cpu_flags;
+    uint32_t written;
 
     if (!a)
         return;
-    p->flags_out = (a->modified | a->set_0 | a->set_1 | a->undefined) & FLAG_ARITH;
-    p->flags_in = ((a->tested | a->undefined) & FLAG_ARITH) != 0;
+    written = (a->modified | a->set_0 | a->set_1) & FLAG_ARITH;
+    p->flags_out = written || (a->undefined & FLAG_ARITH) ? FLAG_ARITH : 0;
+    p->flags_in = (a->tested & FLAG_ARITH) || (p->flags_out && written != FLAG_ARITH);
 }
 
 /* Host registers for RSP, the memory operand and struct bt_cpu. ModRM without REX.B reaches the first two. */

@@ -40,7 +40,9 @@ enum { BT_FPU_LAZY = 1 };
 #endif
 enum { BT_ACCESS_READ = BIT(0), BT_ACCESS_WRITE = BIT(1) };
 
-enum { BT_X87_NO_STORE = 0x1f }; /* exceptions that, unmasked, keep a store from happening: all but PE */
+enum {
+    BT_X87_NO_STORE = 0x1f
+}; /* exceptions that, unmasked, keep a store from happening: all but PE */
 enum { BT_X87_NONE, BT_X87_OP /* moves FIP */, BT_X87_INIT /* clears it */ };
 
 /* Which elements of a memory operand are accessed. */
@@ -70,7 +72,7 @@ struct bt_plan {
     uint8_t align;      /* alignment of the memory operand, minus 1 */
     uint8_t access;     /* BT_ACCESS_* */
     uint8_t class;      /* enum bt_fpu_class or BT_CLASS_* */
-    uint8_t waits;       /* reports a pending x87 exception */
+    uint8_t waits;      /* reports a pending x87 exception */
     uint8_t x87;        /* BT_X87_* */
     uint8_t mask_kind, mask_reg, element_size;
     uint8_t vector_reg; /* gather: destination; scatter: source */
@@ -78,6 +80,7 @@ struct bt_plan {
     uint8_t vector_size; /* in bytes */
     uint8_t evex;
     uint8_t count; /* elements */
+    uint8_t vl;    /* vector length in bytes */
 };
 
 struct bt_native_result {

@@ -186,7 +186,7 @@ static int bt_enter_frame(struct bt_cpu *c, const struct bt_insn *in)
         c->s.gpr[X86_RSP] = rsp;
         return bt_fault(c, in);
     }
-    bt_stack_set(c, in, X86_RBP, frame);
+    bt_set(c, in, X86_RBP, in->size, frame);
     return bt_next(c, in);
 }
 

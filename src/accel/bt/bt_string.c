@@ -158,10 +158,23 @@ static bool bt_string_ends(const struct bt_cpu *c, const struct bt_insn *in)
     return in->imm2 >= BT_SCAS && zf == ((in->prefix & BT_REPNE) != 0);
 }
 
+/* REP with 32-bit addresses in 64-bit code: the registers lose their upper halves before the first element. */
+static void bt_string_begin(struct bt_cpu *c, const struct bt_insn *in)
+{
+    if (in->asize != 4 || c->code_size != 8)
+        return;
+    c->s.gpr[X86_RCX] = (uint32_t)c->s.gpr[X86_RCX];
+    if (in->imm2 == BT_MOVS)
+        bt_string_move(c, in, X86_RSI, 0);
+    if (in->imm2 == BT_MOVS || in->imm2 == BT_STOS)
+        bt_string_move(c, in, X86_RDI, 0);
+}
+
 static int bt_string_rep(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t count = bt_string_reg(c, in, X86_RCX), n, flags = c->s.rflags;
 
+    bt_string_begin(c, in);
     while (count) {
         n = bt_string_bulk(c, in, count);
         if (!n) {
