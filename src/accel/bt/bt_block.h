@@ -122,12 +122,19 @@ static inline int bt_enter(struct bt_cpu *c, const struct bt_block *b, uint64_t 
 }
 
 /*
- * Chaining from block to block without the run loop needs sibling calls, or the host's stack would grow.
+ * Chaining from block to block without the run loop needs sibling calls, or the host's stack would grow:
+ * not without optimization, and not with sanitizers, whose frames end after the call.
  */
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define BT_CHAIN 1
+#if !defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { BT_CHAIN = 0 };
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+enum { BT_CHAIN = 0 };
 #else
-#define BT_CHAIN 0
+enum { BT_CHAIN = 1 };
+#endif
+#else
+enum { BT_CHAIN = 1 };
 #endif
 
 /* Goes on at rip, anywhere; 64-bit code only. */
