@@ -92,7 +92,7 @@ struct machine {
     struct acpi_pm *pm;
     struct fw_cfg *fw_cfg;
     unsigned next_slot;
-    char disk_id[CONFIG_MAX_DISKS][8];
+    char disk_id[CONFIG_MAX_DISKS][16];
     struct chardev *serial;
 };
 
