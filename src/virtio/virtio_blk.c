@@ -16,6 +16,7 @@
 
 enum {
     VBLK_QUEUE_SIZE = 256,
+    VBLK_MAX_QUEUES = 16,     /* more only cost the guest memory and vectors */
     VBLK_MAX_RANGE = 1 << 22, /* sectors of a discard: 2 GiB */
     VBLK_PHYSICAL_EXP = 3,    /* 4 KiB: what the host's file systems like */
     VBLK_HEADER = 16,
@@ -308,6 +309,7 @@ int virtio_blk_create(struct pci_bus *bus, unsigned devfn, const char *id, struc
 
     if (!vb)
         return err_set(e, ENOMEM, "out of memory");
+    queues = (unsigned)min_u64(queues, VBLK_MAX_QUEUES);
     virtio_init(&vb->v, &vblk_class, vm_mem(pci_bus_vm(bus)), queues, VBLK_QUEUE_SIZE);
     vb->disk = disk;
     if (serial)
