@@ -77,9 +77,14 @@ int exit_intr_ack(struct vcpu *c)
 
 bool exit_nmi_take(struct vcpu *c)
 {
-    if (!(atomic_load_explicit(&c->req, memory_order_relaxed) & VCPU_REQ_NMI))
-        return false;
-    return atomic_fetch_and(&c->req, ~(unsigned)VCPU_REQ_NMI) & VCPU_REQ_NMI;
+    unsigned req = atomic_load_explicit(&c->req, memory_order_relaxed), bit;
+
+    do {
+        if (!(req & VCPU_REQ_NMI))
+            return false;
+        bit = req & VCPU_REQ_NMI2 ? VCPU_REQ_NMI2 : VCPU_REQ_NMI;
+    } while (!atomic_compare_exchange_weak(&c->req, &req, req & ~bit));
+    return true;
 }
 
 uint8_t exit_tpr_get(struct vcpu *c)

@@ -78,7 +78,7 @@ int vcpu_set_state(struct vcpu *c, const struct x86_state *s)
 {
     if (c->lapic) {
         lapic_load(c->lapic, s);
-        atomic_fetch_and(&c->req, ~(unsigned)(VCPU_REQ_NMI | VCPU_REQ_INIT | VCPU_REQ_SIPI));
+        atomic_fetch_and(&c->req, ~(unsigned)(VCPU_REQ_NMI | VCPU_REQ_NMI2 | VCPU_REQ_INIT | VCPU_REQ_SIPI));
         c->pv_system_time = s->kvm_system_time;
         c->pv_wall_clock = s->kvm_wall_clock;
     }
@@ -105,7 +105,10 @@ void vcpu_wake(struct vcpu *c)
 
 void vcpu_request(struct vcpu *c, unsigned bits)
 {
-    atomic_fetch_or(&c->req, bits);
+    unsigned before = atomic_fetch_or(&c->req, bits);
+
+    if (before & bits & VCPU_REQ_NMI)
+        atomic_fetch_or(&c->req, VCPU_REQ_NMI2);
     vcpu_wake(c);
 }
 

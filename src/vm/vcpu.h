@@ -14,6 +14,7 @@ struct lapic;
 
 enum {
     VCPU_REQ_NMI = BIT(0),  /* software APIC: taken by exit_nmi_take() */
+    VCPU_REQ_NMI2 = BIT(4), /* and another one came before the first was taken */
     VCPU_REQ_INIT = BIT(1), /* software APIC: INIT IPI */
     VCPU_REQ_SIPI = BIT(2), /* software APIC: start-up IPI, vector in sipi_vector */
     VCPU_REQ_STOP = BIT(3), /* leave the run loop and wait (pause, reset, end) */

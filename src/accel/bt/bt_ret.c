@@ -241,12 +241,20 @@ static int ret_nested_task(struct bt_cpu *c, const struct bt_insn *in)
     return ret ? ret : BT_JUMP;
 }
 
+/* While one NMI is handled, a processor keeps one more, however many come. */
+static void ret_unmask_nmi(struct bt_cpu *c)
+{
+    while (c->s.nmi_masked && exit_nmi_take(c->vcpu))
+        c->s.nmi_pending = true;
+    c->s.nmi_masked = false;
+}
+
 int bt_op_iret(struct bt_cpu *c, const struct bt_insn *in)
 {
     struct ret_frame f;
     int ret;
 
-    c->s.nmi_masked = false;
+    ret_unmask_nmi(c);
     c->event_window = true;
     if (bt_protected(c) && (c->s.rflags & FLAG_NT))
         return c->long_mode ? bt_sys_gp(c, in) : ret_nested_task(c, in);

@@ -232,6 +232,7 @@ static void bt_limits(struct vm *vm, struct cpuid_limits *l)
         __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
         xcr0 = lo | (uint64_t)hi << 32;
     }
+    __cpuid_count(7, 0, eax, ebx, ecx, edx); /* PKU: the layout of XSAVE's PKRU is the host's */
     *l = (struct cpuid_limits){
         .tsc_deadline = true,
         .x2apic = true,
@@ -242,6 +243,7 @@ static void bt_limits(struct vm *vm, struct cpuid_limits *l)
         .smep = true,
         .umip = true,
         .fsgsbase = true,
+        .pku = xcr0 && (ecx & bit_PKU),
         .xsave = xcr0 != 0,
         .avx = xcr0 & XCR0_AVX,
         .avx512 = xcr0 & XCR0_ZMM_HI256,

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include "accel/bt/bt_sysops.h"
+#include "x86/msr.h"
 
 enum {
     XSAVE_HEADER = 512, XSAVE_PKRU = 2688,
@@ -66,12 +67,15 @@ int bt_op_rdpmc(struct bt_cpu *c, const struct bt_insn *in)
 
 int bt_op_cpuid(struct bt_cpu *c, const struct bt_insn *in)
 {
+    enum { LEAF_FEATURES = 1, EDX_APIC = BIT(9) };
     uint32_t out[4];
 
     (void)in;
     bt_fpu_store(c);
     cpuid_query(&c->vm->cpuid, (uint32_t)c->s.gpr[X86_RAX], (uint32_t)c->s.gpr[X86_RCX],
                 c->vcpu->apic_id, c->s.cr4, c->s.xcr0, out);
+    if ((uint32_t)c->s.gpr[X86_RAX] == LEAF_FEATURES && !(c->s.apic_base & APIC_BASE_ENABLE))
+        out[3] &= ~(uint32_t)EDX_APIC;
     c->s.gpr[X86_RAX] = out[0];
     c->s.gpr[X86_RBX] = out[1];
     c->s.gpr[X86_RCX] = out[2];

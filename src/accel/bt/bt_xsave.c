@@ -6,6 +6,7 @@
  * Memory is read and written in the pieces that the processor touches: reserved bytes stay as they are.
  */
 #include "accel/bt/bt_native.h"
+#include "accel/bt/bt_sys.h"
 
 #include <string.h>
 
@@ -379,6 +380,8 @@ static int bt_xsave_xrstor(struct bt_cpu *c, const struct bt_insn *in)
         return r;
     bt_fpu_normalize(c);
     bt_xsave_take(c, &j, img);
+    if (j.rfbm & XCR0_PKRU)
+        bt_pkru_changed(c);
     if (j.mxcsr)
         st_le32(c->s.xsave + FX_MXCSR, mxcsr);
     return BT_NEXT;
