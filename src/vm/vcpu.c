@@ -105,10 +105,11 @@ void vcpu_wake(struct vcpu *c)
 
 void vcpu_request(struct vcpu *c, unsigned bits)
 {
-    unsigned before = atomic_fetch_or(&c->req, bits);
+    unsigned before = atomic_load(&c->req), second;
 
-    if (before & bits & VCPU_REQ_NMI)
-        atomic_fetch_or(&c->req, VCPU_REQ_NMI2);
+    do
+        second = before & bits & VCPU_REQ_NMI ? VCPU_REQ_NMI2 : 0;
+    while (!atomic_compare_exchange_weak(&c->req, &before, before | bits | second));
     vcpu_wake(c);
 }
 
