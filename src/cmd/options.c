@@ -219,6 +219,13 @@ static int options_debug_exit(struct options *o, const char *value, struct err *
     return 0;
 }
 
+static int options_test_device(struct options *o, const char *value, struct err *e)
+{
+    (void)value, (void)e;
+    o->config.test_device = true;
+    return 0;
+}
+
 static int options_no_sandbox(struct options *o, const char *value, struct err *e)
 {
     (void)value, (void)e;

@@ -35,6 +35,7 @@ struct vm_config {
     char *serial; /* "stdio", "none", "file:F", "unix:F", "pty" */
     bool no_reboot;
     int debug_exit_port; /* -1: none */
+    bool test_device;    /* hw/testdev.h */
     bool no_sandbox;     /* for debugging the VMM itself */
 };
 

@@ -5,6 +5,7 @@
  *  0 .. min(memory, 3 GiB)  RAM "low"; direct boot puts ACPI tables at e0000, SMBIOS at f0000
  *  c0000000 .. febfffff     PCI memory window
  *  fec00000                 IOAPIC            fed00000  HPET        fee00000  local APICs
+ *  ff000000                 the test device, with --test-device
  *  4 GiB ..                 RAM "high"; above it the 64-bit PCI window
  *
  * An ISA irq line goes to the 8259s and to the IOAPIC's pin of the same number (irq 0: pin 2). PCI
@@ -37,6 +38,7 @@
 #include "hw/ns16550.h"
 #include "hw/piix3.h"
 #include "hw/pvpanic.h"
+#include "hw/testdev.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_net.h"
 #include "virtio/virtio_rng.h"
@@ -48,6 +50,7 @@
 #define PC_MMIO32_LEN 0x3ec00000ull
 #define PC_IOAPIC     0xfec00000ull
 #define PC_HPET       0xfed00000ull
+#define PC_TESTDEV    0xff000000ull
 #define PC_ACPI       0xe0000ull
 #define PC_ACPI_LEN   0x10000ull
 #define PC_SMBIOS     0xf0000ull
@@ -74,6 +77,9 @@ enum {
     PC_PORT92 = 0x92,
     PC_FERR = 0xf0,
     PC_S5_TYPE = 0,
+    PC_TESTDEV_LINES = 0x2000,
+    PC_TESTDEV_ECHO = 0xe0,
+    PC_TESTDEV_FLUSH = 0xe4,
     PC_PIT = 0x40,
     PC_SPEAKER = 0x61,
     PC_RTC = 0x70,
@@ -192,6 +198,20 @@ static int pc_create_fw_cfg(struct machine *m, struct err *e)
     if (!rc)
         rc = fw_cfg_add_key(m->fw_cfg, PC_CFG_MAX_CPUS, &ncpus, sizeof(ncpus), e);
     return rc;
+}
+
+/* Lines 0 to 15 are ISA's, the others the IOAPIC's pins. */
+static int pc_create_testdev(struct machine *m, struct err *e)
+{
+    static const struct testdev_at at = { PC_TESTDEV_LINES, PC_TESTDEV_ECHO, PC_TESTDEV_FLUSH,
+                                          PC_TESTDEV };
+    struct irq line[TESTDEV_LINES];
+
+    if (!m->vm->cfg->test_device)
+        return 0;
+    for (unsigned i = 0; i < TESTDEV_LINES; i++)
+        line[i] = i < 16 ? pc_isa_irq(m, i) : ioapic_irq(m->ioapic, i);
+    return testdev_create(m->vm, &at, line, e) ? 0 : -e->code;
 }
 
 static int pc_create_isa(struct machine *m, struct err *e)
@@ -322,6 +342,8 @@ int machine_pc_create(struct vm *vm, struct err *e)
         rc = pc_create_timers(m, e);
     if (!rc)
         rc = pc_create_isa(m, e);
+    if (!rc)
+        rc = pc_create_testdev(m, e);
     if (!rc)
         rc = pc_create_pci(m, e);
     if (!rc)

@@ -54,7 +54,7 @@ static void test_round_trip(void **ctx)
     a.kernel = strdup("/boot/\"vmlinuz\"");
     a.memory = 3 * GIB;
     a.debug_exit_port = 0xf4;
-    a.no_reboot = true;
+    a.no_reboot = a.test_device = true;
     a.mac[5] = 0x99;
     a.disk[a.n_disks++] = (struct config_disk){ .path = strdup("/a b"), .readonly = true };
     a.forward[a.n_forwards++] = (struct config_forward){ true, "10.0.0.1", 53, 5353 };
@@ -62,7 +62,7 @@ static void test_round_trip(void **ctx)
     assert_int_equal(config_from_json(&b, first, &e), 0);
     second = config_to_json(&b);
     assert_string_equal(first, second);
-    assert_true(b.disk[0].readonly && b.forward[0].udp && b.debug_exit_port == 0xf4);
+    assert_true(b.test_device && b.disk[0].readonly && b.forward[0].udp && b.debug_exit_port == 0xf4);
     free(first);
     free(second);
     config_fini(&a);

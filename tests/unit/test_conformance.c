@@ -28,6 +28,7 @@
 #include "hw/ns16550.h"
 #include "hw/piix3.h"
 #include "hw/pvpanic.h"
+#include "hw/testdev.h"
 #include "testvm.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_console.h"
@@ -409,6 +410,16 @@ static void create_virtio_console(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static void create_testdev(struct rig *r, struct err *e)
+{
+    static const struct testdev_at at = { 0x2000, 0xe0, 0xe4, 0xff000000 };
+    struct irq line[TESTDEV_LINES];
+
+    for (unsigned i = 0; i < TESTDEV_LINES; i++)
+        line[i] = rig_irq(r, i);
+    testdev_create(r->t->vm, &at, line, e);
+}
+
 static void create_virtio_net(struct rig *r, struct err *e)
 {
     struct virtio_net_opts o = { .backend = "user", .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
@@ -428,7 +439,7 @@ static const struct conformance cases[] = {
     { "ns16550", create_ns16550, false },       { "pci_host", create_pci_host, false },
     { "pvpanic", create_pvpanic, false },       { "virtio_console", create_virtio_console, false },
     { "virtio_net", create_virtio_net, false }, { "virtio_blk", create_virtio_blk, false },
-    { "virtio_rng", create_virtio_rng, false },
+    { "virtio_rng", create_virtio_rng, false }, { "testdev", create_testdev, false },
 };
 
 /* With an argument: only the device of that name. */

@@ -1,4 +1,4 @@
-/* The small ISA devices: isa_misc, i8042, pvpanic, debug_exit. */
+/* The small ISA devices: isa_misc, i8042, pvpanic, debug_exit, testdev. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +9,7 @@
 #include "hw/i8042.h"
 #include "hw/isa_misc.h"
 #include "hw/pvpanic.h"
+#include "hw/testdev.h"
 #include "testvm.h"
 
 static void test_ports(void **ctx)
@@ -84,6 +85,32 @@ static void test_debug_exit(void **ctx)
     testvm_destroy(t);
 }
 
+static void test_testdev(void **ctx)
+{
+    static const struct testdev_at at = { 0x2000, 0xe0, 0xe4, 0xff000000 };
+    struct testvm *t = testvm_create(0);
+    struct irq line[TESTDEV_LINES] = { { 0 } };
+    struct err e = { 0 };
+    uint64_t val = 0x1122334455667788;
+    bool irq = false;
+
+    (void)ctx;
+    line[5] = testvm_irq(&irq);
+    assert_non_null(testdev_create(t->vm, &at, line, &e));
+    testvm_out(t, 0x2005, 1, 1);
+    assert_true(irq);
+    testvm_out(t, 0x2005, 1, 0);
+    assert_false(irq);
+    testvm_out(t, 0xe0, 4, 0x12345678);
+    testvm_out(t, 0xe1, 1, 0xaa);
+    assert_int_equal(testvm_in(t, 0xe0, 4), 0x1234aa78);
+    bus_write(&t->vm->mmio, 0xff000ffc, 8, &val);
+    val = 0;
+    bus_read(&t->vm->mmio, 0xff001000, 4, &val);
+    assert_int_equal(val, 0x11223344);
+    testvm_destroy(t);
+}
+
 /* Two devices on one port: the second is refused with a sentence and leaves nothing behind. */
 static void test_taken(void **ctx)
 {
@@ -103,7 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ports),      cmocka_unit_test(test_i8042),
         cmocka_unit_test(test_pvpanic),    cmocka_unit_test(test_taken),
-        cmocka_unit_test(test_debug_exit),
+        cmocka_unit_test(test_debug_exit), cmocka_unit_test(test_testdev),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
