@@ -95,6 +95,7 @@ void vm_destroy(struct vm *vm)
     device_destroy_all(vm->devices);
     for (unsigned i = 0; i < vm->nvcpus; i++)
         vcpu_destroy(vm->vcpu[i]);
+    vm->nvcpus = 0; /* ram_unmap() below tells the vCPUs that are left */
     if (vm->accel) {
         for (unsigned i = 0; i < vm->mem.n; i++)
             vm->accel->ram_unmap(vm, vm->mem.region[i]);
