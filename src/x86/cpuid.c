@@ -42,6 +42,7 @@ enum {
 enum { /* KVM_FEATURE_* */
        KVM_NOP_IO_DELAY = 1,
        KVM_CLOCKSOURCE2 = 3,
+       KVM_PV_SEND_IPI = 11,
        KVM_CLOCKSOURCE_STABLE = 24,
 };
 #define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
@@ -342,7 +343,8 @@ static void cpuid_build_kvm(struct cpuid *c, const struct cpuid_limits *l)
     const uint32_t signature[4] = { LEAF_KVM_TIMING, 0x4b4d564b, 0x564b4d56,
                                     0x4d }; /* "KVMKVMKVM" */
     const uint32_t features[4] = {
-        BIT(KVM_NOP_IO_DELAY) | BIT(KVM_CLOCKSOURCE2) | BIT(KVM_CLOCKSOURCE_STABLE),
+        BIT(KVM_NOP_IO_DELAY) | BIT(KVM_CLOCKSOURCE2) | BIT(KVM_PV_SEND_IPI) |
+            BIT(KVM_CLOCKSOURCE_STABLE),
     };
     const uint32_t timing[4] = { l->tsc_khz, CPUID_LAPIC_KHZ };
 

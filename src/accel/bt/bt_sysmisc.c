@@ -1,5 +1,5 @@
 /*
- * bt_sysmisc.c: time stamps, CPUID, HLT and waiting, XCR0, PKRU, hypercalls; and the system half's part in
+ * bt_sysmisc.c: time stamps, CPUID, HLT and waiting, XCR0, PKRU; and the system half's part in
  * entering and leaving the run loop.
  */
 #include <sched.h>
@@ -10,7 +10,6 @@
 enum {
     XSAVE_HEADER = 512, XSAVE_PKRU = 2688,
     PAUSE_YIELDS = 64, /* PAUSEs between two offers of the host CPU to others */
-    HC_VAPIC_POLL_IRQ = 1, HC_ENOSYS = 1000, HC_EPERM = 1,
 };
 #define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
 
@@ -217,21 +216,6 @@ int bt_op_wrpkru(struct bt_cpu *c, const struct bt_insn *in)
     if ((uint32_t)c->s.gpr[X86_RCX] || (uint32_t)c->s.gpr[X86_RDX])
         return bt_sys_gp(c, in);
     bt_pkru_set(c, (uint32_t)c->s.gpr[X86_RAX]);
-    return BT_NEXT;
-}
-
-/* KVM's hypercalls, as far as the CPUID leaves promise them: none does anything. */
-int bt_op_vmcall(struct bt_cpu *c, const struct bt_insn *in)
-{
-    uint64_t ret = 0;
-
-    if (!bt_has(c, BT_HAS_KVM))
-        return bt_sys_ud(c, in);
-    if (c->cpl)
-        ret = 0 - (uint64_t)HC_EPERM;
-    else if ((c->s.gpr[X86_RAX] & bt_mask(c->code_size == 8 ? 8 : 4)) != HC_VAPIC_POLL_IRQ)
-        ret = 0 - (uint64_t)HC_ENOSYS;
-    bt_gpr_set(c, X86_RAX, c->code_size == 8 ? 8 : 4, ret);
     return BT_NEXT;
 }
 

@@ -98,7 +98,9 @@ bt_op bt_op_syscall, bt_op_sysret, bt_op_sysenter, bt_op_sysexit, bt_op_swapgs;
 bt_op bt_op_rdfsbase, bt_op_wrfsbase;
 /* bt_sysmisc.c */
 bt_op bt_op_rdtsc, bt_op_rdtscp, bt_op_rdpid, bt_op_rdpmc, bt_op_cpuid, bt_op_hlt, bt_op_monitor;
-bt_op bt_op_mwait, bt_op_pause, bt_op_xgetbv, bt_op_xsetbv, bt_op_rdpkru, bt_op_wrpkru, bt_op_vmcall;
+bt_op bt_op_mwait, bt_op_pause, bt_op_xgetbv, bt_op_xsetbv, bt_op_rdpkru, bt_op_wrpkru;
+/* bt_hypercall.c */
+bt_op bt_op_vmcall;
 
 /* Guest TSC now. */
 uint64_t bt_tsc(const struct bt_cpu *c);
