@@ -10,24 +10,38 @@
 #include "x86/msr.h"
 
 enum {
-    XSAVE_FCW = 0, XSAVE_FTW = 4, XSAVE_MXCSR = 24, XSAVE_HEADER = 512, XSAVE_HEADER_LEN = 64,
-    LAPIC_ID = 0x20, LAPIC_VERSION = 0x30, LAPIC_DFR = 0xe0, LAPIC_SVR = 0xf0, LAPIC_CMCI = 0x2f0,
-    LAPIC_LVT_FIRST = 0x320, LAPIC_LVT_LAST = 0x370, LAPIC_LVT_MASKED = BIT(16),
+    XSAVE_FCW = 0,
+    XSAVE_FTW = 4,
+    XSAVE_MXCSR = 24,
+    XSAVE_HEADER = 512,
+    XSAVE_HEADER_LEN = 64,
+    LAPIC_ID = 0x20,
+    LAPIC_VERSION = 0x30,
+    LAPIC_DFR = 0xe0,
+    LAPIC_SVR = 0xf0,
+    LAPIC_CMCI = 0x2f0,
+    LAPIC_LVT_FIRST = 0x320,
+    LAPIC_LVT_LAST = 0x370,
+    LAPIC_LVT_MASKED = BIT(16),
     LAPIC_VERSION_VALUE = 0x50014, /* six LVT entries, integrated APIC */
     LAPIC_SVR_RESET = 0xff,
-    RESET_SIGNATURE = 0x600,       /* EDX after reset: family 6 */
-    PAT_WT = 4, PAT_WP = 5, PAT_WB = 6, PAT_UC_MINUS = 7,
+    RESET_SIGNATURE = 0x600, /* EDX after reset: family 6 */
+    PAT_WT = 4,
+    PAT_WP = 5,
+    PAT_WB = 6,
+    PAT_UC_MINUS = 7,
 };
-#define PAT_RESET   0x0007040600070406ull
-#define DR6_RESET   0xffff0ff0ull
-#define DR7_RESET   0x400ull
+#define PAT_RESET 0x0007040600070406ull
+#define DR6_RESET 0xffff0ff0ull
+#define DR7_RESET 0x400ull
 #define CR0_KNOWN                                                                                  \
-    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |     \
+     CR0_PG)
 #define CR4_KNOWN                                                                                  \
     (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |      \
      CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE |  \
      CR4_SMEP | CR4_SMAP | CR4_PKE)
-#define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+#define EFER_KNOWN  (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
 #define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
 #define XCR0_KNOWN  (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU)
 #define RFLAGS_KNOWN                                                                               \
@@ -201,7 +215,8 @@ static void regs_u64_io(struct state *st, uint64_t *const *list, size_t n)
 static void regs_general_io(struct x86_state *s, struct state *st)
 {
     uint64_t *const list[] = {
-        &s->rip, &s->rflags, &s->cr0, &s->cr2, &s->cr3, &s->cr4, &s->cr8, &s->xcr0, &s->dr6, &s->dr7,
+        &s->rip, &s->rflags, &s->cr0,  &s->cr2, &s->cr3,
+        &s->cr4, &s->cr8,    &s->xcr0, &s->dr6, &s->dr7,
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(s->gpr); i++)
@@ -222,11 +237,31 @@ static void regs_general_io(struct x86_state *s, struct state *st)
 static void regs_msr_io(struct x86_state *s, struct state *st)
 {
     uint64_t *const list[] = {
-        &s->efer, &s->star, &s->lstar, &s->cstar, &s->sfmask, &s->kernel_gs_base,
-        &s->sysenter_cs, &s->sysenter_esp, &s->sysenter_eip, &s->pat, &s->tsc_aux, &s->misc_enable,
-        &s->apic_base, &s->xss, &s->spec_ctrl, &s->tsc, &s->tsc_adjust, &s->tsc_deadline,
-        &s->mtrr_def_type, &s->kvm_system_time, &s->kvm_wall_clock, &s->kvm_steal_time,
-        &s->kvm_async_pf, &s->kvm_pv_eoi, &s->kvm_poll_control,
+        &s->efer,
+        &s->star,
+        &s->lstar,
+        &s->cstar,
+        &s->sfmask,
+        &s->kernel_gs_base,
+        &s->sysenter_cs,
+        &s->sysenter_esp,
+        &s->sysenter_eip,
+        &s->pat,
+        &s->tsc_aux,
+        &s->misc_enable,
+        &s->apic_base,
+        &s->xss,
+        &s->spec_ctrl,
+        &s->tsc,
+        &s->tsc_adjust,
+        &s->tsc_deadline,
+        &s->mtrr_def_type,
+        &s->kvm_system_time,
+        &s->kvm_wall_clock,
+        &s->kvm_steal_time,
+        &s->kvm_async_pf,
+        &s->kvm_pv_eoi,
+        &s->kvm_poll_control,
     };
 
     regs_u64_io(st, list, ARRAY_SIZE(list));

@@ -14,10 +14,21 @@
 #include "base/endian.h"
 
 enum {
-    IDT = 0x50000, GDT = 0x51000, TSS = 0x52000, HANDLER = 0x12000,
-    KSTACK = 0x31000, IST1 = 0x32000,
-    SEL_CODE = 0x08, SEL_DATA = 0x10, SEL_UCODE = 0x1b, SEL_UDATA = 0x23, SEL_TSS = 0x28,
-    TYPE_INT = 0x8e, TYPE_TRAP = 0x8f, TYPE_INT16 = 0x86, DPL3 = 0x60,
+    IDT = 0x50000,
+    GDT = 0x51000,
+    TSS = 0x52000,
+    HANDLER = 0x12000,
+    KSTACK = 0x31000,
+    IST1 = 0x32000,
+    SEL_CODE = 0x08,
+    SEL_DATA = 0x10,
+    SEL_UCODE = 0x1b,
+    SEL_UDATA = 0x23,
+    SEL_TSS = 0x28,
+    TYPE_INT = 0x8e,
+    TYPE_TRAP = 0x8f,
+    TYPE_INT16 = 0x86,
+    DPL3 = 0x60,
 };
 
 static uint8_t *at(struct btvm *t, uint64_t gpa)

@@ -16,10 +16,19 @@
 #include "x86/msr.h"
 
 enum {
-    P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80, G = 0x100,
-    PML4 = BTVM_TABLES, PDPT = PML4 + 0x1000, PD = PML4 + 0x2000, PT = PML4 + 0x3000,
-    PAGE = 0x40000,          /* what is mapped */
-    OTHER = 0x50000,         /* what it is changed to */
+    P = 1,
+    W = 2,
+    U = 4,
+    A = 0x20,
+    D = 0x40,
+    PS = 0x80,
+    G = 0x100,
+    PML4 = BTVM_TABLES,
+    PDPT = PML4 + 0x1000,
+    PD = PML4 + 0x2000,
+    PT = PML4 + 0x3000,
+    PAGE = 0x40000,  /* what is mapped */
+    OTHER = 0x50000, /* what it is changed to */
     NOFAULT = 0xffff,
 };
 #define NX  BIT64(63)
@@ -329,7 +338,8 @@ static void test_invlpg_covers_large_pages(void **state)
     assert_int_equal(access(t, LIN + 0x5000, 0, BT_MMU_SUPER), NOFAULT);
     bt_tlb_flush_page(t->c, LIN + 0x100000); /* another piece of the same 2 MiB */
     assert_int_not_equal(bt_tlb_at(t->c, LIN, BT_MMU_SUPER)->tag_r, LIN & PAGE_MASK);
-    assert_int_not_equal(bt_tlb_at(t->c, LIN + 0x5000, BT_MMU_SUPER)->tag_r, (LIN + 0x5000) & PAGE_MASK);
+    assert_int_not_equal(bt_tlb_at(t->c, LIN + 0x5000, BT_MMU_SUPER)->tag_r,
+                         (LIN + 0x5000) & PAGE_MASK);
 }
 
 static void test_pcid(void **state)

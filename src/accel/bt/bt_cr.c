@@ -5,15 +5,18 @@
 #include "accel/bt/bt_sysops.h"
 
 #define CR0_DEFINED                                                                                \
-    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |     \
+     CR0_PG)
 /* Changes of these may change what a cached translation says. */
-#define CR0_TLB (CR0_PG | CR0_WP | CR0_PE)
-#define CR4_TLB                                                                                    \
-    (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57)
+#define CR0_TLB   (CR0_PG | CR0_WP | CR0_PE)
+#define CR4_TLB   (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57)
 #define CR4_PDPTE (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP)
 enum {
-    DR6_WRITABLE = 0xe00f, DR7_FIXED = BIT(10), DR7_GD = BIT(13),
-    DR6_BD = BIT(13), MSW_BITS = 0xf,
+    DR6_WRITABLE = 0xe00f,
+    DR7_FIXED = BIT(10),
+    DR7_GD = BIT(13),
+    DR6_BD = BIT(13),
+    MSW_BITS = 0xf,
 };
 #define DR6_FIXED    0xffff0ff0ull
 #define DR7_WRITABLE 0xffff23ffull
@@ -96,8 +99,8 @@ static bool cr4_set(struct bt_cpu *c, uint64_t v)
     if (!cr4_valid(c, v))
         return false;
     c->s.cr4 = v;
-    if ((c->s.cr0 & CR0_PG) && (v & CR4_PAE) && !(c->s.efer & EFER_LMA) && ((old ^ v) & CR4_PDPTE) &&
-        !bt_walk_pdptes_ok(c, c->s.cr3)) {
+    if ((c->s.cr0 & CR0_PG) && (v & CR4_PAE) && !(c->s.efer & EFER_LMA) &&
+        ((old ^ v) & CR4_PDPTE) && !bt_walk_pdptes_ok(c, c->s.cr3)) {
         c->s.cr4 = old;
         return false;
     }

@@ -6,11 +6,15 @@
 
 enum {
     DESC_ACCESSED_BYTE = 5, /* of the descriptor; also the type's */
-    TSS32_SP0 = 4, TSS16_SP0 = 2, TSS64_RSP0 = 4, TSS64_IST1 = 36,
+    TSS32_SP0 = 4,
+    TSS16_SP0 = 2,
+    TSS64_RSP0 = 4,
+    TSS64_IST1 = 36,
 };
 
 /* Linear address of a selector's entry, `len` bytes of which must be inside the table. */
-static int desc_address(struct bt_cpu *c, uint16_t sel, unsigned len, unsigned vector, uint64_t *lin)
+static int desc_address(struct bt_cpu *c, uint16_t sel, unsigned len, unsigned vector,
+                        uint64_t *lin)
 {
     uint64_t base = c->s.gdtr.base, limit = c->s.gdtr.limit;
 

@@ -20,9 +20,19 @@ struct bt_desc {
     uint16_t sel;
 };
 enum { /* types of system descriptors */
-    DESC_TSS16 = 1, DESC_LDT = 2, DESC_TSS16_BUSY = 3, DESC_CALL16 = 4, DESC_TASK = 5, DESC_INT16 = 6,
-    DESC_TRAP16 = 7, DESC_TSS = 9, DESC_TSS_BUSY = 11, DESC_CALL = 12, DESC_INT = 14, DESC_TRAP = 15,
-    DESC_TSS_BUSY_BIT = 2,
+       DESC_TSS16 = 1,
+       DESC_LDT = 2,
+       DESC_TSS16_BUSY = 3,
+       DESC_CALL16 = 4,
+       DESC_TASK = 5,
+       DESC_INT16 = 6,
+       DESC_TRAP16 = 7,
+       DESC_TSS = 9,
+       DESC_TSS_BUSY = 11,
+       DESC_CALL = 12,
+       DESC_INT = 14,
+       DESC_TRAP = 15,
+       DESC_TSS_BUSY_BIT = 2,
 };
 
 static inline unsigned bt_desc_type(const struct bt_desc *d)
@@ -80,7 +90,8 @@ static inline uint16_t bt_gate_sel(const struct bt_desc *d)
 {
     return (uint16_t)(d->raw >> 16);
 }
-static inline uint32_t bt_gate_offset(const struct bt_desc *d) /* 32-bit gates; 16-bit: the low half */
+static inline uint32_t bt_gate_offset(
+    const struct bt_desc *d) /* 32-bit gates; 16-bit: the low half */
 {
     return (uint32_t)(d->raw & 0xffff) | (uint32_t)(d->raw >> 32 & 0xffff0000);
 }
@@ -120,9 +131,9 @@ enum bt_mmu bt_mmu_of_cpl(const struct bt_cpu *c, unsigned cpl);
 struct bt_stack {
     struct x86_seg ss;
     uint64_t sp;
-    unsigned width;   /* of the stack pointer: 2, 4, 8 */
+    unsigned width; /* of the stack pointer: 2, 4, 8 */
     enum bt_mmu mmu;
-    uint32_t error;   /* of the #SS of a limit violation */
+    uint32_t error; /* of the #SS of a limit violation */
 };
 struct bt_stack bt_stack_current(const struct bt_cpu *c);
 int bt_stack_push(struct bt_cpu *c, struct bt_stack *st, unsigned size, uint64_t val);

@@ -61,7 +61,8 @@ static int event_real(struct bt_cpu *c, const struct event *ev)
     if (bt_lin_read(c, (c->s.idtr.base + ev->vector * 4) & 0xffffffff, 4, &entry, BT_MMU_SUPER))
         return BT_FAULT;
     if (bt_stack_push(c, &st, 2, ev->rflags & 0xffff) ||
-        bt_stack_push(c, &st, 2, c->s.seg[X86_CS].sel) || bt_stack_push(c, &st, 2, c->s.rip & 0xffff))
+        bt_stack_push(c, &st, 2, c->s.seg[X86_CS].sel) ||
+        bt_stack_push(c, &st, 2, c->s.rip & 0xffff))
         return BT_FAULT;
     bt_stack_commit_sp(c, &st);
     c->s.rflags &= ~(uint64_t)(FLAG_IF | FLAG_TF | FLAG_AC | FLAG_RF);
@@ -113,13 +114,14 @@ static int event_push(struct bt_cpu *c, struct bt_stack *st, const struct event 
     if (with_stack && (bt_stack_push(c, st, size, c->s.seg[X86_SS].sel) ||
                        bt_stack_push(c, st, size, c->s.gpr[X86_RSP])))
         return BT_FAULT;
-    if (bt_stack_push(c, st, size, ev->rflags) || bt_stack_push(c, st, size, c->s.seg[X86_CS].sel) ||
-        bt_stack_push(c, st, size, c->s.rip))
+    if (bt_stack_push(c, st, size, ev->rflags) ||
+        bt_stack_push(c, st, size, c->s.seg[X86_CS].sel) || bt_stack_push(c, st, size, c->s.rip))
         return BT_FAULT;
     return ev->has_error ? bt_stack_push(c, st, size, ev->error) : 0;
 }
 
-static int event_protected_enter(struct bt_cpu *c, const struct event *ev, const struct bt_desc *gate)
+static int event_protected_enter(struct bt_cpu *c, const struct event *ev,
+                                 const struct bt_desc *gate)
 {
     unsigned size = bt_desc_type(gate) & 8 ? 4 : 2, cpl = c->cpl;
     uint32_t offset = bt_gate_offset(gate) & (size == 4 ? ~0u : 0xffffu);
@@ -198,7 +200,8 @@ static int event_long_enter(struct bt_cpu *c, const struct event *ev, const stru
     if ((inner || ist) && bt_stack_from_tss64(c, cpl, ist, &st))
         return BT_FAULT;
     st.sp &= ~15ull;
-    if (bt_code_offset_ok(c, &cs, offset) || bt_desc_accessed(c, &cs) || event_push(c, &st, ev, 8, true))
+    if (bt_code_offset_ok(c, &cs, offset) || bt_desc_accessed(c, &cs) ||
+        event_push(c, &st, ev, 8, true))
         return BT_FAULT;
     if (inner)
         c->s.seg[X86_SS] = st.ss;
@@ -238,7 +241,10 @@ static bool event_sets_rf(unsigned vector, enum bt_event_kind kind)
 int bt_interrupt(struct bt_cpu *c, unsigned vector, enum bt_event_kind kind, bool has_error,
                  uint32_t error)
 {
-    struct event ev = { .vector = vector, .kind = kind, .has_error = has_error, .error = error,
+    struct event ev = { .vector = vector,
+                        .kind = kind,
+                        .has_error = has_error,
+                        .error = error,
                         .rflags = c->s.rflags };
     int ret;
 
@@ -249,14 +255,15 @@ int bt_interrupt(struct bt_cpu *c, unsigned vector, enum bt_event_kind kind, boo
     else
         ret = c->long_mode ? event_long(c, &ev) : event_protected(c, &ev);
     if (ret) {
-        if (kind != BT_EV_SOFT_INT && c->s.exception_has_error &&
-            c->s.exception_vector != X86_PF && c->s.exception_vector != X86_AC)
+        if (kind != BT_EV_SOFT_INT && c->s.exception_has_error && c->s.exception_vector != X86_PF &&
+            c->s.exception_vector != X86_AC)
             c->s.exception_error |= EXT;
         return ret;
     }
     c->s.mp_state = X86_MP_RUNNING;
     c->s.shadow_sti = c->s.shadow_mov_ss = false;
-    if (kind != BT_EV_SOFT_INT) /* what MOV SS held back comes after INT n, at the handler's start */
+    if (kind !=
+        BT_EV_SOFT_INT) /* what MOV SS held back comes after INT n, at the handler's start */
         c->db_pending = 0;
     if (vector == X86_DB && kind == BT_EV_EXCEPTION)
         c->s.dr7 &= ~(uint64_t)DR7_GD;
@@ -284,7 +291,8 @@ int bt_deliver_exception(struct bt_cpu *c)
         unsigned vector = c->s.exception_vector, nested;
 
         c->s.exception_pending = false;
-        if (!bt_interrupt(c, vector, BT_EV_EXCEPTION, c->s.exception_has_error, c->s.exception_error))
+        if (!bt_interrupt(c, vector, BT_EV_EXCEPTION, c->s.exception_has_error,
+                          c->s.exception_error))
             return 0;
         nested = c->s.exception_vector;
         if (vector == X86_DF) {

@@ -7,8 +7,8 @@
 struct far_target {
     uint16_t sel;
     uint64_t off;
-    uint64_t next;  /* return address */
-    unsigned size;  /* operand size */
+    uint64_t next; /* return address */
+    unsigned size; /* operand size */
     bool call;
 };
 
@@ -208,8 +208,9 @@ static int far_protected(struct bt_cpu *c, const struct far_target *t)
 
 static int far_go(struct bt_cpu *c, const struct bt_insn *in, uint16_t sel, uint64_t off, bool call)
 {
-    struct far_target t = { .sel = sel, .off = off & bt_mask(in->size), .size = in->size,
-                            .call = call };
+    struct far_target t = {
+        .sel = sel, .off = off & bt_mask(in->size), .size = in->size, .call = call
+    };
     int ret;
 
     bt_skip(c, in);

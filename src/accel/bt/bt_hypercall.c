@@ -10,7 +10,7 @@ enum {
     HC_EPERM = 1,
     HC_EINVAL = 22,
     HC_ENOSYS = 1000,
-    ICR_DELIVERY = 0x47ff,   /* vector, mode, assert: the same bits as in an MSI's data */
+    ICR_DELIVERY = 0x47ff, /* vector, mode, assert: the same bits as in an MSI's data */
     ICR_SHORTHAND = 3 << 18,
     MSI_DEST_SHIFT = 12,
     MSI_DEST_MAX = 255,

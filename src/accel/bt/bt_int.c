@@ -5,7 +5,8 @@
 
 enum { TSS_IOMAP = 102, TSS_MIN_LIMIT = 0x67, REDIRECTION_BYTES = 32 };
 
-static int int_enter(struct bt_cpu *c, const struct bt_insn *in, unsigned vector, enum bt_event_kind kind)
+static int int_enter(struct bt_cpu *c, const struct bt_insn *in, unsigned vector,
+                     enum bt_event_kind kind)
 {
     bool tf = c->s.rflags & FLAG_TF;
     int ret;
@@ -100,7 +101,8 @@ int bt_op_bound(struct bt_cpu *c, const struct bt_insn *in)
     if (bt_read(c, in->seg, ea, in->size, &lower) ||
         bt_read(c, in->seg, (ea + in->size) & bt_mask(in->asize), in->size, &upper))
         return bt_sys_fault(c, in);
-    if (index >= (int64_t)(lower << unused) >> unused && index <= (int64_t)(upper << unused) >> unused)
+    if (index >= (int64_t)(lower << unused) >> unused &&
+        index <= (int64_t)(upper << unused) >> unused)
         return BT_NEXT;
     bt_raise(c, X86_BR);
     return bt_sys_fault(c, in);

@@ -188,7 +188,8 @@ int bt_lin_copy_in(struct bt_cpu *c, uint64_t lin, void *buf, unsigned len, enum
 int bt_lin_copy_out(struct bt_cpu *c, uint64_t lin, const void *buf, unsigned len, enum bt_mmu mmu)
 {
     unsigned first = mem_crosses(lin, len) ? PAGE_SIZE - (unsigned)(lin & ~PAGE_MASK) : len;
-    uint8_t *from = (uint8_t *)(uintptr_t)buf; /* exit_mmio() takes both directions through one pointer */
+    uint8_t *from =
+        (uint8_t *)(uintptr_t)buf; /* exit_mmio() takes both directions through one pointer */
     struct bt_page p, q;
 
     if (bt_tlb_fill(c, lin, PF_W, mmu, &p))
@@ -202,7 +203,8 @@ int bt_lin_copy_out(struct bt_cpu *c, uint64_t lin, const void *buf, unsigned le
     return 0;
 }
 
-int bt_lin_ptr(struct bt_cpu *c, uint64_t lin, unsigned len, bool write, enum bt_mmu mmu, void **hva)
+int bt_lin_ptr(struct bt_cpu *c, uint64_t lin, unsigned len, bool write, enum bt_mmu mmu,
+               void **hva)
 {
     const struct bt_tlb_entry *e = bt_tlb_at(c, lin, mmu);
     struct bt_page p;
@@ -226,7 +228,8 @@ int bt_lin_ptr(struct bt_cpu *c, uint64_t lin, unsigned len, bool write, enum bt
 
 /* --- single values --- */
 
-static int mem_read_slow(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_t *val, enum bt_mmu mmu)
+static int mem_read_slow(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_t *val,
+                         enum bt_mmu mmu)
 {
     struct bt_page p;
 
@@ -245,7 +248,8 @@ static int mem_read_slow(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_t
     return 0;
 }
 
-static int mem_write_slow(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_t val, enum bt_mmu mmu)
+static int mem_write_slow(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_t val,
+                          enum bt_mmu mmu)
 {
     unsigned off = lin & ~PAGE_MASK;
     struct bt_page p;
@@ -294,7 +298,8 @@ int bt_read(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size, uint64_
     if (likely(c->flat)) { /* a hit is canonical: only such pages are entered */
         const struct bt_tlb_entry *e = bt_tlb_at(c, lin, c->mmu);
 
-        if (likely(((lin + size - 1) & PAGE_MASK) == e->tag_r && !mem_checks_alignment(c, c->mmu))) {
+        if (likely(((lin + size - 1) & PAGE_MASK) == e->tag_r &&
+                   !mem_checks_alignment(c, c->mmu))) {
             *val = mem_host_load((const uint8_t *)(uintptr_t)(lin + e->addend), size);
             return 0;
         }
@@ -311,7 +316,8 @@ int bt_write(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size, uint64
     if (likely(c->flat)) {
         const struct bt_tlb_entry *e = bt_tlb_at(c, lin, c->mmu);
 
-        if (likely(((lin + size - 1) & PAGE_MASK) == e->tag_w && !mem_checks_alignment(c, c->mmu))) {
+        if (likely(((lin + size - 1) & PAGE_MASK) == e->tag_w &&
+                   !mem_checks_alignment(c, c->mmu))) {
             mem_host_store((uint8_t *)(uintptr_t)(lin + e->addend), size, val);
             return 0;
         }

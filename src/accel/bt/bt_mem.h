@@ -21,7 +21,8 @@ struct bt_walk {
  * access is allowed. 0, or the page fault's error code with BT_WALK_FAULT.
  */
 enum { BT_WALK_FAULT = BIT(30) };
-uint32_t bt_walk(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu, struct bt_walk *w);
+uint32_t bt_walk(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu,
+                 struct bt_walk *w);
 /* Would the access be allowed (no A/D updates)? 0 or PF_P, PF_PK for the error code. */
 uint32_t bt_walk_denied(const struct bt_cpu *c, const struct bt_walk *w, uint32_t access,
                         enum bt_mmu mmu);
@@ -38,12 +39,14 @@ enum {
 struct bt_tlb_set {
     struct bt_tlb_entry entry[BT_TLB_ENTRIES];
     uint64_t used[BT_TLB_WORDS], global[BT_TLB_WORDS], large[BT_TLB_WORDS]; /* a bit an entry */
-    uint64_t large_mask; /* smallest mask that covers the largest mapping a `large` entry comes from */
-    bool large_half[2];  /* are there `large` entries in the lower, upper half of the address space? */
-    bool pkeys;          /* an entry depends on a protection key other than 0 */
-    bool ready;          /* entries were initialised */
+    uint64_t
+        large_mask; /* smallest mask that covers the largest mapping a `large` entry comes from */
+    bool large_half
+        [2];    /* are there `large` entries in the lower, upper half of the address space? */
+    bool pkeys; /* an entry depends on a protection key other than 0 */
+    bool ready; /* entries were initialised */
     uint16_t pcid;
-    uint64_t stamp;      /* last time it became current: the oldest is evicted */
+    uint64_t stamp; /* last time it became current: the oldest is evicted */
 };
 struct bt_mem {
     struct bt_tlb_set *set; /* [BT_TLB_SLOTS] */
@@ -52,9 +55,9 @@ struct bt_mem {
     struct ram_region *last; /* region found last; NULL after RAM was remapped */
     unsigned phys_bits;
     bool page_1g;
-    unsigned pauses;         /* PAUSE instructions executed */
-    uint32_t feature;        /* BT_HAS_* (bt_sysops.h) */
-    uint64_t cr4_allowed;    /* bits of CR4 that the VM's CPUID offers */
+    unsigned pauses;      /* PAUSE instructions executed */
+    uint32_t feature;     /* BT_HAS_* (bt_sysops.h) */
+    uint64_t cr4_allowed; /* bits of CR4 that the VM's CPUID offers */
     atomic_uint requests; /* BT_TLB_REQ_*: any thread */
     atomic_bool serving;
 };
@@ -66,7 +69,8 @@ struct bt_page {
     struct ram_region *ram;
 };
 /* Translates for the access, enters the page into mmu's TLB, marks it dirty on a write. 0 or BT_FAULT. */
-int bt_tlb_fill(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu, struct bt_page *p);
+int bt_tlb_fill(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu,
+                struct bt_page *p);
 
 /* The RAM region of gpa, or NULL; the APIC's page is never RAM. */
 struct ram_region *bt_mem_ram(struct bt_cpu *c, uint64_t gpa);

@@ -6,11 +6,18 @@
 #include "x86/msr.h"
 
 enum {
-    MSR_DEBUGCTL = 0x1d9, MSR_MTRR_VAR_END = MSR_MTRR_VAR + 2 * X86_N_MTRR_VAR,
+    MSR_DEBUGCTL = 0x1d9,
+    MSR_MTRR_VAR_END = MSR_MTRR_VAR + 2 * X86_N_MTRR_VAR,
     MTRRCAP = X86_N_MTRR_VAR | BIT(8) | BIT(10), /* count, fixed ranges, write combining */
-    MTRR_DEF_MASK = 0xcff, MTRR_VALID = BIT(11),
-    SPEC_CTRL_MASK = 7, DEBUGCTL_MASK = 3, FEATURE_CONTROL_LOCKED = 1,
-    PAT_RESERVED_2 = 2, PAT_RESERVED_3 = 3, MEM_UC_MINUS = 7, MEM_WB = 6,
+    MTRR_DEF_MASK = 0xcff,
+    MTRR_VALID = BIT(11),
+    SPEC_CTRL_MASK = 7,
+    DEBUGCTL_MASK = 3,
+    FEATURE_CONTROL_LOCKED = 1,
+    PAT_RESERVED_2 = 2,
+    PAT_RESERVED_3 = 3,
+    MEM_UC_MINUS = 7,
+    MEM_WB = 6,
 };
 #define UCODE_REVISION (1ull << 32)
 /*

@@ -12,9 +12,9 @@ enum {
 
 struct ret_frame {
     uint64_t rip, cs, rflags;
-    struct bt_stack st;   /* after what was popped */
+    struct bt_stack st; /* after what was popped */
     unsigned size;
-    unsigned release;     /* bytes of parameters (RET imm16) */
+    unsigned release; /* bytes of parameters (RET imm16) */
     bool iret;
 };
 
@@ -61,7 +61,8 @@ static int ret_code(struct bt_cpu *c, const struct ret_frame *f, struct bt_desc 
 }
 
 /* SS of the outer stack. A null selector is good for 64-bit code outside of ring 3. */
-static int ret_stack_segment(struct bt_cpu *c, uint16_t sel, unsigned rpl, bool to64, struct x86_seg *ss)
+static int ret_stack_segment(struct bt_cpu *c, uint16_t sel, unsigned rpl, bool to64,
+                             struct x86_seg *ss)
 {
     struct bt_desc d;
 
@@ -115,8 +116,9 @@ static int ret_protected(struct bt_cpu *c, struct ret_frame *f)
     outer = rpl > c->cpl;
     pops_stack = outer || (f->iret && c->code_size == 8);
     f->st.sp = (f->st.sp + f->release) & bt_mask(f->st.width);
-    if (pops_stack && (bt_stack_pop(c, &f->st, f->size, &rsp) || bt_stack_pop(c, &f->st, f->size, &sel) ||
-                       ret_stack_segment(c, (uint16_t)sel, rpl, to64, &ss)))
+    if (pops_stack &&
+        (bt_stack_pop(c, &f->st, f->size, &rsp) || bt_stack_pop(c, &f->st, f->size, &sel) ||
+         ret_stack_segment(c, (uint16_t)sel, rpl, to64, &ss)))
         return BT_FAULT;
     mask = ret_flags_mask(c, f->size, old_cpl);
     bt_set_cs(c, &cs, rpl);

@@ -3,7 +3,8 @@
  */
 #include "accel/bt/bt_sysops.h"
 
-int bt_rm_linear(struct bt_cpu *c, const struct bt_insn *in, unsigned len, bool write, uint64_t *lin)
+int bt_rm_linear(struct bt_cpu *c, const struct bt_insn *in, unsigned len, bool write,
+                 uint64_t *lin)
 {
     return bt_linear(c, in->seg, bt_ea(c, in), len, write, lin);
 }
@@ -81,8 +82,8 @@ int bt_load_sreg(struct bt_cpu *c, unsigned seg, uint16_t sel)
         c->s.seg[seg] = old;
         return BT_FAULT;
     }
-    if (bt_desc_load(c, sel, X86_GP, &d) || (seg == X86_SS ? seg_check_ss(c, &d) : seg_check_data(c, &d)) ||
-        bt_desc_accessed(c, &d))
+    if (bt_desc_load(c, sel, X86_GP, &d) ||
+        (seg == X86_SS ? seg_check_ss(c, &d) : seg_check_data(c, &d)) || bt_desc_accessed(c, &d))
         return BT_FAULT;
     c->s.seg[seg] = bt_desc_seg(&d);
     return 0;
@@ -171,7 +172,8 @@ static int seg_system_desc(struct bt_cpu *c, uint16_t sel, bool ltr, struct x86_
         return BT_FAULT;
     *s = bt_desc_seg(&d);
     s->base |= high << 32;
-    return bt_canonical(c, s->base) || !c->long_mode ? 0 : bt_raise_err(c, X86_GP, bt_sel_error(sel));
+    return bt_canonical(c, s->base) || !c->long_mode ? 0
+                                                     : bt_raise_err(c, X86_GP, bt_sel_error(sel));
 }
 
 static int seg_system_load(struct bt_cpu *c, const struct bt_insn *in, bool ltr)
@@ -191,8 +193,7 @@ static int seg_system_load(struct bt_cpu *c, const struct bt_insn *in, bool ltr)
         c->s.ldtr = bt_seg_null((uint16_t)sel);
         return BT_NEXT;
     }
-    if (seg_system_desc(c, (uint16_t)sel, ltr, &s) ||
-        (ltr && bt_desc_busy(c, (uint16_t)sel, true)))
+    if (seg_system_desc(c, (uint16_t)sel, ltr, &s) || (ltr && bt_desc_busy(c, (uint16_t)sel, true)))
         return bt_sys_fault(c, in);
     if (ltr) {
         c->s.tr = s;

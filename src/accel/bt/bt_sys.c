@@ -258,14 +258,22 @@ enum { EAX, EBX, ECX, EDX };
 uint64_t bt_sys_cr4_allowed(const struct cpuid *id)
 {
     static const struct sys_feature cr4[] = {
-        { 1, 0, EDX, 1, CR4_VME | CR4_PVI }, { 1, 0, EDX, 4, CR4_TSD },
-        { 1, 0, EDX, 2, CR4_DE },            { 1, 0, EDX, 3, CR4_PSE },
-        { 1, 0, EDX, 6, CR4_PAE },           { 1, 0, EDX, 7, CR4_MCE },
-        { 1, 0, EDX, 13, CR4_PGE },          { 1, 0, EDX, 24, CR4_OSFXSR },
-        { 1, 0, EDX, 25, CR4_OSXMMEXCPT },   { 7, 0, ECX, 2, CR4_UMIP },
-        { 7, 0, ECX, 16, CR4_LA57 },         { 7, 0, EBX, 0, CR4_FSGSBASE },
-        { 1, 0, ECX, 17, CR4_PCIDE },        { 1, 0, ECX, 26, CR4_OSXSAVE },
-        { 7, 0, EBX, 7, CR4_SMEP },          { 7, 0, EBX, 20, CR4_SMAP },
+        { 1, 0, EDX, 1, CR4_VME | CR4_PVI },
+        { 1, 0, EDX, 4, CR4_TSD },
+        { 1, 0, EDX, 2, CR4_DE },
+        { 1, 0, EDX, 3, CR4_PSE },
+        { 1, 0, EDX, 6, CR4_PAE },
+        { 1, 0, EDX, 7, CR4_MCE },
+        { 1, 0, EDX, 13, CR4_PGE },
+        { 1, 0, EDX, 24, CR4_OSFXSR },
+        { 1, 0, EDX, 25, CR4_OSXMMEXCPT },
+        { 7, 0, ECX, 2, CR4_UMIP },
+        { 7, 0, ECX, 16, CR4_LA57 },
+        { 7, 0, EBX, 0, CR4_FSGSBASE },
+        { 1, 0, ECX, 17, CR4_PCIDE },
+        { 1, 0, ECX, 26, CR4_OSXSAVE },
+        { 7, 0, EBX, 7, CR4_SMEP },
+        { 7, 0, EBX, 20, CR4_SMAP },
         { 7, 0, ECX, 3, CR4_PKE },
     };
 

@@ -14,8 +14,10 @@ must_check int bt_mem_create(struct bt_cpu *c); /* c->mem_priv and c->tlb; 0 or 
 void bt_mem_destroy(struct bt_cpu *c);
 
 enum { /* what another thread asks of a vCPU's TLB */
-    BT_TLB_REQ_FLUSH = BIT(0), /* drop everything: RAM was remapped, dirty logging started or was fetched */
-    BT_TLB_REQ_CODE = BIT(1),  /* drop tag_w of pages that now hold code, bt_code_recheck() each */
+       BT_TLB_REQ_FLUSH =
+           BIT(0), /* drop everything: RAM was remapped, dirty logging started or was fetched */
+       BT_TLB_REQ_CODE =
+           BIT(1), /* drop tag_w of pages that now hold code, bt_code_recheck() each */
 };
 /*
  * Any thread, async-signal-safe: queues `what` and sets c->kick. Done by the time
@@ -43,7 +45,9 @@ bool bt_event_wakes(struct bt_cpu *c);
  * BT_TRAP). After an instruction that did not complete: bt_debug_after() must not be called, what it
  * would have reported is dropped at delivery.
  */
-enum { BT_DB_NO_STEP = BIT(7) }; /* in db_pending: this instruction took TF away, no single-step trap */
+enum {
+    BT_DB_NO_STEP = BIT(7)
+}; /* in db_pending: this instruction took TF away, no single-step trap */
 static inline bool bt_debug_armed(const struct bt_cpu *c)
 {
     return (c->s.dr7 & 0xff) || c->db_pending;

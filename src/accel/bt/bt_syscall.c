@@ -21,7 +21,8 @@ static void syscall_segments(struct bt_cpu *c, uint16_t cs, uint16_t ss, unsigne
         .sel = cs,
         .attr = (uint16_t)(FLAT_CODE | dpl | (code64 ? SEG_L : SEG_DB)),
     };
-    c->s.seg[X86_SS] = (struct x86_seg){ .limit = ~0u, .sel = ss, .attr = (uint16_t)(FLAT_DATA | dpl) };
+    c->s.seg[X86_SS] =
+        (struct x86_seg){ .limit = ~0u, .sel = ss, .attr = (uint16_t)(FLAT_DATA | dpl) };
     bt_mode_changed(c);
 }
 
@@ -81,7 +82,8 @@ int bt_op_sysret(struct bt_cpu *c, const struct bt_insn *in)
         c->s.rflags = (c->s.gpr[X86_R11] & SYSRET_FLAGS) | FLAG_1;
     else
         c->s.rflags |= FLAG_IF;
-    syscall_segments(c, (uint16_t)((to64 ? base + 16 : base) | 3), (uint16_t)((base + 8) | 3), 3, to64);
+    syscall_segments(c, (uint16_t)((to64 ? base + 16 : base) | 3), (uint16_t)((base + 8) | 3), 3,
+                     to64);
     c->event_window = true;
     return c->s.rflags & FLAG_TF ? syscall_trap(c) : BT_JUMP;
 }
@@ -112,8 +114,8 @@ int bt_op_sysexit(struct bt_cpu *c, const struct bt_insn *in)
         return bt_sys_gp(c, in);
     c->s.rip = to64 ? rip : rip & 0xffffffff;
     c->s.gpr[X86_RSP] = to64 ? rsp : rsp & 0xffffffff;
-    syscall_segments(c, (uint16_t)((cs + (to64 ? 32 : 16)) | 3), (uint16_t)((cs + (to64 ? 40 : 24)) | 3),
-                     3, to64);
+    syscall_segments(c, (uint16_t)((cs + (to64 ? 32 : 16)) | 3),
+                     (uint16_t)((cs + (to64 ? 40 : 24)) | 3), 3, to64);
     return BT_JUMP;
 }
 

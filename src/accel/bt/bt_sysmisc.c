@@ -8,7 +8,8 @@
 #include "x86/msr.h"
 
 enum {
-    XSAVE_HEADER = 512, XSAVE_PKRU = 2688,
+    XSAVE_HEADER = 512,
+    XSAVE_PKRU = 2688,
     PAUSE_YIELDS = 64, /* PAUSEs between two offers of the host CPU to others */
 };
 #define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)

@@ -9,17 +9,28 @@
 
 /* What the VM's CPUID offers, found once: struct bt_mem.feature. */
 enum bt_feature {
-    BT_HAS_SMAP = BIT(0), BT_HAS_INVPCID = BIT(1), BT_HAS_RDTSCP = BIT(2), BT_HAS_RDPID = BIT(3),
-    BT_HAS_MONITOR = BIT(4), BT_HAS_NX = BIT(5), BT_HAS_LM = BIT(6), BT_HAS_SPEC_CTRL = BIT(7),
-    BT_HAS_PRED_CMD = BIT(8), BT_HAS_ARCH_CAP = BIT(9), BT_HAS_KVM = BIT(10), BT_HAS_XSAVES = BIT(11),
-    BT_HAS_XGETBV1 = BIT(12), BT_IS_AMD = BIT(13), BT_HAS_FLUSH_CMD = BIT(14),
+    BT_HAS_SMAP = BIT(0),
+    BT_HAS_INVPCID = BIT(1),
+    BT_HAS_RDTSCP = BIT(2),
+    BT_HAS_RDPID = BIT(3),
+    BT_HAS_MONITOR = BIT(4),
+    BT_HAS_NX = BIT(5),
+    BT_HAS_LM = BIT(6),
+    BT_HAS_SPEC_CTRL = BIT(7),
+    BT_HAS_PRED_CMD = BIT(8),
+    BT_HAS_ARCH_CAP = BIT(9),
+    BT_HAS_KVM = BIT(10),
+    BT_HAS_XSAVES = BIT(11),
+    BT_HAS_XGETBV1 = BIT(12),
+    BT_IS_AMD = BIT(13),
+    BT_HAS_FLUSH_CMD = BIT(14),
 };
 static inline bool bt_has(const struct bt_cpu *c, enum bt_feature f)
 {
     return c->mem_priv->feature & f;
 }
-uint32_t bt_sys_features(const struct cpuid *id);     /* BT_HAS_* */
-uint64_t bt_sys_cr4_allowed(const struct cpuid *id);  /* bits of CR4 */
+uint32_t bt_sys_features(const struct cpuid *id);    /* BT_HAS_* */
+uint64_t bt_sys_cr4_allowed(const struct cpuid *id); /* bits of CR4 */
 
 /* --- faults of an instruction --- */
 static inline int bt_sys_fault(struct bt_cpu *c, const struct bt_insn *in)
@@ -68,7 +79,8 @@ int bt_rm_get(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_
 /* Stores of selectors and machine words: 16 bits to memory, reg_size bits to a register. */
 int bt_rm_set_word(struct bt_cpu *c, const struct bt_insn *in, uint64_t v);
 /* Linear address of the memory operand, checked for len bytes. */
-int bt_rm_linear(struct bt_cpu *c, const struct bt_insn *in, unsigned len, bool write, uint64_t *lin);
+int bt_rm_linear(struct bt_cpu *c, const struct bt_insn *in, unsigned len, bool write,
+                 uint64_t *lin);
 
 /* --- bt_seg.c --- */
 /* Loads a data segment register with all checks. 0 or BT_FAULT. */

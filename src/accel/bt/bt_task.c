@@ -15,10 +15,28 @@ struct task_layout {
     uint8_t nsegs, first_saved, end_saved;
 };
 static const struct task_layout task_layouts[2] = {
-    { .min_limit = 0x2b, .ip = 14, .flags = 16, .gpr = 18, .seg = 34, .ldt = 42, .step = 2, .size = 2,
-      .nsegs = 4, .first_saved = 14, .end_saved = 42 },
-    { .min_limit = 0x67, .ip = 32, .flags = 36, .gpr = 40, .seg = 72, .ldt = 96, .step = 4, .size = 4,
-      .nsegs = 6, .first_saved = 32, .end_saved = 96 },
+    { .min_limit = 0x2b,
+      .ip = 14,
+      .flags = 16,
+      .gpr = 18,
+      .seg = 34,
+      .ldt = 42,
+      .step = 2,
+      .size = 2,
+      .nsegs = 4,
+      .first_saved = 14,
+      .end_saved = 42 },
+    { .min_limit = 0x67,
+      .ip = 32,
+      .flags = 36,
+      .gpr = 40,
+      .seg = 72,
+      .ldt = 96,
+      .step = 4,
+      .size = 4,
+      .nsegs = 6,
+      .first_saved = 32,
+      .end_saved = 96 },
 };
 enum { TSS32_CR3 = 28, TSS32_T = 100 };
 
@@ -32,7 +50,8 @@ static const struct task_layout *task_layout_of(const struct x86_seg *tss)
     return &task_layouts[(tss->attr & SEG_TYPE) >= DESC_TSS];
 }
 
-static int task_access_ok(struct bt_cpu *c, uint64_t base, unsigned from, unsigned end, uint32_t access)
+static int task_access_ok(struct bt_cpu *c, uint64_t base, unsigned from, unsigned end,
+                          uint32_t access)
 {
     uint64_t gpa;
 
@@ -60,8 +79,8 @@ static int task_load_image(struct bt_cpu *c, const struct x86_seg *tss, struct t
     uint64_t v;
 
     *im = (struct task_image){ .cr3 = c->s.cr3 };
-    if (task_read(c, tss, l->ip, l->size, &im->ip) || task_read(c, tss, l->flags, l->size, &im->flags) ||
-        task_read(c, tss, l->ldt, 2, &im->ldt))
+    if (task_read(c, tss, l->ip, l->size, &im->ip) ||
+        task_read(c, tss, l->flags, l->size, &im->flags) || task_read(c, tss, l->ldt, 2, &im->ldt))
         return BT_FAULT;
     for (unsigned i = 0; i < 8; i++)
         if (task_read(c, tss, l->gpr + i * l->step, l->size, &im->gpr[i]))
@@ -81,7 +100,8 @@ static int task_save(struct bt_cpu *c, const struct x86_seg *tss, uint64_t flags
 {
     const struct task_layout *l = task_layout_of(tss);
 
-    if (task_write(c, tss, l->ip, l->size, c->s.rip) || task_write(c, tss, l->flags, l->size, flags))
+    if (task_write(c, tss, l->ip, l->size, c->s.rip) ||
+        task_write(c, tss, l->flags, l->size, flags))
         return BT_FAULT;
     for (unsigned i = 0; i < 8; i++)
         if (task_write(c, tss, l->gpr + i * l->step, l->size, c->s.gpr[i]))

@@ -7,8 +7,8 @@
 enum {
     LAR_TYPES = BIT(DESC_TSS16) | BIT(DESC_LDT) | BIT(DESC_TSS16_BUSY) | BIT(DESC_CALL16) |
                 BIT(DESC_TASK) | BIT(DESC_TSS) | BIT(DESC_TSS_BUSY) | BIT(DESC_CALL),
-    LSL_TYPES = BIT(DESC_TSS16) | BIT(DESC_LDT) | BIT(DESC_TSS16_BUSY) | BIT(DESC_TSS) |
-                BIT(DESC_TSS_BUSY),
+    LSL_TYPES =
+        BIT(DESC_TSS16) | BIT(DESC_LDT) | BIT(DESC_TSS16_BUSY) | BIT(DESC_TSS) | BIT(DESC_TSS_BUSY),
     LONG_TYPES = BIT(DESC_LDT) | BIT(DESC_TSS) | BIT(DESC_TSS_BUSY) | BIT(DESC_CALL),
 };
 
@@ -53,7 +53,8 @@ static bool verify_known(const struct bt_cpu *c, const struct bt_desc *d, unsign
     return types >> bt_desc_type(d) & 1;
 }
 
-static int verify_query(struct bt_cpu *c, const struct bt_insn *in, unsigned types, struct bt_desc *d)
+static int verify_query(struct bt_cpu *c, const struct bt_insn *in, unsigned types,
+                        struct bt_desc *d)
 {
     bool valid;
 

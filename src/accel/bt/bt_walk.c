@@ -8,14 +8,14 @@
 #include "accel/bt/bt_mem.h"
 
 enum { WALK_MAX = 5 };
-#define PTE_P   BIT64(0)
-#define PTE_W   BIT64(1)
-#define PTE_U   BIT64(2)
-#define PTE_A   BIT64(5)
-#define PTE_D   BIT64(6)
-#define PTE_PS  BIT64(7)
-#define PTE_G   BIT64(8)
-#define PTE_NX  BIT64(63)
+#define PTE_P  BIT64(0)
+#define PTE_W  BIT64(1)
+#define PTE_U  BIT64(2)
+#define PTE_A  BIT64(5)
+#define PTE_D  BIT64(6)
+#define PTE_PS BIT64(7)
+#define PTE_G  BIT64(8)
+#define PTE_NX BIT64(63)
 
 /* The entries used, to set A and D in once the access is known to be allowed. */
 struct walk_path {
@@ -180,7 +180,8 @@ bool bt_walk_pdptes_ok(struct bt_cpu *c, uint64_t cr3)
     return true;
 }
 
-static uint32_t walk_tables(struct bt_cpu *c, uint64_t lin, struct walk_path *path, struct bt_walk *w)
+static uint32_t walk_tables(struct bt_cpu *c, uint64_t lin, struct walk_path *path,
+                            struct bt_walk *w)
 {
     uint64_t root = c->s.cr3 & walk_bits(PAGE_SHIFT, c->mem_priv->phys_bits - 1);
 
@@ -221,14 +222,19 @@ uint32_t bt_walk_denied(const struct bt_cpu *c, const struct bt_walk *w, uint32_
     return denied ? PF_P : 0;
 }
 
-uint32_t bt_walk(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu, struct bt_walk *w)
+uint32_t bt_walk(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu,
+                 struct bt_walk *w)
 {
     struct walk_path path;
     uint32_t error;
 
     if (!(c->s.cr0 & CR0_PG)) {
-        *w = (struct bt_walk){ .gpa = lin & PAGE_MASK, .page_bits = PAGE_SHIFT, .user = true,
-                               .write = true, .exec = true, .dirty = true };
+        *w = (struct bt_walk){ .gpa = lin & PAGE_MASK,
+                               .page_bits = PAGE_SHIFT,
+                               .user = true,
+                               .write = true,
+                               .exec = true,
+                               .dirty = true };
         return 0;
     }
     do {
