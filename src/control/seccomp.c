@@ -158,7 +158,7 @@ static int seccomp_allow_sockets(scmp_filter_ctx ctx)
 
     for (size_t i = 0; !rc && i < ARRAY_SIZE(families); i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                              SCMP_A0_64(SCMP_CMP_EQ, families[i]));
+                              SCMP_A0_64(SCMP_CMP_EQ, families[i], 0));
     return rc;
 }
 

@@ -74,10 +74,15 @@ static const struct kvm_msr kvm_msrs[] = {
 };
 _Static_assert(ARRAY_SIZE(kvm_msrs) <= KVM_MAX_MSRS, "room for every MSR");
 
+/* struct kvm_msrs with room for entries; its flexible array must not stand inside another struct. */
 struct kvm_msr_buf {
-    struct kvm_msrs head;
+    struct {
+        uint32_t nmsrs, pad;
+    } head;
     struct kvm_msr_entry entry[KVM_MAX_MSRS];
 };
+_Static_assert(offsetof(struct kvm_msr_buf, entry) == offsetof(struct kvm_msrs, entries),
+               "same layout");
 
 static uint64_t kvm_msr_field(const struct x86_state *s, size_t i)
 {
