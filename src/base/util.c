@@ -30,10 +30,20 @@ static int util_size_shift(const char *suffix)
 
     if (!*suffix || !strcasecmp(suffix, "B"))
         return 0;
-    u = strchr(units, suffix[0] & ~0x20);
-    if (!u || (suffix[1] && strcasecmp(suffix + 1, "B") && strcasecmp(suffix + 1, "iB")))
+    u = strchr(units, suffix[0] & ~0x20); /* which finds the end of units for a space */
+    if (!u || !*u || (suffix[1] && strcasecmp(suffix + 1, "B") && strcasecmp(suffix + 1, "iB")))
         return -1;
     return 10 * (int)(u - units + 1);
+}
+
+/* The digits after a point; no exponent, so that the result is below 1. */
+static double util_fraction(char **at)
+{
+    double frac = 0, weight = 0.1;
+
+    for (++*at; **at >= '0' && **at <= '9'; ++*at, weight /= 10)
+        frac += (double)(**at - '0') * weight;
+    return frac < 1 ? frac : 0;
 }
 
 int util_parse_size(const char *text, uint64_t *bytes)
@@ -50,7 +60,7 @@ int util_parse_size(const char *text, uint64_t *bytes)
     if (errno)
         return -ERANGE;
     if (*end == '.')
-        frac = strtod(end, &end);
+        frac = util_fraction(&end);
     shift = util_size_shift(end);
     if (shift < 0 || (frac > 0 && shift == 0))
         return -EINVAL;
