@@ -154,24 +154,37 @@ static bool mc146818_alarm_byte(uint8_t alarm, uint8_t now)
     return (alarm & ALARM_ANY) == ALARM_ANY || alarm == now;
 }
 
-/* Does the alarm match at this second of some day? */
-static bool mc146818_alarm_at(const struct mc146818 *r, int64_t second)
+/*
+ * Second s if the alarm matches there; else a later one with none that matches in between: the next hour,
+ * minute or second. The guest can make us search a whole day at each access.
+ */
+static int64_t mc146818_alarm_step(const struct mc146818 *r, int64_t s)
 {
-    int of_day = (int)(second % DAY_SECONDS);
+    int of_day = (int)(s % DAY_SECONDS);
 
     if (of_day < 0)
         of_day += DAY_SECONDS;
-    return mc146818_alarm_byte(r->cmos[REG_SEC_ALARM], mc146818_encode(r, of_day % 60)) &&
-           mc146818_alarm_byte(r->cmos[REG_MIN_ALARM], mc146818_encode(r, of_day / 60 % 60)) &&
-           mc146818_alarm_byte(r->cmos[REG_HOUR_ALARM], mc146818_encode_hour(r, of_day / 3600));
+    if (!mc146818_alarm_byte(r->cmos[REG_HOUR_ALARM], mc146818_encode_hour(r, of_day / 3600)))
+        return s + 3600 - of_day % 3600;
+    if (!mc146818_alarm_byte(r->cmos[REG_MIN_ALARM], mc146818_encode(r, of_day / 60 % 60)))
+        return s + 60 - of_day % 60;
+    return s + !mc146818_alarm_byte(r->cmos[REG_SEC_ALARM], mc146818_encode(r, of_day % 60));
 }
 
 /* The first second after `after`, up to `until` (a day at most), at which the alarm matches; or -1. */
 static int64_t mc146818_next_alarm(const struct mc146818 *r, int64_t after, int64_t until)
 {
-    for (int64_t s = after + 1; s <= until && s <= after + DAY_SECONDS; s++)
-        if (mc146818_alarm_at(r, s))
+    int64_t s = after + 1, last = after + DAY_SECONDS;
+
+    if (last > until)
+        last = until;
+    while (s <= last) {
+        int64_t next = mc146818_alarm_step(r, s);
+
+        if (next == s)
             return s;
+        s = next;
+    }
     return -1;
 }
 
