@@ -1,13 +1,12 @@
 /*
  * A kernel file of any bytes: it is loaded or refused, and nothing outside of guest memory is touched.
  */
-#include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "boot/boot.h"
+#include "fuzz.h"
 
 enum { RAM = 32 * MIB };
 
@@ -25,6 +24,14 @@ static void fuzz_boot(const char *path, struct ram_region *ram)
     BUG_ON(physmap_add(&mem, ram));
     x86_state_reset(&s, 0, true);
     BUG_ON(boot_kernel(&p, &s, &e) && !e.msg[0]);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc;
+    (void)argv;
+    fuzz_confine();
+    return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

@@ -2,9 +2,9 @@
  * A driver's rings of any bytes: what virtq_pop() hands out lies in RAM, and it comes to an end.
  * Input: one byte of flags, then the memory that holds descriptors, rings and indirect tables.
  */
-#include <string.h>
-
 #include "virtio/virtq.h"
+
+#include "fuzz.h"
 
 enum { FUZZ_RAM = 64 * KIB, FUZZ_SIZE = 16, FUZZ_DESC = 0, FUZZ_AVAIL = 0x100, FUZZ_USED = 0x140 };
 
