@@ -266,7 +266,7 @@ static void fuzz_bt_memory(struct fuzz_bt *t, struct fuzz_input *in)
 
 static void fuzz_bt_run(struct fuzz_bt *t)
 {
-    const struct itimerspec soon = { .it_value = { 0, RUN_NS } }, off = { 0 };
+    const struct itimerspec soon = { { 0, RUN_NS }, { 0, RUN_NS } }, off = { 0 };
     struct vcpu *v = t->vm->vcpu[0];
     enum run_exit why = RUN_KICKED;
 

@@ -143,7 +143,7 @@ static void fuzz_machine_op(struct fuzz_pc *pc, struct fuzz_input *in)
         fuzz_pc_poll(pc);
         break;
     default:
-        if (op & 0x40)
+        if (op == 0xff)
             device_reset_all(pc->vm->devices);
         device_sync_all(pc->vm->devices);
     }
