@@ -48,7 +48,9 @@ int boot_place_check_low(const struct boot_params *p, struct err *e)
 int boot_place_check(const struct boot_params *p, uint64_t gpa, uint64_t len, const char *what,
                      struct err *e)
 {
-    if (gpa < PLACE_KERNEL_MIN)
+    bool low = gpa >= PLACE_FREE && gpa < PLACE_PML4 && len <= PLACE_PML4 - gpa;
+
+    if (gpa < PLACE_KERNEL_MIN && !low)
         return err_set(e, EINVAL,
                        "the kernel '%s' wants its %s at address 0x%llx, but the memory below 1 MiB "
                        "belongs to boot structures and firmware tables",

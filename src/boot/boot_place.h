@@ -4,11 +4,12 @@
  *   0x01000  GDT: null, null, 0x10 code, 0x18 data
  *   0x02000  boot_params (zero page), hvm_start_info or multiboot information
  *   0x03000  its memory map and module list
- *   0x04000  PML4, PDPT, four page directories: 4 GiB identity-mapped by 2 MiB pages
+ *   0x04000  free for small kernels that are linked there (real mode tests)
+ *   0x10000  PML4, PDPT, four page directories: 4 GiB identity-mapped by 2 MiB pages
  *   0x20000  command line, 64 KiB
  *   1 MiB    kernel and everything else
  *
- * Kernels stay at or above 1 MiB, so that they cannot overlap these. Single thread.
+ * Other kernels stay at or above 1 MiB, so that they cannot overlap these. Single thread.
  */
 #ifndef BOOT_BOOT_PLACE_H
 #define BOOT_BOOT_PLACE_H
@@ -22,9 +23,10 @@ enum {
     PLACE_INFO_SIZE = 0x1000,
     PLACE_TABLES = 0x3000,
     PLACE_TABLES_SIZE = 0x1000,
-    PLACE_PML4 = 0x4000,
-    PLACE_PDPT = 0x5000,
-    PLACE_PD = 0x6000,
+    PLACE_FREE = 0x4000,
+    PLACE_PML4 = 0x10000, /* where PLACE_FREE ends */
+    PLACE_PDPT = 0x11000,
+    PLACE_PD = 0x12000,
     PLACE_CMDLINE = 0x20000,
     PLACE_CMDLINE_SIZE = 0x10000,
     PLACE_LOW_END = 0x30000,
@@ -33,7 +35,7 @@ enum {
 
 /* Is there RAM for the boot structures? 0, or -errno with a sentence. */
 must_check int boot_place_check_low(const struct boot_params *p, struct err *e);
-/* [gpa, gpa+len) for `what`: above 1 MiB and in one range of RAM. 0, or -errno with a sentence. */
+/* [gpa, gpa+len) for `what`: free and in one range of RAM. 0, or -errno with a sentence. */
 must_check int boot_place_check(const struct boot_params *p, uint64_t gpa, uint64_t len,
                                 const char *what, struct err *e);
 /* Copies into RAM that boot_place_check() or boot_place_check_low() has found good. */

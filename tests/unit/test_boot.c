@@ -404,7 +404,7 @@ static void test_vmlinux(void **ctx)
     st_le64(f->img + 24, 0x10);
     expect_error(f, boot(f), "entry");
     f->len = make_elf64(f->img, false);
-    st_le64(f->img + 64 + 24, 0x4000); /* paddr over the boot structures */
+    st_le64(f->img + 64 + 24, 0x3000); /* paddr over the boot structures */
     expect_error(f, boot(f), "below 1 MiB");
     st_le64(f->img + 64 + 24, 0xfffffffffffff000);
     expect_error(f, boot(f), "no memory");
