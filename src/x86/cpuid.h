@@ -17,18 +17,19 @@ struct cpuid_entry {
 struct cpuid {
     struct cpuid_entry entry[CPUID_MAX];
     unsigned n;
-    uint64_t xcr0;          /* bits XSETBV accepts */
+    uint64_t xcr0; /* bits XSETBV accepts */
     unsigned ncpus;
-    bool isolated;          /* struct cpuid_limits */
-    unsigned phys_bits;     /* MAXPHYADDR */
-    char model[32];         /* as asked for */
+    bool isolated;      /* struct cpuid_limits */
+    unsigned phys_bits; /* MAXPHYADDR */
+    char model[32];     /* as asked for */
 };
 
 /* What the accelerator can run; bits it lacks are cleared from every model (and named in the error). */
 struct cpuid_limits {
     bool tsc_deadline, x2apic, kvm_pv; /* kvmclock leaves 0x40000000.. */
     bool pcid, invpcid, smap, smep, umip, fsgsbase, pku, la57, xsave, avx, avx512;
-    bool isolated;    /* bt: guest code never shares predictors or buffers with anything it could attack */
+    bool
+        isolated; /* bt: guest code never shares predictors or buffers with anything it could attack */
     uint32_t tsc_khz; /* 0: not known */
 };
 

@@ -47,8 +47,9 @@ _Static_assert(offsetof(struct diff_host_ctx, init) == INIT, "layout");
     X("rcx", 8)                                                                                    \
     X("rdx", 16)                                                                                   \
     X("rbx", 24)                                                                                   \
-    X("rbp", 40) X("rsi", 48) X("rdi", 56) X("r8", 64) X("r9", 72) X("r10", 80) X("r11", 88)       \
-        X("r12", 96) X("r13", 104) X("r14", 112) X("r15", 120) X("rsp", 32)
+    X("rbp", 40)                                                                                   \
+    X("rsi", 48) X("rdi", 56) X("r8", 64) X("r9", 72) X("r10", 80) X("r11", 88) X("r12", 96)       \
+        X("r13", 104) X("r14", 112) X("r15", 120) X("rsp", 32)
 #define LOAD(reg, off)  "mov diff_host_ctx+" STR(GPR) "+" #off "(%rip), %" reg "\n"
 #define STORE(reg, off) "mov %" reg ", diff_host_ctx+" STR(GPR) "+" #off "(%rip)\n"
 #define LOAD_MASK       "mov " CTX(MASK) ", %eax\n mov 4+" CTX(MASK) ", %edx\n"
