@@ -244,6 +244,40 @@ static int bt_mask_vsib_op(struct bt_cpu *c, const struct bt_insn *in)
     return BT_NEXT;
 }
 
+/* --- VZEROALL and VZEROUPPER outside 64-bit mode: only eight registers --- */
+static int bt_mask_zero(struct bt_cpu *c, unsigned from)
+{
+    int r = bt_native_check(c, BT_FPU_AVX);
+
+    if (r)
+        return r;
+    bt_fpu_normalize(c);
+    for (unsigned reg = 0; reg < 8; reg++)
+        bt_mask_clear_from(c, reg, from);
+    return BT_NEXT;
+}
+
+static int bt_mask_zeroall(struct bt_cpu *c, const struct bt_insn *in)
+{
+    (void)in;
+    return bt_mask_zero(c, 0);
+}
+
+static int bt_mask_zeroupper(struct bt_cpu *c, const struct bt_insn *in)
+{
+    (void)in;
+    return bt_mask_zero(c, 16);
+}
+
+bt_op *bt_mask_zero_lookup(const ZydisDecodedInstruction *z)
+{
+    if (z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
+        return NULL;
+    return z->mnemonic == ZYDIS_MNEMONIC_VZEROALL     ? bt_mask_zeroall
+           : z->mnemonic == ZYDIS_MNEMONIC_VZEROUPPER ? bt_mask_zeroupper
+                                                      : NULL;
+}
+
 /* --- planning --- */
 static uint8_t bt_mask_id(const ZydisDecodedOperand *op)
 {

@@ -131,13 +131,16 @@ static int bt_aam(struct bt_cpu *c, const struct bt_insn *in)
     return bt_next(c, in);
 }
 
+/* CF, AF and OF are undefined on paper; processors leave those of the addition. */
 static int bt_aad(struct bt_cpu *c, const struct bt_insn *in)
 {
-    uint16_t ax = (uint16_t)c->s.gpr[X86_RAX];
-    uint8_t al = (uint8_t)((ax >> 8) * (uint8_t)in->imm + ax);
+    uint16_t rax = (uint16_t)c->s.gpr[X86_RAX];
+    uint8_t al = (uint8_t)rax, tens = (uint8_t)((rax >> 8) * (uint8_t)in->imm);
+    unsigned ax;
 
+    __asm__("addb %2, %0" BT_SAVE_FLAGS : "+&q"(al), "=&a"(ax) : "q"(tens) : "cc");
     *(uint16_t *)&c->s.gpr[X86_RAX] = al;
-    bt_decimal_flags(c, al, false, false);
+    bt_set_flags(c, ax);
     return bt_next(c, in);
 }
 

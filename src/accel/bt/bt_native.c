@@ -439,6 +439,8 @@ static bt_op *bt_native_plan(struct bt_cpu *c, const uint8_t *bytes,
         bt_native_operand(in, z, mem);
     if (!op)
         op = bt_native_special(z);
+    if (!op)
+        op = bt_mask_zero_lookup(z);
     if (op)
         return op;
     bt_native_plan_flags(p, z);

@@ -182,6 +182,7 @@ int bt_fpu_call(struct bt_cpu *c, const struct bt_native *n, void *mem, struct b
 /* --- operations that need more than a stub --- */
 bt_op *bt_mask_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                       struct bt_plan *p);
+bt_op *bt_mask_zero_lookup(const ZydisDecodedInstruction *z);
 bt_op *bt_x87env_lookup(const ZydisDecodedInstruction *z, struct bt_plan *p);
 bt_op *bt_xsave_lookup(const ZydisDecodedInstruction *z, struct bt_insn *in);
 

@@ -233,6 +233,7 @@ struct bt_rewrite {
     const uint8_t *bytes;
     const ZydisDecodedInstruction *z;
     bool mem;                          /* ModRM.rm is a memory operand */
+    bool is4;                          /* the last byte names a register */
     bool swap_reg, swap_rm, swap_vvvv; /* RSP is there: alias instead */
 };
 
@@ -302,7 +303,8 @@ static unsigned bt_stub_vvvv(const struct bt_rewrite *w, unsigned byte)
     return (byte & ~(15u << 3)) | vvvv << 3;
 }
 
-static bool bt_stub_has_gpr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
+/* Is W the width of a general register, or of the memory operand in its place? */
+static bool bt_stub_w_is_gpr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
 {
     for (unsigned i = 0; i < z->operand_count_visible; i++) {
         ZydisRegisterClass class = ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER
@@ -312,7 +314,20 @@ static bool bt_stub_has_gpr(const ZydisDecodedInstruction *z, const ZydisDecoded
         if (class >= ZYDIS_REGCLASS_GPR8 && class <= ZYDIS_REGCLASS_GPR64)
             return true;
     }
-    return false;
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VCVTSI2SH:
+    case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTUSI2SD:
+    case ZYDIS_MNEMONIC_VCVTUSI2SH:
+    case ZYDIS_MNEMONIC_VCVTUSI2SS:
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VPINSRD:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /*
@@ -334,7 +349,7 @@ static unsigned bt_stub_vex(struct bt_rewrite *w, const ZydisDecodedOperand *ops
     p1 = bt_stub_vvvv(w, w->bytes[at + 2]);
     if (w->mem || !long64)
         p0 |= NOT_X | NOT_B;
-    if (!long64 && bt_stub_has_gpr(w->z, ops))
+    if (!long64 && bt_stub_w_is_gpr(w->z, ops))
         p1 &= ~(unsigned)W;
     bt_stub_put(w, 0xc4);
     bt_stub_put(w, p0);
@@ -354,7 +369,7 @@ static unsigned bt_stub_evex(struct bt_rewrite *w, const ZydisDecodedOperand *op
     if (!long64) {
         p0 |= NOT_R | NOT_X | NOT_B | NOT_R2;
         p2 |= NOT_V2;
-        if (bt_stub_has_gpr(w->z, ops))
+        if (bt_stub_w_is_gpr(w->z, ops))
             p1 &= ~(unsigned)W;
     }
     bt_stub_put(w, 0x62);
@@ -386,12 +401,16 @@ static void bt_stub_tail(struct bt_rewrite *w, unsigned at)
     }
     while (at < z->length)
         bt_stub_put(w, w->bytes[at++]);
+    if (w->is4 && z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64)
+        w->p->bytes[w->p->len - 1] &=
+            0x7f; /* a register number in the upper four bits, three of which count */
 }
 
 /* Where RSP is an operand, the alias register takes its place. */
 static bool bt_stub_find_rsp(struct bt_rewrite *w, const ZydisDecodedOperand *ops)
 {
     for (unsigned i = 0; i < w->z->operand_count; i++) {
+        w->is4 |= ops[i].encoding == ZYDIS_OPERAND_ENCODING_IS4;
         if (ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
             ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, ops[i].reg.value) !=
                 ZYDIS_REGISTER_RSP)

@@ -106,6 +106,12 @@ static void bt_xsave_pointers_in(uint8_t *x, bool wide, const uint8_t *in)
     }
 }
 
+/* The components in use (XINUSE), of s.xsave. What the mode does not see counts as unused. */
+static uint64_t bt_xsave_inuse(const struct bt_cpu *c)
+{
+    return ld_le64(c->s.xsave + HEADER) & (bt_xsave_long(c) ? ~0ull : ~XCR0_HI16_ZMM);
+}
+
 /* --- checks common to all --- */
 static int bt_xsave_gp(struct bt_cpu *c)
 {
@@ -116,11 +122,9 @@ static int bt_xsave_gp(struct bt_cpu *c)
 static int bt_xsave_area(struct bt_cpu *c, const struct bt_insn *in, unsigned len, unsigned align,
                          bool write, uint64_t *lin)
 {
-    int r = bt_native_linear(c, in, len, write, lin);
-
-    if (!r && (*lin & (align - 1)))
-        r = bt_xsave_gp(c);
-    return r;
+    if ((c->s.seg[in->seg].base + bt_ea(c, in)) & (align - 1))
+        return bt_xsave_gp(c);
+    return bt_native_linear(c, in, len, write, lin);
 }
 
 static int bt_xsave_check(struct bt_cpu *c)
@@ -170,6 +174,7 @@ static int bt_xsave_fxrstor(struct bt_cpu *c, const struct bt_insn *in)
     st_le32(x + FX_MXCSR, ld_le32(img + FX_MXCSR));
     memcpy(x + FX_ST, img + FX_ST, FX_XMM - FX_ST + bt_xsave_xmm_len(c));
     st_le64(x + HEADER, ld_le64(x + HEADER) | XCR0_X87 | XCR0_SSE);
+    bt_fpu_load(c); /* the processor repairs what no x87 can hold */
     return BT_NEXT;
 }
 
@@ -255,7 +260,7 @@ static int bt_xsave_save(struct bt_cpu *c, const struct bt_insn *in, bool optimi
         r = bt_lin_read(c, j.lin + HEADER, 8, &bv, c->mmu);
     if (r)
         return r;
-    inuse = ld_le64(c->s.xsave + HEADER);
+    inuse = bt_xsave_inuse(c);
     j.save = optimize ? j.rfbm & inuse : j.rfbm;
     j.mxcsr = j.rfbm & (XCR0_SSE | XCR0_AVX);
     r = bt_xsave_write(c, &j);
@@ -281,7 +286,7 @@ static int bt_xsave_xsavec(struct bt_cpu *c, const struct bt_insn *in)
 
     if (r)
         return r;
-    inuse = ld_le64(c->s.xsave + HEADER);
+    inuse = bt_xsave_inuse(c);
     if (ld_le32(c->s.xsave + FX_MXCSR) != MXCSR_INIT)
         inuse |= XCR0_SSE;
     j.save = j.rfbm & inuse;
@@ -384,6 +389,7 @@ static int bt_xsave_xrstor(struct bt_cpu *c, const struct bt_insn *in)
         bt_pkru_changed(c);
     if (j.mxcsr)
         st_le32(c->s.xsave + FX_MXCSR, mxcsr);
+    bt_fpu_load(c);
     return BT_NEXT;
 }
 
