@@ -1,7 +1,7 @@
 /*
  * diff.c: the interpreter against the host CPU, instruction by instruction.
  *
- *   diff [--seed N] [--count N] [--soak MINUTES] [--only TEXT]
+ *   diff [--seed N] [--count N] [--soak MINUTES] [--only TEXT] [--mode 64|32|both]
  *
  * The same seed gives the same cases. A difference is shown with as much of its input set to zero as
  * still shows it. Exit status: 0 no difference, 1 differences, 2 cannot run.
@@ -29,6 +29,14 @@ struct diff {
 static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15" };
 
+static void diff_decoder(const struct diff_case *c, ZydisDecoder *d)
+{
+    if (c->code32)
+        ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+    else
+        ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+}
+
 static void diff_disassemble(const struct diff_case *c, char *text, size_t len)
 {
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
@@ -37,7 +45,7 @@ static void diff_disassemble(const struct diff_case *c, char *text, size_t len)
     ZydisDecoder d;
 
     snprintf(text, len, "?");
-    ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    diff_decoder(c, &d);
     ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
     if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, c->code, c->len, &z, ops)))
         ZydisFormatterFormatInstruction(&f, &z, ops, z.operand_count_visible, text, len,
@@ -48,7 +56,7 @@ static void diff_disassemble(const struct diff_case *c, char *text, size_t len)
 /* Where processors themselves differ, or leave traces that no program can rely on. */
 struct diff_allow {
     uint64_t flags;
-    bool mem, x87, mxcsr, cr2;
+    bool gpr, mem, x87, mxcsr, cr2;
 };
 
 static struct diff_allow diff_allowed(const struct diff_case *c, const struct diff_result *h)
@@ -58,7 +66,7 @@ static struct diff_allow diff_allowed(const struct diff_case *c, const struct di
     ZydisDecodedInstruction z;
     ZydisDecoder d;
 
-    ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    diff_decoder(c, &d);
     if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, c->code, c->len, &z, ops)))
         return allow;
     /* OF is undefined unless the count is 1; the forms with an immediate and with CL differ in it. */
@@ -69,6 +77,8 @@ static struct diff_allow diff_allowed(const struct diff_case *c, const struct di
     allow.cr2 =
         z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE || z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE64 ||
         z.meta.category == ZYDIS_CATEGORY_XSAVE || z.meta.category == ZYDIS_CATEGORY_XSAVEOPT;
+    /* POPA may have loaded some of its registers; RSP says that it starts again. */
+    allow.gpr = z.mnemonic == ZYDIS_MNEMONIC_POPA || z.mnemonic == ZYDIS_MNEMONIC_POPAD;
     /* Stores of ten bytes that fault may have been done in part. */
     allow.mem = z.mnemonic == ZYDIS_MNEMONIC_FSTP || z.mnemonic == ZYDIS_MNEMONIC_FBSTP;
     /* Stores of an MMX register enter MMX mode before they fault. */
@@ -171,6 +181,7 @@ static bool diff_compare(const struct diff *d, const struct diff_case *c, struct
 {
     const struct diff_allow allow = diff_allowed(c, h);
     const uint64_t flags = (FLAG_ARITH | FLAG_DF) & ~allow.flags;
+    const uint64_t width = c->code32 ? 0xffffffff : ~0ull;
     uint32_t far;
     bool differs = diff_field(d, "trap", (uint64_t)h->trap, (uint64_t)b->trap);
 
@@ -182,8 +193,8 @@ static bool diff_compare(const struct diff *d, const struct diff_case *c, struct
         differs |= diff_field(d, "cr2", h->cr2 & PAGE_MASK, b->cr2 & PAGE_MASK);
     differs |= diff_field(d, "rip", h->regs.rip, b->regs.rip);
     differs |= diff_field(d, "flags", h->regs.rflags & flags, b->regs.rflags & flags);
-    for (unsigned i = 0; i < 16; i++)
-        differs |= diff_field(d, gpr_name[i], h->regs.gpr[i], b->regs.gpr[i]);
+    for (unsigned i = allow.gpr ? 8 : 0; i < (c->code32 ? 8 : 16); i++)
+        differs |= diff_field(d, gpr_name[i], h->regs.gpr[i] & width, b->regs.gpr[i] & width);
     if (!allow.mem)
         differs |= diff_bytes(d, "mem", h->mem, b->mem, DIFF_RW);
     differs |= diff_compare_fpu(d, &allow, h, b);
@@ -257,7 +268,7 @@ static void diff_report(struct diff *d, const struct diff_case *found)
     c = *found;
     diff_minimize(d, &c);
     diff_disassemble(&c, text, sizeof(text));
-    printf("DIFFERENT: %s\n    bytes", text);
+    printf("DIFFERENT: %s%s\n    bytes", c.code32 ? "(32-bit) " : "", text);
     for (unsigned i = 0; i < c.len; i++)
         printf(" %02x", c.code[i]);
     printf("\n    in: rip %lx flags %lx", c.regs.rip, c.regs.rflags);
@@ -317,13 +328,14 @@ static void diff_batch(struct diff *d)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = { { "seed", required_argument, NULL, 's' },
-                                             { "count", required_argument, NULL, 'c' },
-                                             { "soak", required_argument, NULL, 'm' },
-                                             { "only", required_argument, NULL, 'o' },
-                                             { 0 } };
+    static const struct option options[] = {
+        { "seed", required_argument, NULL, 's' }, { "count", required_argument, NULL, 'c' },
+        { "soak", required_argument, NULL, 'm' }, { "only", required_argument, NULL, 'o' },
+        { "mode", required_argument, NULL, 'b' }, { 0 }
+    };
     struct diff d = { .mask = diff_host_mask() };
     unsigned long seed = 1, count = 20000, minutes = 0;
+    unsigned code32 = 1;
     uint64_t end;
     int opt;
 
@@ -341,14 +353,18 @@ int main(int argc, char **argv)
         case 'o':
             d.only = optarg;
             break;
+        case 'b':
+            code32 = !strcmp(optarg, "64") ? 0 : !strcmp(optarg, "32") ? 2 : 1;
+            break;
         default:
-            fprintf(stderr, "usage: diff [--seed N] [--count N] [--soak MINUTES] [--only TEXT]\n");
+            fprintf(stderr, "usage: diff [--seed N] [--count N] [--soak MINUTES] [--only TEXT] "
+                            "[--mode 64|32|both]\n");
             return 2;
         }
     }
     if (!diff_restart())
         return 2;
-    d.gen = diff_gen_create(seed, d.mask);
+    d.gen = diff_gen_create(seed, d.mask, code32);
     d.guest = diff_guest_create(d.mask);
     end = util_monotonic_ns() + minutes * 60000000000ull;
     while (minutes ? util_monotonic_ns() < end : d.done < count)

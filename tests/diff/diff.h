@@ -2,7 +2,7 @@
  * diff.h: one instruction on the host CPU and in the interpreter, compared.
  *
  *   diff_gen.c     random instructions with operands that mostly make sense
- *   diff_host.c    runs a batch on the host CPU, in a child process
+ *   diff_host.c    (with diff_enter.S) runs a batch on the host CPU, in a child process
  *   diff_guest.c   runs one on bt, in a bare VM with the same addresses mapped
  *   diff.c         compares, minimizes, reports
  *
@@ -39,6 +39,7 @@ struct diff_case {
     uint8_t code[16];
     unsigned len;
     unsigned slot;
+    bool code32; /* compatibility mode */
 };
 
 struct diff_result {
@@ -51,7 +52,8 @@ struct diff_result {
 
 /* --- diff_gen.c --- */
 struct diff_gen;
-struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0);
+/* code32: 0 never, 1 half of the time, 2 always. */
+struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0, unsigned code32);
 void diff_gen_destroy(struct diff_gen *g);
 void diff_gen_next(struct diff_gen *g, struct diff_case *c);
 

@@ -11,12 +11,14 @@
 struct diff_gen {
     uint64_t rng[2];
     uint64_t xcr0;
-    ZydisDecoder decoder;
+    ZydisDecoder decoder[2]; /* of 64-bit and of 32-bit code */
+    unsigned code32_mode;
+    bool code32;
     ZydisDecodedInstruction z;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
 };
 
-struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0)
+struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0, unsigned code32)
 {
     struct diff_gen *g = calloc(1, sizeof(*g));
 
@@ -24,7 +26,9 @@ struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0)
     g->rng[0] = seed * 0x9e3779b97f4a7c15ull + 1;
     g->rng[1] = seed ^ 0xd1b54a32d192ed03ull;
     g->xcr0 = xcr0;
-    ZydisDecoderInit(&g->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    g->code32_mode = code32;
+    ZydisDecoderInit(&g->decoder[0], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    ZydisDecoderInit(&g->decoder[1], ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
     return g;
 }
 
@@ -331,7 +335,7 @@ static unsigned diff_gen_legacy(struct diff_gen *g, uint8_t *p)
     static const uint8_t escape[][2] = { { 0 }, { 0x0f }, { 0x0f, 0x38 }, { 0x0f, 0x3a } };
     unsigned map = diff_gen_below(g, 4), n = diff_gen_prefixes(g, p);
 
-    if (diff_gen_one_in(g, 2))
+    if (!g->code32 && diff_gen_one_in(g, 2))
         p[n++] = (uint8_t)(0x40 | diff_gen_below(g, 16));
     for (unsigned i = 0; i < 2 && escape[map][i]; i++)
         p[n++] = escape[map][i];
@@ -373,6 +377,7 @@ static bool diff_gen_try(struct diff_gen *g, uint8_t *code)
     unsigned kind = diff_gen_below(g, 8), n;
 
     memcpy(code, tail, 16);
+    g->code32 = g->code32_mode == 2 || (g->code32_mode == 1 && diff_gen_one_in(g, 2));
     if (kind < 4) {
         n = diff_gen_legacy(g, code);
     } else if (kind < 5) {
@@ -382,7 +387,8 @@ static bool diff_gen_try(struct diff_gen *g, uint8_t *code)
     } else {
         n = kind < 6 ? diff_gen_vex(g, code) : diff_gen_evex(g, code);
     }
-    return n < 12 && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&g->decoder, code, 15, &g->z, g->ops)) &&
+    return n < 12 &&
+           ZYAN_SUCCESS(ZydisDecoderDecodeFull(&g->decoder[g->code32], code, 15, &g->z, g->ops)) &&
            diff_gen_category_ok(&g->z) && diff_gen_mnemonic_ok(g->z.mnemonic) &&
            diff_gen_operands_ok(g);
 }
@@ -557,17 +563,20 @@ void diff_gen_next(struct diff_gen *g, struct diff_case *c)
         memset(c->code, 0, sizeof(c->code));
     } while (!diff_gen_try(g, c->code));
     c->len = g->z.length;
+    c->code32 = g->code32;
     c->slot = diff_gen_below(g, DIFF_SLOTS);
     c->regs.rip = DIFF_CODE + c->slot * DIFF_SLOT;
     c->regs.rflags = 0x202 | (diff_gen_rand(g) & FLAG_ARITH);
     if (diff_gen_one_in(g, 4))
         c->regs.rflags |= FLAG_DF;
     for (unsigned i = 0; i < 16; i++)
-        c->regs.gpr[i] = diff_gen_integer(g);
+        c->regs.gpr[i] = c->code32 && i >= 8 ? 0 : diff_gen_integer(g);
     diff_gen_fpu(g, c->regs.xsave);
     diff_gen_fill(g, c->mem, DIFF_MEM);
     for (unsigned i = 0; i < g->z.operand_count; i++)
         if (g->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
             diff_gen_address(g, c, &g->ops[i]);
     diff_gen_special(g, c);
+    for (unsigned i = 0; c->code32 && i < 8; i++)
+        c->regs.gpr[i] = (uint32_t)c->regs.gpr[i];
 }

@@ -37,6 +37,16 @@ static void diff_guest_map(struct diff_guest *g, uint64_t lin, uint64_t gpa, uns
     ((uint64_t *)(g->ram.hva + table))[lin >> PAGE_SHIFT & 511] = gpa | PTE_P | PTE_U | flags;
 }
 
+static void diff_guest_code(struct bt_cpu *c, bool code32)
+{
+    const unsigned attr = SEG_S | SEG_P | SEG_DPL | SEG_RW | SEG_ACCESSED | SEG_CODE | SEG_G;
+
+    c->s.seg[X86_CS] = (struct x86_seg){ .sel = code32 ? 0x23 : 0x33,
+                                         .limit = ~0u,
+                                         .attr = (uint16_t)(attr | (code32 ? SEG_DB : SEG_L)) };
+    bt_mode_changed(c);
+}
+
 static void diff_guest_mode(struct bt_cpu *c, uint64_t xcr0)
 {
     struct x86_state *s = &c->s;
@@ -49,12 +59,11 @@ static void diff_guest_mode(struct bt_cpu *c, uint64_t xcr0)
     s->xcr0 = xcr0;
     for (unsigned i = 0; i < X86_NSREGS; i++)
         s->seg[i] = (struct x86_seg){ .attr = (uint16_t)(SEG_UNUSABLE) };
-    s->seg[X86_CS] = (struct x86_seg){ .sel = 0x33,
-                                       .limit = ~0u,
-                                       .attr = (uint16_t)(user | SEG_CODE | SEG_L | SEG_G) };
     s->seg[X86_SS] =
         (struct x86_seg){ .sel = 0x2b, .limit = ~0u, .attr = (uint16_t)(user | SEG_DB | SEG_G) };
+    s->seg[X86_DS] = s->seg[X86_ES] = s->seg[X86_SS];
     s->mp_state = X86_MP_RUNNING;
+    diff_guest_code(c, false);
     bt_sys_state_loaded(c);
 }
 
@@ -116,7 +125,7 @@ void diff_guest_run(struct diff_guest *g, const struct diff_case *c, struct diff
     cpu->s.rip = c->regs.rip;
     cpu->s.cr2 = 0;
     cpu->s.exception_pending = false;
-    bt_mode_changed(cpu);
+    diff_guest_code(cpu, c->code32);
     atomic_store(&cpu->kick, false);
     b = bt_block_find(cpu, true, &ret);
     if (b)

@@ -15,65 +15,33 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-/* What the assembly below and the signal handler work on: they have no arguments. */
+#include "diff_ctx.h"
+
+enum { USER32_CS = 0x23, USER_DS = 0x2b, USER_CS = 0x33 }; /* Linux's selectors */
+
+/* What diff_enter.S and the signal handler work on: they have no arguments. */
 struct diff_host_ctx {
     struct diff_regs regs;
     uint64_t host_rsp;
     uint64_t mask;
+    uint32_t far_offset; /* far pointer to the instruction */
+    uint16_t far_selector;
     _Alignas(64) uint8_t init[DIFF_XSAVE]; /* XRSTOR image: everything in its initial state */
     volatile int trap;
     volatile uint32_t error;
     volatile uint64_t cr2;
 };
+extern struct diff_host_ctx diff_host_ctx;
 struct diff_host_ctx diff_host_ctx;
 void diff_host_enter(void);
 extern const char diff_host_exit[], diff_host_exit_fp[];
 
-#define GPR     2816
-#define RFLAGS  (GPR + 128)
-#define RIP     (GPR + 136)
-#define HOST    (GPR + 192)
-#define MASK    (HOST + 8)
-#define INIT    (HOST + 64)
-#define STR_(x) #x
-#define STR(x)  STR_(x)
-#define CTX(x)  "diff_host_ctx+" STR(x) "(%rip)"
-_Static_assert(offsetof(struct diff_host_ctx, regs.gpr) == GPR, "layout");
-_Static_assert(offsetof(struct diff_host_ctx, host_rsp) == HOST, "layout");
-_Static_assert(offsetof(struct diff_host_ctx, init) == INIT, "layout");
-
-#define EACH_GPR(X)                                                                                \
-    X("rax", 0)                                                                                    \
-    X("rcx", 8)                                                                                    \
-    X("rdx", 16)                                                                                   \
-    X("rbx", 24)                                                                                   \
-    X("rbp", 40)                                                                                   \
-    X("rsi", 48) X("rdi", 56) X("r8", 64) X("r9", 72) X("r10", 80) X("r11", 88) X("r12", 96)       \
-        X("r13", 104) X("r14", 112) X("r15", 120) X("rsp", 32)
-#define LOAD(reg, off)  "mov diff_host_ctx+" STR(GPR) "+" #off "(%rip), %" reg "\n"
-#define STORE(reg, off) "mov %" reg ", diff_host_ctx+" STR(GPR) "+" #off "(%rip)\n"
-#define LOAD_MASK       "mov " CTX(MASK) ", %eax\n mov 4+" CTX(MASK) ", %edx\n"
-
-__asm__(".text\n"
-        ".globl diff_host_enter, diff_host_exit, diff_host_exit_fp\n"
-        "diff_host_enter:\n"
-        "push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n"
-        "mov %rsp, " CTX(
-            HOST) "\n" LOAD_MASK "xrstor64 diff_host_ctx(%rip)\n"
-                  "push " CTX(RFLAGS) "\n popfq\n" EACH_GPR(LOAD) "jmp *" CTX(
-                      RIP) "\n"
-                           "diff_host_exit:\n" EACH_GPR(STORE) "mov " CTX(
-                               HOST) ", %rsp\n"
-                                     "pushfq\n pop " CTX(
-                                         RFLAGS) "\n"
-                                                 "diff_host_exit_fp:\n"
-                                                 "push $0x202\n popfq\n" LOAD_MASK
-                                                 "xsave64 diff_host_ctx(%rip)\n"
-                                                 "xrstor64 " CTX(
-                                                     INIT) "\n"
-                                                           "pop %r15\n pop %r14\n pop %r13\n pop "
-                                                           "%r12\n pop %rbp\n pop %rbx\n"
-                                                           "ret\n");
+_Static_assert(offsetof(struct diff_host_ctx, regs.gpr) == DIFF_CTX_GPR, "layout");
+_Static_assert(offsetof(struct diff_host_ctx, regs.rflags) == DIFF_CTX_RFLAGS, "layout");
+_Static_assert(offsetof(struct diff_host_ctx, host_rsp) == DIFF_CTX_HOST, "layout");
+_Static_assert(offsetof(struct diff_host_ctx, mask) == DIFF_CTX_MASK, "layout");
+_Static_assert(offsetof(struct diff_host_ctx, far_offset) == DIFF_CTX_FAR, "layout");
+_Static_assert(offsetof(struct diff_host_ctx, init) == DIFF_CTX_INIT, "layout");
 
 struct diff_host_share {
     struct diff_case c[DIFF_BATCH];
@@ -119,24 +87,43 @@ static void diff_host_signal(int sig, siginfo_t *si, void *context)
     x->cr2 = (uint64_t)g[REG_CR2];
     g[REG_RIP] = (greg_t)(uintptr_t)diff_host_exit_fp;
     g[REG_RSP] = (greg_t)x->host_rsp;
+    g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffll) | USER_CS;
     g[REG_EFL] = 0x202;
+}
+
+/* What follows the instruction: back to 64-bit code, and from there to diff_host_exit. */
+static void diff_host_way_back(uint8_t *at, bool code32)
+{
+    static const uint8_t jump[] = { 0xff, 0x25, 0, 0, 0, 0 }; /* jmp [rip] */
+    uintptr_t back = (uintptr_t)diff_host_exit;
+
+    if (code32) {
+        const uint32_t to = (uint32_t)(uintptr_t)at + 7;
+        const uint16_t selector = USER_CS;
+
+        *at++ = 0xea; /* jmp far */
+        memcpy(at, &to, sizeof(to));
+        memcpy(at + sizeof(to), &selector, sizeof(selector));
+        at += sizeof(to) + sizeof(selector);
+    }
+    memcpy(at, jump, sizeof(jump));
+    memcpy(at + sizeof(jump), &back, sizeof(back));
 }
 
 static void diff_host_one(const struct diff_case *c, struct diff_result *r)
 {
-    static const uint8_t jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
     struct diff_host_ctx *x = &diff_host_ctx;
     uint8_t *code = (uint8_t *)(uintptr_t)(DIFF_CODE + c->slot * DIFF_SLOT);
     uint8_t *data = (uint8_t *)(uintptr_t)DIFF_DATA;
-    uintptr_t back = (uintptr_t)diff_host_exit;
 
     memcpy(code, c->code, c->len);
-    memcpy(code + c->len, jump, sizeof(jump));
-    memcpy(code + c->len + sizeof(jump), &back, sizeof(back));
+    diff_host_way_back(code + c->len, c->code32);
     mprotect(data + DIFF_RW, PAGE_SIZE, PROT_READ | PROT_WRITE);
     memcpy(data, c->mem, DIFF_MEM);
     mprotect(data + DIFF_RW, PAGE_SIZE, PROT_READ);
     x->regs = c->regs;
+    x->far_offset = (uint32_t)c->regs.rip;
+    x->far_selector = c->code32 ? USER32_CS : USER_CS;
     x->trap = -1;
     x->error = 0;
     x->cr2 = 0;
@@ -191,6 +178,7 @@ _Noreturn static void diff_host_serve(int from, int to)
     diff_host_map();
     diff_host_catch();
     diff_host_init_image();
+    __asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" : : "r"(USER_DS)); /* of 32-bit code */
     while (read(from, &n, sizeof(n)) == sizeof(n)) {
         for (unsigned i = 0; i < n; i++) {
             host.share->at = i;
