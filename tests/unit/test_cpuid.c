@@ -153,7 +153,7 @@ static void test_kvm_leaves(void **state)
     query(&c, 0x40000000, 0, out);
     assert_memory_equal(&out[EBX], "KVMKVMKVM\0\0\0", 12);
     query(&c, 0x40000001, 0, out);
-    assert_int_equal(out[EAX], BIT(1) | BIT(3) | BIT(24));
+    assert_int_equal(out[EAX], BIT(1) | BIT(3) | BIT(11) | BIT(24));
     query(&c, 0x40000010, 0, out);
     assert_int_equal(out[EAX], 2000000);
     l.kvm_pv = false;
