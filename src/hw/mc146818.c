@@ -399,6 +399,8 @@ static void mc146818_state(struct device *d, struct state *s)
     state_require(s, r->index < CMOS_LEN, "CMOS index out of range");
     state_require(s, r->offset_ns / 4 < INT64_MAX / 8 && r->offset_ns / 4 > -(INT64_MAX / 8),
                   "RTC offset out of range");
+    /* A tick without a rate would never move on, and its timer never end. */
+    state_require(s, !r->tick_ns == !mc146818_period_ns(r), "RTC tick without a rate");
     r->index &= CMOS_LEN - 1;
 }
 

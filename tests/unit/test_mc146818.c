@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+
 #include "hw/mc146818.h"
 #include "testvm.h"
 
@@ -123,6 +125,29 @@ static void test_alarm(void **ctx)
     testvm_destroy(t);
 }
 
+/* Such a tick lay in the past for ever, and its timer never stopped firing. */
+static void test_state_tick_without_rate(void **ctx)
+{
+    enum { CMOS = 128, AFTER_CMOS = 24, REG_A = 0xa };
+    bool irq = false;
+    struct testvm *t = create(&irq);
+    struct state save, load;
+
+    (void)ctx;
+    state_init_save(&save);
+    device_state(t->vm->devices, &save);
+    assert_int_equal(state_error(&save), 0);
+    state_init_load(&load, save.buf, save.len);
+    device_state(t->vm->devices, &load);
+    assert_int_equal(state_error(&load), 0);
+    save.buf[save.len - AFTER_CMOS - CMOS + REG_A] &= 0xf0;
+    state_init_load(&load, save.buf, save.len);
+    device_state(t->vm->devices, &load);
+    assert_int_equal(state_error(&load), -EINVAL);
+    state_fini(&save);
+    testvm_destroy(t);
+}
+
 static void test_periodic(void **ctx)
 {
     bool irq = false;
@@ -176,9 +201,13 @@ static void test_memory(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_time),     cmocka_unit_test(test_set),
-        cmocka_unit_test(test_alarm),    cmocka_unit_test(test_update_interrupt),
-        cmocka_unit_test(test_periodic), cmocka_unit_test(test_update_in_progress),
+        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_state_tick_without_rate),
+        cmocka_unit_test(test_alarm),
+        cmocka_unit_test(test_update_interrupt),
+        cmocka_unit_test(test_periodic),
+        cmocka_unit_test(test_update_in_progress),
         cmocka_unit_test(test_memory),
     };
 
