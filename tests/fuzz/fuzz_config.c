@@ -40,11 +40,11 @@ static void fuzz_config_options(char *text)
 {
     struct options o;
     struct err e = { 0 };
-    char *argv[MAX_ARGS + 2] = { "run", strtok(text, "\n") };
+    char *argv[MAX_ARGS + 1] = { "run" };
     int argc = 1;
 
-    while (argv[argc] && argc < MAX_ARGS)
-        argv[++argc] = strtok(NULL, "\n");
+    while (text && argc < MAX_ARGS)
+        argv[argc++] = strsep(&text, "\n");
     argv[argc] = NULL;
     BUG_ON(options_parse(&o, argc, argv, &e) != 0 && !e.msg[0]);
     options_fini(&o);
