@@ -4,8 +4,16 @@
  */
 #include "base/clock.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <x86intrin.h>
+
+enum {
+    CLOCK_SAMPLES = 20,
+    CLOCK_CLOSE_CYCLES = 1000, /* undisturbed, reading CLOCK_MONOTONIC takes a tenth of it */
+    CLOCK_MEASURE_NS = 5000000,
+    CLOCK_KHZ_TOLERANCE = 1000, /* two measurements of one host agree to better than this part */
+};
 
 struct clock {
     struct loop *loop; /* NULL: manual */
@@ -20,15 +28,34 @@ struct clock {
     struct clock_timer *timers; /* earliest first */
 };
 
+/*
+ * Both host clocks at one moment. The thread may lose its CPU between the two readings, and every
+ * millisecond of that would be one by which the guest's clocks disagree: the closest of a few pairs.
+ */
+static void clock_sample(uint64_t *ns, uint64_t *tsc)
+{
+    uint64_t best = UINT64_MAX;
+
+    for (unsigned i = 0; i < CLOCK_SAMPLES && best > CLOCK_CLOSE_CYCLES; i++) {
+        uint64_t before = __rdtsc(), now = util_monotonic_ns(), cycles = __rdtsc() - before;
+
+        if (cycles >= best)
+            continue;
+        best = cycles;
+        *ns = now;
+        *tsc = before + cycles / 2;
+    }
+}
+
 /* The kernel's own calibration is not exported everywhere: measure against CLOCK_MONOTONIC. */
 static uint32_t clock_measure_tsc_khz(void)
 {
-    uint64_t ns0 = util_monotonic_ns(), tsc0 = __rdtsc(), ns1, tsc1;
+    uint64_t ns0 = 0, tsc0 = 0, ns1 = 0, tsc1 = 0;
 
+    clock_sample(&ns0, &tsc0);
     do {
-        ns1 = util_monotonic_ns();
-        tsc1 = __rdtsc();
-    } while (ns1 - ns0 < 5000000);
+        clock_sample(&ns1, &tsc1);
+    } while (ns1 - ns0 < CLOCK_MEASURE_NS);
     return (uint32_t)((tsc1 - tsc0) * 1000000 / (ns1 - ns0));
 }
 
@@ -136,11 +163,29 @@ uint32_t clock_tsc_khz(const struct clock *c)
     return c->tsc_khz;
 }
 
+/* Guest TSC and guest time of one moment. */
+static void clock_now_both(struct clock *c, uint64_t *tsc, uint64_t *ns)
+{
+    pthread_mutex_lock(&c->lock);
+    *ns = c->now_ns;
+    *tsc = c->loop ? c->tsc : c->tsc + c->now_ns * c->tsc_khz / 1000000;
+    if (c->running && c->loop) {
+        clock_sample(ns, tsc);
+        *ns += (uint64_t)c->ns_offset;
+        *tsc += c->tsc_offset;
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
 uint64_t clock_tsc_to_ns(struct clock *c, uint64_t tsc)
 {
-    uint64_t now_tsc = clock_tsc(c), now_ns = clock_now_ns(c);
-    int64_t delta = (int64_t)(tsc - now_tsc);
-    int128 ns = (int128)delta * 1000000 / (int64_t)c->tsc_khz + (int128)now_ns;
+    uint64_t now_tsc, now_ns;
+    int64_t delta;
+    int128 ns;
+
+    clock_now_both(c, &now_tsc, &now_ns);
+    delta = (int64_t)(tsc - now_tsc);
+    ns = (int128)delta * 1000000 / (int64_t)c->tsc_khz + (int128)now_ns;
 
     if (ns < 0)
         return 0;
@@ -149,10 +194,13 @@ uint64_t clock_tsc_to_ns(struct clock *c, uint64_t tsc)
 
 void clock_start(struct clock *c)
 {
+    uint64_t ns = 0, tsc = 0;
+
     pthread_mutex_lock(&c->lock);
     if (!c->running) {
-        c->ns_offset = (int64_t)(c->now_ns - util_monotonic_ns());
-        c->tsc_offset = c->tsc - __rdtsc();
+        clock_sample(&ns, &tsc);
+        c->ns_offset = (int64_t)(c->now_ns - ns);
+        c->tsc_offset = c->tsc - tsc;
         c->running = true;
     }
     pthread_mutex_unlock(&c->lock);
@@ -162,10 +210,13 @@ void clock_start(struct clock *c)
 
 void clock_stop(struct clock *c)
 {
+    uint64_t ns = 0, tsc = 0;
+
     pthread_mutex_lock(&c->lock);
     if (c->running && c->loop) {
-        c->now_ns = clock_now_locked(c);
-        c->tsc = __rdtsc() + c->tsc_offset;
+        clock_sample(&ns, &tsc);
+        c->now_ns = ns + (uint64_t)c->ns_offset;
+        c->tsc = tsc + c->tsc_offset;
     }
     c->running = false;
     pthread_mutex_unlock(&c->lock);
@@ -180,6 +231,16 @@ void clock_set(struct clock *c, uint64_t now_ns, uint64_t tsc)
     c->now_ns = now_ns;
     c->tsc = tsc;
     pthread_mutex_unlock(&c->lock);
+}
+
+int clock_set_tsc_khz(struct clock *c, uint32_t khz)
+{
+    uint32_t off = khz > c->tsc_khz ? khz - c->tsc_khz : c->tsc_khz - khz;
+
+    if (off > c->tsc_khz / CLOCK_KHZ_TOLERANCE)
+        return -ERANGE;
+    c->tsc_khz = khz;
+    return 0;
 }
 
 void clock_advance(struct clock *c, uint64_t ns)

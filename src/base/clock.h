@@ -35,6 +35,8 @@ uint64_t clock_tsc_to_ns(struct clock *c, uint64_t tsc);
 void clock_start(struct clock *c);
 void clock_stop(struct clock *c);
 void clock_set(struct clock *c, uint64_t now_ns, uint64_t tsc); /* load; stopped */
+/* Load, stopped: the guest calibrated itself by this frequency. -ERANGE: not this host's, within 0.1 %. */
+must_check int clock_set_tsc_khz(struct clock *c, uint32_t khz);
 void clock_advance(struct clock *c, uint64_t ns); /* manual: moves time, fires what is due */
 
 void clock_timer_init(struct clock *c, struct clock_timer *t, void (*fire)(struct clock_timer *t));
