@@ -155,21 +155,22 @@ static void state_match_name(struct state *s, const char *name)
 
 void state_begin(struct state *s, const char *type, const char *id, unsigned max_version)
 {
-    uint32_t version = max_version, len = 0;
+    uint32_t version = max_version;
+    uint64_t len = 0;
 
     if (s->saving) {
         state_put_name(s, type);
         state_put_name(s, id);
         state_put(s, &version, 4);
         s->section_at = s->len;
-        state_put(s, &len, 4);
+        state_put(s, &len, sizeof(len));
         s->version = max_version;
         return;
     }
     state_match_name(s, type);
     state_match_name(s, id);
     state_get(s, &version, 4, s->len);
-    state_get(s, &len, 4, s->len);
+    state_get(s, &len, sizeof(len), s->len);
     if (!s->error && (version == 0 || version > max_version))
         state_fail(s, -ENOTSUP, "a section was saved by a newer version of this program");
     if (!s->error && len > s->len - s->pos)
@@ -183,11 +184,17 @@ void state_end(struct state *s)
     if (s->error)
         return;
     if (s->saving) {
-        st_le32(s->buf + s->section_at, (uint32_t)(s->len - s->section_at - 4));
+        st_le64(s->buf + s->section_at, s->len - s->section_at - sizeof(uint64_t));
         return;
     }
     if (s->pos != s->end)
         state_fail(s, -EINVAL, "a section is longer than its fields");
+}
+
+void state_skip(struct state *s)
+{
+    if (!s->error)
+        s->pos = s->end;
 }
 
 unsigned state_version(const struct state *s)

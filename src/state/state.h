@@ -20,7 +20,7 @@ struct state {
     size_t len, cap;   /* saving: used, allocated; loading: available */
     size_t pos;        /* loading: next byte */
     size_t end;        /* loading: end of the current section */
-    size_t section_at; /* saving: where the current section's length goes */
+    size_t section_at; /* saving: where the current section's length (u64) goes */
     int error;         /* 0 or the first failure, -errno */
     char what[96];     /* and what it was */
 };
@@ -35,6 +35,8 @@ void state_fini(struct state *s);
  */
 void state_begin(struct state *s, const char *type, const char *id, unsigned max_version);
 void state_end(struct state *s); /* loading: the section must be used up exactly */
+/* Loading: passes over the rest of the section, so that a stream's shape can be checked before its use. */
+void state_skip(struct state *s);
 
 unsigned state_version(const struct state *s);
 void state_u8(struct state *s, uint8_t *v);
