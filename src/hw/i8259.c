@@ -109,9 +109,8 @@ static void i8259_acknowledge(struct i8259_chip *c, int pin)
         c->first = (uint8_t)((pin + 1) & 7);
 }
 
-int i8259_inta(void *pic)
+int i8259_inta(struct i8259 *p)
 {
-    struct i8259 *p = pic;
     struct i8259_chip *c = &p->chip[0];
     int pin, vector;
 

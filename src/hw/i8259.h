@@ -14,8 +14,8 @@ struct i8259 *i8259_create(struct vm *vm, uint16_t master, uint16_t slave, uint1
 struct irq i8259_irq(struct i8259 *p, unsigned pin); /* 0..15; 2 is the cascade */
 /*
  * Interrupt acknowledge cycle: the vector; the spurious one (7 or 15) if the request went away. For
- * lapic_set_inta(): pic is the struct i8259. Any thread, no APIC lock held.
+ * vm->inta. Any thread, no APIC lock held.
  */
-int i8259_inta(void *pic);
+int i8259_inta(struct i8259 *p);
 
 #endif

@@ -5,7 +5,7 @@
  * processor, EOI broadcast suppression, changes of the APIC ID.
  *
  * Locking: one lock an APIC, see lapic_impl.h. Every locked section ends in lapic_unlock(), which derives
- * PPR and `pending` again, so that no path can forget it. vm->eoi and the 8259's acknowledge cycle are
+ * PPR and `pending` again, so that no path can forget it. vm->eoi and vm->inta (the 8259's acknowledge cycle) are
  * called without the lock: both chips call back into lapic_irqchip with their own lock held.
  */
 #include "hw/lapic_impl.h"
@@ -144,13 +144,14 @@ bool lapic_pending(struct lapic *l)
 /* The acknowledge cycle goes to the 8259 without our lock: it lowers INTR from within. */
 static int lapic_ack_extint(struct lapic *l)
 {
+    struct vm *vm = l->vcpu->vm;
     bool extint;
 
     lapic_lock(l);
-    extint = lapic_extint(l) && l->inta;
+    extint = lapic_extint(l) && vm->inta;
     l->extint = false;
     lapic_unlock(l);
-    return extint ? l->inta(l->pic) : -1;
+    return extint ? vm->inta(vm) : -1;
 }
 
 int lapic_ack(struct lapic *l)
@@ -516,12 +517,6 @@ bool lapic_msr_write(struct lapic *l, uint32_t index, uint64_t val)
 
 /* --- life cycle and state --- */
 
-void lapic_set_inta(struct lapic *l, int (*inta)(void *pic), void *pic)
-{
-    l->inta = inta;
-    l->pic = pic;
-}
-
 void lapic_reset(struct lapic *l)
 {
     lapic_lock(l);
@@ -549,6 +544,9 @@ void lapic_save(struct lapic *l, struct x86_state *s)
     st_le32(s->lapic + APIC_TMCCT, lapic_timer_count(l));
     if (lapic_x2apic(l))
         st_le32(s->lapic + APIC_LDR, lapic_x2apic_ldr(l));
+    s->lapic_esr_pending = l->esr_pending;
+    s->lapic_extint = l->extint;
+    s->lapic_intr = l->intr;
     s->apic_base = l->base;
     s->tsc_deadline = lapic_timer_deadline(l);
     s->cr8 = *lapic_reg(l, APIC_TPR) >> 4 & 0xf;
@@ -563,8 +561,9 @@ void lapic_load(struct lapic *l, const struct x86_state *s)
         *lapic_reg(l, off) = ld_le32(s->lapic + off);
     l->base = s->apic_base;
     l->tsc_deadline = s->tsc_deadline;
-    l->esr_pending = 0;
-    l->extint = false;
+    l->esr_pending = s->lapic_esr_pending;
+    l->extint = s->lapic_extint;
+    l->intr = s->lapic_intr; /* so that the 8259's sync is no edge for LINT0 */
     /* CR8 and TPR are one register: whoever changed cr8 in the state meant it. */
     if ((*lapic_reg(l, APIC_TPR) >> 4 & 0xf) != s->cr8)
         *lapic_reg(l, APIC_TPR) = (uint32_t)(s->cr8 & 0xf) << 4;

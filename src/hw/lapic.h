@@ -33,9 +33,6 @@ int lapic_ack(struct lapic *l);         /* vector, from the 8259 if ExtINT, or -
 uint8_t lapic_tpr_get(struct lapic *l); /* CR8 */
 void lapic_tpr_set(struct lapic *l, uint8_t cr8);
 
-/* The 8259's interrupt acknowledge cycle: vector or -1; set by the machine in every lapic. */
-void lapic_set_inta(struct lapic *l, int (*inta)(void *pic), void *pic);
-
 extern const struct irqchip_ops lapic_irqchip;
 
 #endif

@@ -59,8 +59,6 @@ enum { /* ESR bits */
 struct lapic {
     /* wiring */
     struct vcpu *vcpu;
-    int (*inta)(void *pic);
-    void *pic;
     struct clock_timer timer;
 
     atomic_bool pending; /* written under lock; read without: would lapic_ack() yield a vector? */

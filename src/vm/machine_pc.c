@@ -33,7 +33,6 @@
 #include "hw/i8259.h"
 #include "hw/ioapic.h"
 #include "hw/isa_misc.h"
-#include "hw/lapic.h"
 #include "hw/mc146818.h"
 #include "hw/ns16550.h"
 #include "hw/piix3.h"
@@ -476,9 +475,6 @@ int machine_pc_boot(struct vm *vm, struct err *e)
     uint64_t top = m->high.len ? m->high.gpa + m->high.len : PC_HIGH;
     int rc;
 
-    for (unsigned i = 0; i < vm->nvcpus; i++)
-        if (vm->vcpu[i]->lapic)
-            lapic_set_inta(vm->vcpu[i]->lapic, i8259_inta, m->pic);
     piix3_assign(m->piix3);
     rc = pci_assign(m->pci, PC_MMIO32, PC_MMIO32_LEN, PC_PCI_IO, align_up(top, GIB), e);
     if (!rc)

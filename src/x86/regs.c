@@ -55,6 +55,8 @@ static void regs_put32(uint8_t *at, uint32_t v)
 
 static void regs_lapic_reset(struct x86_state *s, unsigned apic_id)
 {
+    s->lapic_esr_pending = 0;
+    s->lapic_extint = false;
     memset(s->lapic, 0, sizeof(s->lapic));
     regs_put32(s->lapic + LAPIC_ID, s->apic_base & APIC_BASE_X2APIC ? apic_id : apic_id << 24);
     regs_put32(s->lapic + LAPIC_VERSION, LAPIC_VERSION_VALUE);
@@ -292,10 +294,13 @@ static void regs_event_io(struct x86_state *s, struct state *st)
 
 void x86_state_io(struct x86_state *s, struct state *st, const char *id)
 {
-    state_begin(st, "x86-cpu", id, 1);
+    state_begin(st, X86_STATE_TYPE, id, X86_STATE_VERSION);
     regs_general_io(s, st);
     regs_msr_io(s, st);
     regs_event_io(s, st);
+    state_u32(st, &s->lapic_esr_pending);
+    state_bool(st, &s->lapic_extint);
+    state_bool(st, &s->lapic_intr);
     state_bytes(st, s->lapic, sizeof(s->lapic));
     state_bytes(st, s->xsave, sizeof(s->xsave));
     if (!state_error(st))

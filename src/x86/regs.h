@@ -136,6 +136,10 @@ struct x86_state {
     uint8_t mp_state;               /* enum x86_mp_state */
     uint8_t sipi_vector;            /* received while X86_MP_INIT (KVM's KVM_MP_STATE_INIT_RECEIVED) */
 
+    /* Of the local APIC, what its registers do not show; KVM keeps it to itself: 0 and false there. */
+    uint32_t lapic_esr_pending; /* errors since ESR was last written */
+    bool lapic_extint;          /* an ExtINT message was not yet acknowledged */
+    bool lapic_intr;            /* level of the 8259's INTR pin */
     uint8_t lapic[X86_LAPIC_SIZE];
     _Alignas(64) uint8_t xsave[X86_XSAVE_SIZE]; /* SDM 1 13.4, standard format, header included */
 };
@@ -144,6 +148,8 @@ struct x86_state {
 void x86_state_reset(struct x86_state *s, unsigned apic_id, bool bsp);
 /* INIT (SDM 3A 10.1.1, table 10-1): like reset, but x87/SSE state, most MSRs, MTRRs and TSC survive. */
 void x86_state_init(struct x86_state *s, unsigned apic_id, bool bsp);
+#define X86_STATE_TYPE "x86-cpu"
+enum { X86_STATE_VERSION = 1 };
 /* Saves or loads all of it in one section; refuses values that no processor could hold. */
 void x86_state_io(struct x86_state *s, struct state *st, const char *id);
 

@@ -42,7 +42,7 @@ struct fixture {
     int eois, eoi_vector;
     int pic_vector; /* what the fake 8259 answers */
 };
-static struct fixture *the_fixture; /* vm->eoi has no other way to find it */
+static struct fixture *the_fixture; /* vm->eoi and vm->inta have no other way to find it */
 
 static void fixture_eoi(struct vm *vm, uint8_t vector)
 {
@@ -51,12 +51,10 @@ static void fixture_eoi(struct vm *vm, uint8_t vector)
     the_fixture->eoi_vector = vector;
 }
 
-static int fixture_inta(void *pic)
+static int fixture_inta(struct vm *vm)
 {
-    struct fixture *f = pic;
-
-    lapic_irqchip.intr(f->t->vm, false);
-    return f->pic_vector;
+    lapic_irqchip.intr(vm, false);
+    return the_fixture->pic_vector;
 }
 
 static int setup(void **ctx)
@@ -69,6 +67,7 @@ static int setup(void **ctx)
     f->t = testvm_create(0);
     f->t->vm->irqchip = &lapic_irqchip;
     f->t->vm->eoi = fixture_eoi;
+    f->t->vm->inta = fixture_inta;
     for (unsigned i = 0; i < NCPUS; i++) {
         struct vcpu *c = &f->cpu[i];
 
@@ -79,7 +78,6 @@ static int setup(void **ctx)
         f->t->vm->vcpu[i] = c;
         c->lapic = lapic_create(c, &e);
         assert_non_null(c->lapic);
-        lapic_set_inta(c->lapic, fixture_inta, f);
         lapic_mmio_write(c->lapic, SVR, 0x1ff);
         c->wake = false;
     }
