@@ -385,12 +385,11 @@ void mc146818_set_memory(struct mc146818 *r, uint64_t below_4g, uint64_t above_4
     pthread_mutex_unlock(&r->dev.lock);
 }
 
+/* Flags that came due since seen_ns are made up for by the sync, here or after a load. */
 static void mc146818_state(struct device *d, struct state *s)
 {
     struct mc146818 *r = to_rtc(d);
 
-    if (s->saving && d->power_on) /* flags that are due belong to the saved moment */
-        mc146818_catch_up(r);
     state_u8(s, &r->index);
     state_bytes(s, r->cmos, sizeof(r->cmos));
     state_i64(s, &r->offset_ns);
