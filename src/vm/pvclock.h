@@ -12,7 +12,7 @@ struct vcpu;
 
 /* MSR_KVM_SYSTEM_TIME[_OLD], MSR_KVM_WALL_CLOCK[_OLD]; false: #GP. vCPU thread. */
 bool pvclock_msr(struct vcpu *c, uint32_t index, bool write, uint64_t *val);
-/* After the guest clock started again: new reference point, all pages written anew. vCPUs stopped. */
+/* Before the guest clock starts again: new reference point, all pages written anew. vCPUs stopped. */
 void pvclock_resume(struct vm *vm);
 
 #endif

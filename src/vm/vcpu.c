@@ -277,6 +277,11 @@ void vcpu_park(struct vcpu *c)
     pthread_mutex_unlock(&c->lock);
 }
 
+void vcpu_settle(struct vcpu *c)
+{
+    vcpu_requests(c);
+}
+
 void vcpu_unpark(struct vcpu *c)
 {
     pthread_mutex_lock(&c->lock);

@@ -60,6 +60,8 @@ void vcpu_destroy(struct vcpu *c);                        /* after its thread en
 must_check int vcpu_start(struct vcpu *c, struct err *e); /* starts the thread, parked */
 void vcpu_park(
     struct vcpu *c); /* returns once it is out of accel->run and waits; not on its own thread */
+void vcpu_settle(
+    struct vcpu *c); /* parked: an INIT or SIPI that came late becomes part of its state */
 void vcpu_unpark(struct vcpu *c);
 void vcpu_join(struct vcpu *c); /* ends the thread */
 

@@ -129,6 +129,11 @@ enum vm_end vm_run(struct vm *vm)
     vm->end_status = 0;
     vm->end_reason[0] = '\0';
     pthread_mutex_unlock(&vm->lock);
+    if (vm->half_loaded) {
+        vm_end(vm, VM_END_FAILED, 0,
+               "the VM's state was not loaded whole: reset it or load another");
+        return vm->end;
+    }
     vm_start_threads(vm);
     vm_resume(vm);
     loop_run(vm->loop);
@@ -142,6 +147,8 @@ void vm_pause(struct vm *vm)
         return;
     for (unsigned i = 0; i < vm->nvcpus; i++)
         vcpu_park(vm->vcpu[i]);
+    for (unsigned i = 0; i < vm->nvcpus; i++) /* after all senders stopped */
+        vcpu_settle(vm->vcpu[i]);
     clock_stop(vm->clock);
     device_quiesce_all(vm->devices);
     vm->paused = true;
@@ -152,9 +159,9 @@ void vm_resume(struct vm *vm)
     if (!vm->paused)
         return;
     vm->paused = false;
-    clock_start(vm->clock);
-    pvclock_resume(vm);
+    pvclock_resume(vm); /* while both of its clocks stand */
     device_sync_all(vm->devices);
+    clock_start(vm->clock); /* fires what is due: devices are in order by now */
     for (unsigned i = 0; i < vm->nvcpus; i++)
         vcpu_unpark(vm->vcpu[i]);
 }
@@ -183,6 +190,7 @@ int vm_reset_vcpus(struct vm *vm, struct err *e)
 int vm_reset(struct vm *vm, struct err *e)
 {
     BUG_ON(!vm->paused);
+    vm->half_loaded = false;
     device_reset_all(vm->devices);
     return vm_reset_vcpus(vm, e);
 }

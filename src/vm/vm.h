@@ -50,6 +50,8 @@ struct vm {
     char end_reason[256];
     bool paused;
     struct loop_work end_work;
+
+    bool half_loaded; /* a load failed in its middle: nothing of this may run. Controlling thread */
 };
 
 /* A bare VM: loop, clock, empty buses, no RAM, no vCPUs. accel may be NULL (device tests: manual clock). */
@@ -64,9 +66,13 @@ enum vm_end vm_run(struct vm *vm);
 /* Stops the vCPUs and the clock, drains devices; and back. On the loop thread. Idempotent. */
 void vm_pause(struct vm *vm);
 void vm_resume(struct vm *vm);
-/* Whole machine state (not RAM contents) through one cursor; paused. 0 or -errno, state_what() says why. */
+/*
+ * Whole machine state (not RAM contents) through one cursor; paused. 0 or -errno, state_what() says why.
+ * A stream of another machine, cut short or too new leaves the VM as it was; after any other failed load
+ * vm_run() refuses, until vm_reset() or a load that succeeds.
+ */
 must_check int vm_state(struct vm *vm, struct state *s);
-/* RAM contents as sections, skipping zero pages. */
+/* RAM contents as sections, skipping zero pages; a load comes after vm_state() and fails like it. */
 void vm_ram_state(struct vm *vm, struct state *s);
 /* Back to power-on: devices, vCPUs, then the machine loads the boot payload again. Paused. */
 must_check int vm_reset(struct vm *vm, struct err *e);

@@ -1,6 +1,13 @@
 /*
  * vm_state.c: the whole machine through one cursor: header, clock, vCPUs, devices; RAM apart.
  * Format: little-endian sections of state/state.h; the same under every accelerator.
+ *
+ * A load goes over the whole stream's shape first: what was cut short, is newer or belongs to another
+ * machine is refused while the VM is still as it was. A lie inside a section is found only when it is
+ * applied; then the VM is marked, and does not run until it was reset or loaded again.
+ *
+ * Not in it: what lives outside of the guest. Connections through user networking and what the serial
+ * line has not yet written are gone; disks are the caller's.
  */
 #include "vm/vm.h"
 
@@ -40,9 +47,26 @@ static void vm_state_header(struct vm *vm, struct state *s)
     state_end(s);
 }
 
+/*
+ * What the guest's TSC would be without TSC_ADJUST. An accelerator that cannot move the TSC (an emulated
+ * KVM) has another one than our clock; whoever loads this gives the guest the one it had.
+ */
+static uint64_t vm_state_tsc(struct vm *vm, struct state *s)
+{
+    struct x86_state *x = calloc(1, sizeof(*x));
+    uint64_t tsc = 0;
+
+    state_require(s, x && vcpu_get_state(vm->vcpu[0], x) == 0,
+                  "the accelerator cannot give its state");
+    if (x)
+        tsc = x->tsc - x->tsc_adjust;
+    free(x);
+    return tsc;
+}
+
 static void vm_state_clock(struct vm *vm, struct state *s)
 {
-    uint64_t now = clock_now_ns(vm->clock), tsc = clock_tsc(vm->clock);
+    uint64_t now = clock_now_ns(vm->clock), tsc = s->saving ? vm_state_tsc(vm, s) : 0;
     uint32_t khz = clock_tsc_khz(vm->clock);
 
     state_begin(s, "clock", "clock", CLOCK_STATE_VERSION);
@@ -51,14 +75,26 @@ static void vm_state_clock(struct vm *vm, struct state *s)
     state_u32(s, &khz);
     state_require(s, now < INT64_MAX, "the clock is absurd");
     state_end(s);
-    if (!s->saving && !state_error(s))
-        clock_set(vm->clock, now, tsc);
+    if (s->saving || state_error(s))
+        return;
+    state_require(s, clock_set_tsc_khz(vm->clock, khz) == 0,
+                  "saved on a host whose TSC has another frequency");
+    clock_set(vm->clock, now, tsc);
+}
+
+struct vcpu_id {
+    char text[8];
+};
+
+static struct vcpu_id vm_state_vcpu_id(const struct vcpu *c)
+{
+    return (struct vcpu_id){ { 'c', 'p', 'u', (char)('0' + c->index / 10),
+                               (char)('0' + c->index % 10), 0 } };
 }
 
 static void vm_state_vcpu(struct vcpu *c, struct state *s)
 {
-    static const char *const digits = "0123456789";
-    char id[8] = { 'c', 'p', 'u', digits[c->index / 10], digits[c->index % 10], 0 };
+    struct vcpu_id id = vm_state_vcpu_id(c);
     struct x86_state *x = calloc(1, sizeof(*x));
 
     state_require(s, x != NULL, "out of memory");
@@ -66,21 +102,48 @@ static void vm_state_vcpu(struct vcpu *c, struct state *s)
         return;
     if (s->saving)
         state_require(s, vcpu_get_state(c, x) == 0, "the accelerator cannot give its state");
-    x86_state_io(x, s, id);
+    x86_state_io(x, s, id.text);
     if (!s->saving && !state_error(s))
         state_require(s, vcpu_set_state(c, x) == 0, "the accelerator refuses this state");
     free(x);
 }
 
+/* Is every section of the machine there, whole and not too new? Then back to where the cursor was. */
+static void vm_state_scan(struct vm *vm, struct state *s)
+{
+    size_t start = s->pos;
+
+    vm_state_header(vm, s);
+    state_begin(s, "clock", "clock", CLOCK_STATE_VERSION);
+    state_skip(s);
+    for (unsigned i = 0; i < vm->nvcpus; i++) {
+        state_begin(s, X86_STATE_TYPE, vm_state_vcpu_id(vm->vcpu[i]).text, X86_STATE_VERSION);
+        state_skip(s);
+    }
+    for (const struct device *d = vm->devices; d; d = d->next) {
+        state_begin(s, d->ops->type, d->id, d->ops->version);
+        state_skip(s);
+    }
+    s->pos = start;
+}
+
 int vm_state(struct vm *vm, struct state *s)
 {
     BUG_ON(!vm->paused);
+    if (state_loading(s)) {
+        vm_state_scan(vm, s);
+        if (state_error(s))
+            return state_error(s);
+        vm->half_loaded = true;
+    }
     vm_state_header(vm, s);
     vm_state_clock(vm, s);
     for (unsigned i = 0; i < vm->nvcpus; i++)
         vm_state_vcpu(vm->vcpu[i], s);
     if (!state_error(s))
         device_state_all(vm->devices, s);
+    if (!state_error(s))
+        vm->half_loaded = false;
     return state_error(s);
 }
 
@@ -89,13 +152,12 @@ static bool vm_page_is_zero(const uint8_t *p)
     return p[0] == 0 && !memcmp(p, p + 1, PAGE_SIZE - 1);
 }
 
-/* Pages that are not zero, as {page number, contents}, ended by ~0. Loading clears the others. */
-static void vm_ram_region_state(struct ram_region *r, struct state *s)
+/* Pages that are not zero, as {page number, contents}, ended by ~0. */
+static void vm_ram_save(struct ram_region *r, struct state *s)
 {
-    uint64_t pages = r->len >> PAGE_SHIFT, page, next = 0;
+    uint64_t end = ~0ull;
 
-    state_begin(s, "ram", r->name, RAM_STATE_VERSION);
-    for (page = 0; s->saving && page < pages; page++) {
+    for (uint64_t page = 0; page < r->len >> PAGE_SHIFT; page++) {
         uint8_t *p = r->hva + (page << PAGE_SHIFT);
 
         if (vm_page_is_zero(p))
@@ -103,25 +165,73 @@ static void vm_ram_region_state(struct ram_region *r, struct state *s)
         state_u64(s, &page);
         state_bytes(s, p, PAGE_SIZE);
     }
-    page = ~0ull;
-    state_u64(s, &page);
-    if (!s->saving)
-        memset(r->hva, 0, r->len);
-    while (!s->saving && page != ~0ull && !state_error(s)) {
-        state_require(s, page >= next && page < pages, "a RAM page is out of range");
-        if (state_error(s))
-            break;
-        state_bytes(s, r->hva + (page << PAGE_SHIFT), PAGE_SIZE);
-        next = page + 1;
-        state_u64(s, &page);
+    state_u64(s, &end);
+}
+
+/* Through guest_fill(): a VM that ran before forgets what it translated. Holes read as zero again. */
+static bool vm_ram_clear(struct vm *vm, const struct ram_region *r, uint64_t from, uint64_t to)
+{
+    for (uint64_t page = from; page < to; page++) {
+        uint64_t off = page << PAGE_SHIFT;
+
+        if (!vm_page_is_zero(r->hva + off) && !guest_fill(&vm->mem, r->gpa + off, 0, PAGE_SIZE))
+            return false;
     }
-    state_end(s);
+    return true;
+}
+
+static void vm_ram_load(struct vm *vm, struct ram_region *r, struct state *s)
+{
+    uint64_t pages = r->len >> PAGE_SHIFT, page = ~0ull, next = 0;
+    uint8_t buf[PAGE_SIZE];
+
+    for (state_u64(s, &page); page != ~0ull && !state_error(s); state_u64(s, &page)) {
+        state_require(s, page >= next && page < pages, "a RAM page is out of range");
+        state_bytes(s, buf, sizeof(buf));
+        if (state_error(s))
+            return;
+        state_require(s,
+                      vm_ram_clear(vm, r, next, page) &&
+                          guest_write(&vm->mem, r->gpa + (page << PAGE_SHIFT), buf, PAGE_SIZE),
+                      "a RAM page cannot be written");
+        next = page + 1;
+    }
+    if (!state_error(s))
+        state_require(s, vm_ram_clear(vm, r, next, pages), "a RAM page cannot be written");
+}
+
+static void vm_ram_scan(struct vm *vm, struct state *s)
+{
+    size_t start = s->pos;
+
+    for (unsigned i = 0; i < vm->mem.n; i++) {
+        if (vm->mem.region[i]->readonly)
+            continue;
+        state_begin(s, "ram", vm->mem.region[i]->name, RAM_STATE_VERSION);
+        state_skip(s);
+    }
+    s->pos = start;
 }
 
 void vm_ram_state(struct vm *vm, struct state *s)
 {
     BUG_ON(!vm->paused);
-    for (unsigned i = 0; i < vm->mem.n; i++)
-        if (!vm->mem.region[i]->readonly)
-            vm_ram_region_state(vm->mem.region[i], s);
+    if (state_loading(s)) {
+        vm_ram_scan(vm, s);
+        vm->half_loaded = true; /* the machine was loaded before: without its RAM it is nothing */
+    }
+    for (unsigned i = 0; i < vm->mem.n && !state_error(s); i++) {
+        struct ram_region *r = vm->mem.region[i];
+
+        if (r->readonly)
+            continue;
+        state_begin(s, "ram", r->name, RAM_STATE_VERSION);
+        if (s->saving)
+            vm_ram_save(r, s);
+        else
+            vm_ram_load(vm, r, s);
+        state_end(s);
+    }
+    if (state_loading(s))
+        vm->half_loaded = state_error(s) != 0;
 }
