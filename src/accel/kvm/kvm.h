@@ -77,6 +77,7 @@ struct kvm_vcpu {
     struct bt_cpu *bt;              /* created when KVM first fails to emulate */
     uint64_t steps;                 /* instructions bt has stepped over */
     struct x86_state before, after; /* of such a step */
+    int pic_vector; /* of the 8259, given to KVM, which has not shown yet that it took it; -1: none */
 };
 
 static inline struct kvm_vm *kvm_of(const struct vm *vm)
@@ -131,6 +132,7 @@ extern const struct irqchip_ops kvm_irqchip;
 void kvm_irq_init(struct kvm_vm *k);
 /* Before KVM_RUN, BSP only: the 8259's interrupt into the vCPU, or a request to be told when it can be. */
 void kvm_irq_inject_pic(struct vcpu *c);
+void kvm_irq_pic_ran(struct kvm_vcpu *k, int ret); /* after each KVM_RUN, with what it returned */
 
 /* --- kvm_step.c: one instruction that KVM cannot emulate. RUN_KICKED: go on; else as accel->run --- */
 enum run_exit kvm_step(struct vcpu *c);

@@ -47,6 +47,7 @@ int kvm_cpu_init(struct vcpu *c, struct err *e)
         return err_set(e, ENOMEM, "out of memory");
     memset(k, 0, sizeof(*k));
     k->run = MAP_FAILED;
+    k->pic_vector = -1;
     c->accel = k;
     k->fd = kvm_ioctl_num(vm->fd, KVM_CREATE_VCPU, c->apic_id);
     if (k->fd < 0) {
@@ -203,6 +204,7 @@ enum run_exit kvm_cpu_run(struct vcpu *c)
         if (c->index == 0)
             kvm_irq_inject_pic(c);
         ret = kvm_ioctl_num(k->fd, KVM_RUN, 0);
+        kvm_irq_pic_ran(k, ret);
         if (ret == -EINTR || ret == -EAGAIN) {
             /* EAGAIN: it became runnable (an INIT or SIPI came in) but has not run yet */
             __atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);

@@ -123,9 +123,22 @@ void kvm_irq_inject_pic(struct vcpu *c)
     intr.irq = (uint32_t)vector;
     if (kvm_ioctl(k->fd, KVM_INTERRUPT, &intr))
         log_warn("kvm", "interrupt %d of the 8259 was refused", vector);
+    else
+        k->pic_vector = vector;
     /* One at a time: KVM says when the next can be taken. */
     k->run->ready_for_interrupt_injection = 0;
     k->run->request_interrupt_window = atomic_load(&vm->intr);
+}
+
+/*
+ * A kick between KVM_INTERRUPT and the guest's next instruction leaves the vector inside of KVM, where no
+ * ioctl shows it. It was taken if the guest ran at all, if KVM can take the next one, or if the guest
+ * masked interrupts since.
+ */
+void kvm_irq_pic_ran(struct kvm_vcpu *k, int ret)
+{
+    if (ret >= 0 || k->run->ready_for_interrupt_injection || !k->run->if_flag)
+        k->pic_vector = -1;
 }
 
 /* KVM_NMI would wait for the vCPU to leave KVM_RUN; a message does not. */

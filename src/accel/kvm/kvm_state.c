@@ -202,6 +202,12 @@ static int kvm_state_get_events(struct kvm_vcpu *k, struct x86_state *s)
     s->interrupt_pending = v.interrupt.injected;
     s->interrupt_vector = v.interrupt.nr;
     s->interrupt_soft = v.interrupt.soft;
+    if (k->pic_vector >= 0 && !v.interrupt.injected && !v.interrupt.shadow &&
+        !v.exception.injected && !v.nmi.injected) {
+        s->interrupt_pending = true;
+        s->interrupt_vector = (uint8_t)k->pic_vector;
+        s->interrupt_soft = false;
+    }
     s->shadow_sti = v.interrupt.shadow & KVM_X86_SHADOW_INT_STI;
     s->shadow_mov_ss = v.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS;
     s->nmi_pending = v.nmi.injected || v.nmi.pending;
@@ -217,7 +223,7 @@ static int kvm_state_set_events(struct kvm_vcpu *k, const struct x86_state *s)
                        .nr = s->exception_vector,
                        .has_error_code = s->exception_has_error,
                        .error_code = s->exception_error },
-        .interrupt = { .injected = s->interrupt_pending,
+        .interrupt = { .injected = s->interrupt_pending && s->interrupt_vector != k->pic_vector,
                        .nr = s->interrupt_vector,
                        .soft = s->interrupt_soft,
                        .shadow = (uint8_t)((s->shadow_sti ? KVM_X86_SHADOW_INT_STI : 0) |
@@ -229,6 +235,12 @@ static int kvm_state_set_events(struct kvm_vcpu *k, const struct x86_state *s)
     };
 
     return kvm_ioctl(k->fd, KVM_SET_VCPU_EVENTS, &v);
+}
+
+/* What is being delivered has ended the HLT; KVM would not look at it before the next wake-up. */
+static bool kvm_state_delivers(const struct x86_state *s)
+{
+    return s->interrupt_pending || s->exception_pending;
 }
 
 static int kvm_state_get_activity(struct kvm_vcpu *k, struct x86_state *s)
@@ -258,9 +270,9 @@ static int kvm_state_set_activity(struct kvm_vcpu *k, const struct x86_state *s)
 {
     struct kvm_mp_state mp = { KVM_MP_STATE_RUNNABLE };
 
-    if (s->mp_state == X86_MP_HALTED)
+    if (s->mp_state == X86_MP_HALTED && !kvm_state_delivers(s))
         mp.mp_state = KVM_MP_STATE_HALTED;
-    else if (s->mp_state != X86_MP_RUNNING) /* UNINITIALIZED would ignore a SIPI without an INIT */
+    else if (s->mp_state != X86_MP_RUNNING && s->mp_state != X86_MP_HALTED) /* UNINITIALIZED would ignore a SIPI without an INIT */
         mp.mp_state = KVM_MP_STATE_INIT_RECEIVED;
     return kvm_ioctl(k->fd, KVM_SET_MP_STATE, &mp);
 }
@@ -311,6 +323,8 @@ int kvm_state_get(struct vcpu *c, struct x86_state *s)
         ret = kvm_state_get_regs(c, s);
     if (!ret)
         ret = kvm_state_get_lapic(kvm_of(c->vm), k, s);
+    if (!ret && s->mp_state == X86_MP_HALTED && kvm_state_delivers(s))
+        s->mp_state = X86_MP_RUNNING;
     if (!ret)
         s->tsc = kvm_clock_get_tsc(c);
     return ret;
