@@ -118,6 +118,7 @@ static int bt_x87env_store(struct bt_cpu *c, const struct bt_insn *in)
     bt_x87env_export(c, env, len, out);
     if (p->mem_size > len) { /* FNSAVE also initializes */
         memcpy(out + len, env + ENV32, REGISTERS);
+        bt_fpu_load(c); /* under sanitizers it is stored already, with the old pointers */
         c->fpu->fip = c->fpu->fdp = c->fpu->fop = 0;
     }
     return bt_lin_copy_out(c, lin, out, p->mem_size, c->mmu);
