@@ -113,17 +113,19 @@ static void mc146818_show(struct mc146818 *r)
 {
     time_t t = (time_t)(mc146818_now(r) / NS);
     struct tm tm;
+    int year;
 
     if (mc146818_stopped(r) || !gmtime_r(&t, &tm))
         return;
+    year = tm.tm_year + 1900; /* positive: offsets reach 146 years back, see mc146818_set() */
     r->cmos[REG_SEC] = mc146818_encode(r, tm.tm_sec);
     r->cmos[REG_MIN] = mc146818_encode(r, tm.tm_min);
     r->cmos[REG_HOUR] = mc146818_encode_hour(r, tm.tm_hour);
     r->cmos[REG_WDAY] = mc146818_encode(r, tm.tm_wday + 1);
     r->cmos[REG_MDAY] = mc146818_encode(r, tm.tm_mday);
     r->cmos[REG_MONTH] = mc146818_encode(r, tm.tm_mon + 1);
-    r->cmos[REG_YEAR] = mc146818_encode(r, tm.tm_year % 100);
-    r->cmos[REG_CENTURY] = mc146818_encode(r, (tm.tm_year / 100 + 19) % 100);
+    r->cmos[REG_YEAR] = mc146818_encode(r, year % 100);
+    r->cmos[REG_CENTURY] = mc146818_encode(r, year / 100 % 100);
 }
 
 /* Registers to clock; the fraction of the second goes on from `fraction_ns`. Any rubbish is some time. */

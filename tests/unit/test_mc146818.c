@@ -125,6 +125,25 @@ static void test_alarm(void **ctx)
     testvm_destroy(t);
 }
 
+/* A year before 1900 was shifted as a negative number. */
+static void test_old_year(void **ctx)
+{
+    bool irq = false;
+    struct testvm *t = create(&irq);
+
+    (void)ctx;
+    wr(t, 0xb, 0x82);
+    wr(t, 0x32, 0x18);
+    wr(t, 9, 0x76);
+    wr(t, 8, 0x03);
+    wr(t, 7, 0x10);
+    wr(t, 0xb, 0x02);
+    assert_int_equal(rd(t, 0x32), 0x18);
+    assert_int_equal(rd(t, 9), 0x76);
+    assert_int_equal(rd(t, 8), 0x03);
+    testvm_destroy(t);
+}
+
 /* Such a tick lay in the past for ever, and its timer never stopped firing. */
 static void test_state_tick_without_rate(void **ctx)
 {
@@ -201,13 +220,10 @@ static void test_memory(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_time),
-        cmocka_unit_test(test_set),
-        cmocka_unit_test(test_state_tick_without_rate),
-        cmocka_unit_test(test_alarm),
-        cmocka_unit_test(test_update_interrupt),
-        cmocka_unit_test(test_periodic),
-        cmocka_unit_test(test_update_in_progress),
+        cmocka_unit_test(test_time),     cmocka_unit_test(test_set),
+        cmocka_unit_test(test_old_year), cmocka_unit_test(test_state_tick_without_rate),
+        cmocka_unit_test(test_alarm),    cmocka_unit_test(test_update_interrupt),
+        cmocka_unit_test(test_periodic), cmocka_unit_test(test_update_in_progress),
         cmocka_unit_test(test_memory),
     };
 
