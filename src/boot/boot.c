@@ -67,14 +67,18 @@ static int boot_unknown(const struct boot_params *p, const uint8_t *data, uint64
                    len > 3 ? data[3] : 0);
 }
 
-int boot_kernel(const struct boot_params *p, struct x86_state *s, struct err *e)
+int boot_kernel(const struct boot_params *params, struct x86_state *s, struct err *e)
 {
+    struct boot_place place;
+    struct boot_params with_place = *params;
+    const struct boot_params *p = &with_place;
     uint64_t len, at;
     uint8_t *data;
     int ret;
 
     BUG_ON(p->n_e820 > BOOT_E820_MAX);
-    ret = boot_place_check_low(p, e);
+    with_place.place = &place;
+    ret = boot_place_init(p, e);
     if (!ret)
         ret = boot_read(p, &data, &len, e);
     if (ret)

@@ -21,11 +21,12 @@ struct boot_params {
     struct physmap *mem;
     struct boot_e820 e820[BOOT_E820_MAX];
     unsigned n_e820;
-    uint64_t rsdp_gpa;   /* 0: none */
-    uint64_t initrd_max; /* first gpa an initrd must stay below (end of low RAM) */
+    uint64_t rsdp_gpa;        /* 0: none */
+    uint64_t initrd_max;      /* first gpa an initrd must stay below (end of low RAM) */
+    struct boot_place *place; /* boot_kernel()'s own */
 };
 
 /* Loads it and sets up *s (in power-on state before) for the BSP. 0, or -errno with a sentence. */
-must_check int boot_kernel(const struct boot_params *p, struct x86_state *s, struct err *e);
+must_check int boot_kernel(const struct boot_params *params, struct x86_state *s, struct err *e);
 
 #endif

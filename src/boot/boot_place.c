@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bitmap.h"
 #include "base/endian.h"
 #include "mem/guest.h"
 
@@ -22,6 +23,7 @@ enum {
     PLACE_PTE_PS = BIT(7),
     PLACE_IDENTITY_GIB = 4,
     PLACE_COPY_PIECE = 4 * MIB,
+    PLACE_BASE = 0x1000, /* page 0 stays free: it is where old programs look for the BIOS data */
 };
 
 /* The RAM range of the memory map that holds all of [gpa, gpa+len), and that is backed. */
@@ -37,26 +39,53 @@ static bool boot_place_is_ram(const struct boot_params *p, uint64_t gpa, uint64_
     return false;
 }
 
-int boot_place_check_low(const struct boot_params *p, struct err *e)
+/* Is [base, +PLACE_AREA_SIZE) conventional memory that the kernel leaves alone? */
+static bool boot_place_fits(const struct boot_params *p, uint64_t base)
 {
-    if (boot_place_is_ram(p, PLACE_GDT, PLACE_LOW_END - PLACE_GDT))
+    for (uint64_t at = base; at < base + PLACE_AREA_SIZE; at += PAGE_SIZE)
+        if (at >= PLACE_LOW_END || bitmap_test(p->place->taken, at / PAGE_SIZE))
+            return false;
+    return boot_place_is_ram(p, base, PLACE_AREA_SIZE);
+}
+
+int boot_place_init(const struct boot_params *p, struct err *e)
+{
+    *p->place = (struct boot_place){ .base = PLACE_BASE };
+    if (boot_place_fits(p, PLACE_BASE))
         return 0;
     return err_set(e, ENOMEM,
                    "the guest has too little memory to start a kernel: give more --memory");
 }
 
+uint64_t boot_place_at(const struct boot_params *p, uint64_t off)
+{
+    return p->place->base + off;
+}
+
+static int boot_place_make_way(const struct boot_params *p, uint64_t gpa, uint64_t len,
+                               struct err *e)
+{
+    uint64_t base = PLACE_BASE;
+
+    for (uint64_t at = align_down(gpa, PAGE_SIZE); at < min_u64(gpa + len, PLACE_LOW_END);
+         at += PAGE_SIZE)
+        bitmap_set_atomic(p->place->taken, at / PAGE_SIZE);
+    while (base < PLACE_LOW_END && !boot_place_fits(p, base))
+        base += PAGE_SIZE;
+    if (base >= PLACE_LOW_END)
+        return err_set(e, ENOMEM,
+                       "the kernel '%s' fills the memory below 1 MiB and leaves no room there for "
+                       "its boot information",
+                       p->kernel);
+    p->place->base = base;
+    return 0;
+}
+
 int boot_place_check(const struct boot_params *p, uint64_t gpa, uint64_t len, const char *what,
                      struct err *e)
 {
-    bool low = gpa >= PLACE_FREE && gpa < PLACE_PML4 && len <= PLACE_PML4 - gpa;
-
-    if (gpa < PLACE_KERNEL_MIN && !low)
-        return err_set(e, EINVAL,
-                       "the kernel '%s' wants its %s at address 0x%llx, but the memory below 1 MiB "
-                       "belongs to boot structures and firmware tables",
-                       p->kernel, what, (unsigned long long)gpa);
     if (boot_place_is_ram(p, gpa, len))
-        return 0;
+        return boot_place_make_way(p, gpa, len, e);
     return err_set(
         e, ENOMEM,
         "the kernel '%s' wants its %s at address 0x%llx, %llu KiB, where the guest has no "
@@ -129,7 +158,7 @@ int boot_place_initrd(const struct boot_params *p, uint64_t floor, uint64_t ceil
     ret = boot_file_open(&f, p->initrd, "initrd", e);
     if (ret)
         return ret;
-    floor = max_u64(floor, PLACE_KERNEL_MIN);
+    floor = max_u64(floor, PLACE_LOW_END);
     if (p->initrd_max)
         ceiling = min_u64(ceiling, p->initrd_max);
     blob->len = f.len;
@@ -158,8 +187,8 @@ int boot_place_cmdline(const struct boot_params *p, const char *prefix, uint64_t
                        "the kernel's command line is %llu bytes long, but '%s' takes at most %llu: "
                        "shorten --append",
                        (unsigned long long)(prefix_len + len), p->kernel, (unsigned long long)room);
-    boot_place_copy(p, PLACE_CMDLINE, prefix, prefix_len);
-    boot_place_copy(p, PLACE_CMDLINE + prefix_len, append, len + 1);
+    boot_place_copy(p, boot_place_at(p, PLACE_CMDLINE), prefix, prefix_len);
+    boot_place_copy(p, boot_place_at(p, PLACE_CMDLINE + prefix_len), append, len + 1);
     return 0;
 }
 
@@ -182,7 +211,7 @@ uint32_t boot_place_lower_kib(const struct boot_params *p)
 
 uint32_t boot_place_upper_kib(const struct boot_params *p)
 {
-    return boot_place_run_kib(p, PLACE_KERNEL_MIN);
+    return boot_place_run_kib(p, PLACE_LOW_END);
 }
 
 /* SDM 3A figure 3-8, for a flat segment with the attributes of enum x86_seg. */
@@ -195,14 +224,14 @@ static void boot_place_segments(const struct boot_params *p, struct x86_state *s
 {
     uint64_t gdt[4] = { 0, 0, boot_place_descriptor(code), boot_place_descriptor(PLACE_ATTR_DATA) };
 
-    boot_place_copy(p, PLACE_GDT, gdt, sizeof(gdt));
+    boot_place_copy(p, boot_place_at(p, PLACE_GDT), gdt, sizeof(gdt));
     for (unsigned i = 0; i < X86_NSREGS; i++)
         s->seg[i] = (struct x86_seg){ 0, UINT32_MAX, PLACE_SEL_DATA, PLACE_ATTR_DATA };
     s->seg[X86_CS].sel = PLACE_SEL_CODE;
     s->seg[X86_CS].attr = code;
     s->tr = (struct x86_seg){ .limit = 0x67, .attr = PLACE_ATTR_TSS };
     s->ldtr = (struct x86_seg){ .attr = SEG_UNUSABLE };
-    s->gdtr = (struct x86_dtable){ PLACE_GDT, sizeof(gdt) - 1 };
+    s->gdtr = (struct x86_dtable){ boot_place_at(p, PLACE_GDT), sizeof(gdt) - 1 };
     s->idtr = (struct x86_dtable){ 0 };
     memset(s->gpr, 0, sizeof(s->gpr));
     s->rflags = FLAG_1;
@@ -210,17 +239,17 @@ static void boot_place_segments(const struct boot_params *p, struct x86_state *s
 
 static void boot_place_page_tables(const struct boot_params *p)
 {
-    uint64_t entry[512] = { PLACE_PDPT | PLACE_PTE_P | PLACE_PTE_RW };
+    uint64_t entry[512] = { boot_place_at(p, PLACE_PDPT) | PLACE_PTE_P | PLACE_PTE_RW };
 
-    boot_place_copy(p, PLACE_PML4, entry, sizeof(entry));
+    boot_place_copy(p, boot_place_at(p, PLACE_PML4), entry, sizeof(entry));
     memset(entry, 0, sizeof(entry));
     for (uint64_t gib = 0; gib < PLACE_IDENTITY_GIB; gib++)
-        entry[gib] = (PLACE_PD + gib * PAGE_SIZE) | PLACE_PTE_P | PLACE_PTE_RW;
-    boot_place_copy(p, PLACE_PDPT, entry, sizeof(entry));
+        entry[gib] = boot_place_at(p, PLACE_PD + gib * PAGE_SIZE) | PLACE_PTE_P | PLACE_PTE_RW;
+    boot_place_copy(p, boot_place_at(p, PLACE_PDPT), entry, sizeof(entry));
     for (uint64_t gib = 0; gib < PLACE_IDENTITY_GIB; gib++) {
         for (uint64_t i = 0; i < 512; i++)
             entry[i] = (gib << 30 | i << 21) | PLACE_PTE_P | PLACE_PTE_RW | PLACE_PTE_PS;
-        boot_place_copy(p, PLACE_PD + gib * PAGE_SIZE, entry, sizeof(entry));
+        boot_place_copy(p, boot_place_at(p, PLACE_PD + gib * PAGE_SIZE), entry, sizeof(entry));
     }
 }
 
@@ -229,7 +258,7 @@ void boot_place_enter64(const struct boot_params *p, struct x86_state *s, uint64
     boot_place_segments(p, s, PLACE_ATTR_CODE64);
     boot_place_page_tables(p);
     s->cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
-    s->cr3 = PLACE_PML4;
+    s->cr3 = boot_place_at(p, PLACE_PML4);
     s->cr4 = CR4_PAE;
     s->efer = EFER_LME | EFER_LMA;
     s->rip = rip;

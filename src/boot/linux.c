@@ -131,7 +131,7 @@ static void linux_zero_page(const struct boot_params *p, uint8_t *zp,
     zp[ZP_TYPE_OF_LOADER] = LINUX_LOADER_UNDEFINED;
     zp[ZP_LOADFLAGS] &= (uint8_t)~LINUX_KASLR;
     st_le16(zp + ZP_VID_MODE, LINUX_VID_NORMAL);
-    st_le32(zp + ZP_CMD_LINE_PTR, PLACE_CMDLINE);
+    st_le32(zp + ZP_CMD_LINE_PTR, (uint32_t)boot_place_at(p, PLACE_CMDLINE));
     st_le32(zp + ZP_RAMDISK_IMAGE, (uint32_t)initrd->gpa);
     st_le32(zp + ZP_RAMDISK_SIZE, (uint32_t)initrd->len);
     st_le32(zp + ZP_EXT_RAMDISK_IMAGE, (uint32_t)(initrd->gpa >> 32));
@@ -145,7 +145,7 @@ static void linux_zero_page(const struct boot_params *p, uint8_t *zp,
         st_le64(entry + 8, p->e820[i].len);
         st_le32(entry + 16, p->e820[i].type);
     }
-    boot_place_copy(p, PLACE_INFO, zp, ZP_SIZE);
+    boot_place_copy(p, boot_place_at(p, PLACE_INFO), zp, ZP_SIZE);
 }
 
 static void linux_enter(const struct boot_params *p, struct x86_state *s, uint64_t rip, bool is64)
@@ -154,7 +154,7 @@ static void linux_enter(const struct boot_params *p, struct x86_state *s, uint64
         boot_place_enter64(p, s, rip);
     else
         boot_place_enter32(p, s, (uint32_t)rip);
-    s->gpr[X86_RSI] = PLACE_INFO;
+    s->gpr[X86_RSI] = boot_place_at(p, PLACE_INFO);
 }
 
 /* The unpacked vmlinux: entry and end of what it occupies. */

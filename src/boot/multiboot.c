@@ -140,18 +140,18 @@ static void multiboot_place_mmap(const struct boot_params *p)
                                           (uint32_t)(r->addr >> 32), (uint32_t)r->len,
                                           (uint32_t)(r->len >> 32),  r->type };
     }
-    boot_place_copy(p, MB_MMAP, map, p->n_e820 * sizeof(map[0]));
+    boot_place_copy(p, boot_place_at(p, MB_MMAP), map, p->n_e820 * sizeof(map[0]));
 }
 
 static void multiboot_place_module(const struct boot_params *p, const struct boot_blob *initrd)
 {
     struct multiboot_module module = { (uint32_t)initrd->gpa, (uint32_t)(initrd->gpa + initrd->len),
-                                       MB_MODULE_STRING, 0 };
+                                       (uint32_t)boot_place_at(p, MB_MODULE_STRING), 0 };
     char string[MB_MODULE_STRING_SIZE];
 
     snprintf(string, sizeof(string), "%s", p->initrd);
-    boot_place_copy(p, MB_MODULES, &module, sizeof(module));
-    boot_place_copy(p, MB_MODULE_STRING, string, strlen(string) + 1);
+    boot_place_copy(p, boot_place_at(p, MB_MODULES), &module, sizeof(module));
+    boot_place_copy(p, boot_place_at(p, MB_MODULE_STRING), string, strlen(string) + 1);
 }
 
 static void multiboot_place_info(const struct boot_params *p, const struct boot_blob *initrd)
@@ -162,11 +162,11 @@ static void multiboot_place_info(const struct boot_params *p, const struct boot_
             MB_INFO_MEMORY | MB_INFO_CMDLINE | MB_INFO_MODULES | MB_INFO_MMAP | MB_INFO_LOADER_NAME,
         .mem_lower = boot_place_lower_kib(p),
         .mem_upper = boot_place_upper_kib(p),
-        .cmdline = PLACE_CMDLINE,
-        .mods_addr = MB_MODULES,
+        .cmdline = (uint32_t)boot_place_at(p, PLACE_CMDLINE),
+        .mods_addr = (uint32_t)boot_place_at(p, MB_MODULES),
         .mmap_length = (uint32_t)(p->n_e820 * sizeof(struct multiboot_mmap)),
-        .mmap_addr = MB_MMAP,
-        .boot_loader_name = MB_LOADER_NAME,
+        .mmap_addr = (uint32_t)boot_place_at(p, MB_MMAP),
+        .boot_loader_name = (uint32_t)boot_place_at(p, MB_LOADER_NAME),
     };
 
     if (initrd->len) {
@@ -174,8 +174,8 @@ static void multiboot_place_info(const struct boot_params *p, const struct boot_
         multiboot_place_module(p, initrd);
     }
     multiboot_place_mmap(p);
-    boot_place_copy(p, MB_LOADER_NAME, name, sizeof(name));
-    boot_place_copy(p, PLACE_INFO, &info, sizeof(info));
+    boot_place_copy(p, boot_place_at(p, MB_LOADER_NAME), name, sizeof(name));
+    boot_place_copy(p, boot_place_at(p, PLACE_INFO), &info, sizeof(info));
 }
 
 /* The first word of the command line is the kernel's name, as GRUB passes it. */
@@ -209,6 +209,6 @@ int multiboot_boot(const struct boot_params *p, const uint8_t *data, uint64_t le
     multiboot_place_info(p, &initrd);
     boot_place_enter32(p, s, (uint32_t)entry);
     s->gpr[X86_RAX] = MB_LOADER_MAGIC;
-    s->gpr[X86_RBX] = PLACE_INFO;
+    s->gpr[X86_RBX] = boot_place_at(p, PLACE_INFO);
     return 0;
 }

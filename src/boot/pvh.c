@@ -36,22 +36,22 @@ static void pvh_start_info(const struct boot_params *p, const struct boot_blob *
 {
     struct pvh_start_info info = { .magic = PVH_MAGIC,
                                    .version = PVH_VERSION,
-                                   .cmdline_paddr = PLACE_CMDLINE,
+                                   .cmdline_paddr = boot_place_at(p, PLACE_CMDLINE),
                                    .rsdp_paddr = p->rsdp_gpa,
-                                   .memmap_paddr = PVH_MEMMAP,
+                                   .memmap_paddr = boot_place_at(p, PVH_MEMMAP),
                                    .memmap_entries = p->n_e820 };
     struct pvh_module module = { .paddr = initrd->gpa, .size = initrd->len };
     struct pvh_memmap map[BOOT_E820_MAX] = { 0 };
 
     if (initrd->len) {
         info.nr_modules = 1;
-        info.modlist_paddr = PVH_MODULES;
-        boot_place_copy(p, PVH_MODULES, &module, sizeof(module));
+        info.modlist_paddr = boot_place_at(p, PVH_MODULES);
+        boot_place_copy(p, boot_place_at(p, PVH_MODULES), &module, sizeof(module));
     }
     for (unsigned i = 0; i < p->n_e820; i++)
         map[i] = (struct pvh_memmap){ p->e820[i].addr, p->e820[i].len, p->e820[i].type, 0 };
-    boot_place_copy(p, PVH_MEMMAP, map, sizeof(map));
-    boot_place_copy(p, PLACE_INFO, &info, sizeof(info));
+    boot_place_copy(p, boot_place_at(p, PVH_MEMMAP), map, sizeof(map));
+    boot_place_copy(p, boot_place_at(p, PLACE_INFO), &info, sizeof(info));
 }
 
 int pvh_boot(const struct boot_params *p, const struct elf_image *elf, uint64_t entry,
@@ -73,6 +73,6 @@ int pvh_boot(const struct boot_params *p, const struct elf_image *elf, uint64_t 
         return ret;
     pvh_start_info(p, &initrd);
     boot_place_enter32(p, s, (uint32_t)entry);
-    s->gpr[X86_RBX] = PLACE_INFO;
+    s->gpr[X86_RBX] = boot_place_at(p, PLACE_INFO);
     return 0;
 }
