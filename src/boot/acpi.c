@@ -151,9 +151,21 @@ static void acpi_hpet_device(struct aml *a, const struct acpi_desc *d)
     aml_end(a, dev);
 }
 
+/* 7.4.2: the values of SLP_TYP for PM1a and PM1b. */
+static void acpi_sleep_state(struct aml *a, const char *name, uint8_t type)
+{
+    size_t package;
+
+    aml_name(a, name);
+    package = aml_package_begin(a, 4);
+    for (int i = 0; i < 4; i++)
+        aml_int(a, i < 2 ? type : 0);
+    aml_end(a, package);
+}
+
 static size_t acpi_dsdt(struct aml *a, const struct acpi_desc *d)
 {
-    size_t at = acpi_begin(a, "DSDT", 2), sb, pci, isa, s5;
+    size_t at = acpi_begin(a, "DSDT", 2), sb, pci, isa;
 
     sb = aml_scope_begin(a, "\\_SB_");
     pci = aml_device_begin(a, "PCI0");
@@ -175,16 +187,13 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_desc *d)
     acpi_paravirt(a, "PEVT", "QEMU0001", d->pvpanic_port, 1);
     acpi_paravirt(a, "FWCF", "QEMU0002", d->fw_cfg_port, 12);
     aml_end(a, sb);
-    aml_name(a, "\\_S5_");
-    s5 = aml_package_begin(a, 4);
-    for (int i = 0; i < 4; i++)
-        aml_int(a, i < 2 ? d->s5_type : 0);
-    aml_end(a, s5);
+    acpi_sleep_state(a, "\\_S3_", d->s3_type);
+    acpi_sleep_state(a, "\\_S5_", d->s5_type);
     acpi_end(a, at);
     return at;
 }
 
-/* 5.2.10; only its hardware signature and lock word exist. */
+/* 5.2.10; hardware signature, waking vectors and lock word are zero. */
 static size_t acpi_facs(struct aml *a)
 {
     uint8_t facs[64] = { 'F', 'A', 'C', 'S', 64 };
@@ -362,6 +371,6 @@ int acpi_build(const struct acpi_desc *d, uint64_t base, struct acpi_tables *out
         return -ENOMEM;
     }
     acpi_rsdp(a.data, base + rsdt, base + xsdt);
-    *out = (struct acpi_tables){ a.data, a.len };
+    *out = (struct acpi_tables){ a.data, a.len, facs };
     return 0;
 }

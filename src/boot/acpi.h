@@ -16,7 +16,7 @@ struct acpi_desc {
     uint8_t ioapic_id;
     uint16_t pm1_evt, pm1_cnt, pm_tmr, gpe0; /* ports */
     uint8_t gpe0_len;
-    uint8_t sci_irq, s5_type;
+    uint8_t sci_irq, s3_type, s5_type;
     uint16_t reset_port;
     uint8_t reset_value;
     uint16_t pvpanic_port, fw_cfg_port; /* 0: none */
@@ -28,6 +28,7 @@ struct acpi_desc {
 struct acpi_tables {
     uint8_t *data; /* malloc'd; to be copied to the base gpa; the RSDP is its first byte */
     size_t len;
+    size_t facs; /* its offset: firmware finds the waking vector there */
 };
 
 /* The tables with all addresses made for gpa base (below 4 GiB, 64-byte aligned). 0 or -ENOMEM. */

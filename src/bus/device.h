@@ -76,6 +76,9 @@ must_check int vm_doorbell(struct vm *vm, uint64_t gpa, unsigned size, int event
 /* The guest asks. Takes effect soon after, on the loop thread. */
 void vm_guest_reset(struct vm *vm);
 void vm_guest_poweroff(struct vm *vm);
+/* Suspend to RAM: the calling vCPU executes nothing more; and the event that ends it. */
+void vm_guest_suspend(struct vm *vm);
+void vm_guest_wake(struct vm *vm);
 void vm_guest_panicked(struct vm *vm);
 void vm_debug_exit(struct vm *vm, int status); /* ends the VM with this exit status */
 

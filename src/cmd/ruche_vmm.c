@@ -129,13 +129,21 @@ static int vmm_confine(const struct vmm *m, struct err *e)
     return sandbox_enter(&o, e);
 }
 
+static bool vmm_goes_on(const struct vmm *m, enum vm_end end)
+{
+    if (m->ended_by)
+        return false;
+    return end == VM_END_WAKE || (end == VM_END_RESET && !m->cfg.no_reboot);
+}
+
 /* Runs it through all its resets; the exit status. */
 static int vmm_run(struct vmm *m, struct err *e)
 {
     struct vm *vm = m->vm;
 
-    while (vm_run(vm) == VM_END_RESET && !m->cfg.no_reboot && !m->ended_by) {
-        if (vm_reset(vm, e) || machine_pc_boot(vm, e))
+    while (vmm_goes_on(m, vm_run(vm))) {
+        if (vm->end == VM_END_WAKE ? machine_pc_wake(vm, e)
+                                   : vm_reset(vm, e) || machine_pc_boot(vm, e))
             return CMD_BAD_INPUT; /* e says more, once the terminal is back */
     }
     if (m->ended_by)

@@ -1,7 +1,7 @@
 /*
  * acpi_pm.c: ACPI fixed hardware (ACPI 6.5, 4.8.3): PM1 event and control registers, 32-bit power
  * management timer at 3.579545 MHz, and a GPE0 block in which nothing ever happens. ACPI mode is always
- * on (there is no SMI_CMD). Sleep states other than S5 are ignored.
+ * on (there is no SMI_CMD). Sleep states other than S3 and S5 are ignored.
  *
  * Locking: the device lock; the timer and acpi_pm_press_power() take it themselves.
  */
@@ -17,6 +17,7 @@ enum {
     PM1_SLPBTN = BIT(9),
     PM1_RTC = BIT(10),
     PM1_WAK = BIT(15),
+    PM1_WAKERS = PM1_PWRBTN | PM1_SLPBTN | PM1_RTC,
     PM1_ENABLES = PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_SLPBTN | PM1_RTC,
 };
 enum {
@@ -31,11 +32,12 @@ struct acpi_pm {
     struct device dev;
     /* wiring */
     struct irq sci;
-    uint8_t s5_type;
+    struct acpi_pm_sleep sleep;
     struct clock_timer timer;
     /* guest-visible state */
     uint16_t sts, en, cnt;
     uint16_t gpe_en;
+    bool asleep;      /* in S3 */
     uint64_t carries; /* times that the timer's top bit has toggled, as far as TMR_STS knows */
 };
 
@@ -71,6 +73,8 @@ static void acpi_pm_update(struct acpi_pm *pm)
         clock_timer_set(&pm->timer, (uint64_t)((uint128)next * 1000000000 / PM_TIMER_HZ) + 1);
     else
         clock_timer_cancel(&pm->timer);
+    if (pm->asleep && (pm->sts & (pm->en | PM1_PWRBTN) & PM1_WAKERS))
+        vm_guest_wake(pm->dev.vm);
 }
 
 static void acpi_pm_fire(struct clock_timer *t)
@@ -82,19 +86,54 @@ static void acpi_pm_fire(struct clock_timer *t)
     pthread_mutex_unlock(&pm->dev.lock);
 }
 
-void acpi_pm_press_power(struct acpi_pm *pm)
+static void acpi_pm_event(struct acpi_pm *pm, uint16_t status)
 {
     pthread_mutex_lock(&pm->dev.lock);
-    pm->sts |= PM1_PWRBTN;
+    pm->sts |= status;
     acpi_pm_update(pm);
     pthread_mutex_unlock(&pm->dev.lock);
 }
 
+void acpi_pm_press_power(struct acpi_pm *pm)
+{
+    acpi_pm_event(pm, PM1_PWRBTN);
+}
+
+static void acpi_pm_rtc_set(void *chip, unsigned pin, bool level)
+{
+    (void)pin;
+    if (level)
+        acpi_pm_event(chip, PM1_RTC);
+}
+
+struct irq acpi_pm_rtc_alarm(struct acpi_pm *pm)
+{
+    return (struct irq){ .set = acpi_pm_rtc_set, .chip = pm };
+}
+
+uint16_t acpi_pm_wake_cause(struct acpi_pm *pm)
+{
+    return pm->sts & PM1_WAKERS;
+}
+
+void acpi_pm_woken(struct acpi_pm *pm, uint16_t cause)
+{
+    acpi_pm_event(pm, cause | PM1_WAK);
+}
+
 static void acpi_pm_write_cnt(struct acpi_pm *pm, uint16_t val)
 {
+    unsigned type = (val & CNT_SLP_TYP) >> 10;
+
     pm->cnt = val & CNT_STORED;
-    if ((val & CNT_SLP_EN) && (val & CNT_SLP_TYP) >> 10 == pm->s5_type)
+    if (!(val & CNT_SLP_EN))
+        return;
+    if (type == pm->sleep.s5_type) {
         vm_guest_poweroff(pm->dev.vm);
+    } else if (type == pm->sleep.s3_type) {
+        pm->asleep = true;
+        vm_guest_suspend(pm->dev.vm);
+    }
 }
 
 static uint16_t acpi_pm_read_reg(struct acpi_pm *pm, unsigned reg)
@@ -166,6 +205,7 @@ static void acpi_pm_state(struct device *d, struct state *s)
     state_u16(s, &pm->en);
     state_u16(s, &pm->cnt);
     state_u16(s, &pm->gpe_en);
+    state_bool(s, &pm->asleep);
     state_u64(s, &pm->carries);
     state_require(s,
                   !(pm->sts & ~(PM1_ENABLES | PM1_WAK)) && !(pm->en & ~PM1_ENABLES) &&
@@ -175,6 +215,8 @@ static void acpi_pm_state(struct device *d, struct state *s)
 
 static void acpi_pm_sync(struct device *d)
 {
+    if (to_pm(d)->asleep)
+        vm_guest_suspend(d->vm);
     acpi_pm_update(to_pm(d));
 }
 
@@ -184,6 +226,7 @@ static void acpi_pm_reset(struct device *d)
     struct acpi_pm *pm = to_pm(d);
 
     pm->sts = pm->en = pm->cnt = pm->gpe_en = 0;
+    pm->asleep = false;
     pm->carries = acpi_pm_ticks(pm) >> PM_TIMER_CARRY;
 }
 
@@ -205,8 +248,8 @@ static const struct io_ops acpi_pm_io = { acpi_pm_read, acpi_pm_write, 1, 2 };
 static const struct io_ops acpi_pm_timer_io = { acpi_pm_timer_read, NULL, 4, 4 };
 static const struct io_ops acpi_pm_gpe_io = { acpi_pm_gpe_read, acpi_pm_gpe_write, 1, 1 };
 
-struct acpi_pm *acpi_pm_create(struct vm *vm, uint16_t base, uint16_t gpe0, uint8_t s5_type,
-                               struct irq sci, struct err *e)
+struct acpi_pm *acpi_pm_create(struct vm *vm, uint16_t base, uint16_t gpe0,
+                               const struct acpi_pm_sleep *sleep, struct irq sci, struct err *e)
 {
     struct acpi_pm *pm = calloc(1, sizeof(*pm));
     struct bus *pio = vm_pio(vm);
@@ -215,7 +258,7 @@ struct acpi_pm *acpi_pm_create(struct vm *vm, uint16_t base, uint16_t gpe0, uint
         return err_oom(e);
     pm->dev = (struct device){ .ops = &acpi_pm_ops, .vm = vm, .id = "acpi-pm" };
     pm->sci = sci;
-    pm->s5_type = s5_type;
+    pm->sleep = *sleep;
     clock_timer_init(vm_clock(vm), &pm->timer, acpi_pm_fire);
     if (bus_claim(pio, base, PM1_LEN, &acpi_pm_io, &pm->dev, e) ||
         bus_claim(pio, base + ACPI_PM_TMR, TMR_LEN, &acpi_pm_timer_io, &pm->dev, e) ||

@@ -56,7 +56,7 @@ enum { UIP_NS = 244000, DAY_SECONDS = 86400 };
 struct mc146818 {
     struct device dev;
     /* wiring */
-    struct irq irq8;
+    struct irq irq8, alarm;
     struct clock_timer timer;
     /* guest-visible state */
     uint8_t index;
@@ -211,6 +211,15 @@ static void mc146818_catch_up_periodic(struct mc146818 *r)
     r->tick_ns += ((now - r->tick_ns) / period + 1) * period;
 }
 
+static void mc146818_alarm(struct mc146818 *r)
+{
+    r->cmos[REG_C] |= C_AF;
+    if (!(r->cmos[REG_B] & B_AIE))
+        return;
+    irq_set(&r->alarm, true);
+    irq_set(&r->alarm, false);
+}
+
 /* Sets the flags of everything that happened up to now, and drives the interrupt. */
 static void mc146818_catch_up(struct mc146818 *r)
 {
@@ -221,7 +230,7 @@ static void mc146818_catch_up(struct mc146818 *r)
     if (!mc146818_stopped(r) && to > from) {
         r->cmos[REG_C] |= C_UF;
         if (mc146818_next_alarm(r, from, to) >= 0)
-            r->cmos[REG_C] |= C_AF;
+            mc146818_alarm(r);
     }
     r->seen_ns = now;
     enabled = r->cmos[REG_B] & (C_UF | C_AF | C_PF); /* the enables are at the flags' places */
@@ -370,6 +379,11 @@ static void mc146818_put16(struct mc146818 *r, unsigned reg, uint64_t val)
 {
     r->cmos[reg] = (uint8_t)val;
     r->cmos[reg + 1] = (uint8_t)(val >> 8);
+}
+
+void mc146818_set_alarm(struct mc146818 *r, struct irq alarm)
+{
+    r->alarm = alarm;
 }
 
 void mc146818_set_memory(struct mc146818 *r, uint64_t below_4g, uint64_t above_4g)

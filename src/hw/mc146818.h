@@ -10,6 +10,8 @@ struct mc146818;
 
 /* Index and data port at base. Time comes from clock_wall_ns(), in UTC. */
 struct mc146818 *mc146818_create(struct vm *vm, uint16_t base, struct irq irq8, struct err *e);
+/* Where an alarm that is enabled goes besides irq8: to power management. A pulse. Before the vCPUs run. */
+void mc146818_set_alarm(struct mc146818 *r, struct irq alarm);
 /* Tells firmware the RAM sizes in bytes, by the CMOS bytes that it reads. Before the vCPUs run. */
 void mc146818_set_memory(struct mc146818 *r, uint64_t below_4g, uint64_t above_4g);
 

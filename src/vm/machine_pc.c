@@ -75,6 +75,7 @@ enum {
     PC_POST = 0x80,
     PC_PORT92 = 0x92,
     PC_FERR = 0xf0,
+    PC_S3_TYPE = 1,
     PC_S5_TYPE = 0,
     PC_TESTDEV_LINES = 0x2000,
     PC_TESTDEV_ECHO = 0xe0,
@@ -95,6 +96,7 @@ struct machine {
     struct piix3 *piix3;
     struct mc146818 *rtc;
     struct acpi_pm *pm;
+    uint64_t facs; /* gpa */
     struct fw_cfg *fw_cfg;
     unsigned next_slot;
     char disk_id[CONFIG_MAX_DISKS][16];
@@ -215,11 +217,13 @@ static int pc_create_testdev(struct machine *m, struct err *e)
 
 static int pc_create_isa(struct machine *m, struct err *e)
 {
+    static const struct acpi_pm_sleep sleep = { PC_S3_TYPE, PC_S5_TYPE };
     struct vm *vm = m->vm;
 
-    m->pm = acpi_pm_create(vm, PC_PM, PC_GPE0, PC_S5_TYPE, pc_isa_irq(m, PC_IRQ_SCI), e);
+    m->pm = acpi_pm_create(vm, PC_PM, PC_GPE0, &sleep, pc_isa_irq(m, PC_IRQ_SCI), e);
     if (!m->pm)
         return -e->code;
+    mc146818_set_alarm(m->rtc, acpi_pm_rtc_alarm(m->pm));
     if (!i8042_create(vm, PC_KBD_DATA, PC_KBD_COMMAND, pc_isa_irq(m, PC_IRQ_KBD), e) ||
         !isa_misc_create(vm, PC_POST, PC_PORT92, PC_FERR, e) || !pvpanic_create(vm, PC_PVPANIC, e))
         return -e->code;
@@ -370,6 +374,7 @@ static int pc_put_acpi(struct machine *m, struct err *e)
         .sci_irq = PC_IRQ_SCI,
         .reset_port = PC_RESET,
         .reset_value = 6,
+        .s3_type = PC_S3_TYPE,
         .s5_type = PC_S5_TYPE,
         .pvpanic_port = PC_PVPANIC,
         .fw_cfg_port = PC_FW_CFG,
@@ -384,6 +389,7 @@ static int pc_put_acpi(struct machine *m, struct err *e)
     if (acpi_build(&desc, PC_ACPI, &tables))
         return err_set(e, ENOMEM, "out of memory");
     ok = tables.len <= PC_ACPI_LEN && guest_write(&m->vm->mem, PC_ACPI, tables.data, tables.len);
+    m->facs = PC_ACPI + tables.facs;
     free(tables.data);
     return ok ? 0 : err_set(e, ENOSPC, "no room for the ACPI tables: give a larger --memory");
 }
@@ -469,19 +475,62 @@ static int pc_boot_kernel(struct machine *m, struct err *e)
     return rc;
 }
 
+/* What firmware would do at every start. */
+static int pc_assign(struct machine *m, struct err *e)
+{
+    uint64_t top = m->high.len ? m->high.gpa + m->high.len : PC_HIGH;
+
+    piix3_assign(m->piix3);
+    return pci_assign(m->pci, PC_MMIO32, PC_MMIO32_LEN, PC_PCI_IO, align_up(top, GIB), e);
+}
+
 int machine_pc_boot(struct vm *vm, struct err *e)
 {
     struct machine *m = vm->machine;
-    uint64_t top = m->high.len ? m->high.gpa + m->high.len : PC_HIGH;
     int rc;
 
-    piix3_assign(m->piix3);
-    rc = pci_assign(m->pci, PC_MMIO32, PC_MMIO32_LEN, PC_PCI_IO, align_up(top, GIB), e);
+    rc = pc_assign(m, e);
     if (!rc)
         rc = pc_put_acpi(m, e);
     if (!rc)
         rc = pc_put_smbios(m, e);
     return rc ? rc : pc_boot_kernel(m, e);
+}
+
+/* ACPI 6.5, 16.3.1.1: firmware jumps to the FACS's waking vector in real mode. */
+static int pc_start_at_waking_vector(struct machine *m, struct err *e)
+{
+    enum { FACS_WAKING_VECTOR = 12 };
+    struct x86_state *s = calloc(1, sizeof(*s));
+    uint32_t vector = 0;
+    int rc;
+
+    if (!s)
+        return err_set(e, ENOMEM, "out of memory");
+    if (!guest_read(&m->vm->mem, m->facs + FACS_WAKING_VECTOR, &vector, sizeof(vector)) ||
+        vector >= PC_1M)
+        vector = 0; /* rubbish: what a guest finds there is its own affair */
+    rc = vcpu_get_state(m->vm->vcpu[0], s);
+    s->seg[X86_CS].sel = (uint16_t)(vector >> 4);
+    s->seg[X86_CS].base = (uint64_t)s->seg[X86_CS].sel << 4;
+    s->rip = vector & 0xf;
+    if (!rc)
+        rc = vcpu_set_state(m->vm->vcpu[0], s);
+    free(s);
+    return rc ? err_set(e, -rc, "cannot set vCPU 0 to wake up: %s", strerror(-rc)) : 0;
+}
+
+int machine_pc_wake(struct vm *vm, struct err *e)
+{
+    uint16_t cause = acpi_pm_wake_cause(vm->machine->pm);
+    int rc = vm_reset(vm, e);
+
+    if (!rc)
+        rc = pc_assign(vm->machine, e);
+    if (!rc)
+        rc = pc_start_at_waking_vector(vm->machine, e);
+    acpi_pm_woken(vm->machine->pm, cause);
+    return rc;
 }
 
 void machine_pc_power_button(struct vm *vm)

@@ -11,6 +11,8 @@
 must_check int machine_pc_create(struct vm *vm, struct err *e);
 /* Puts kernel, tables and the BSP's registers in place; after creation and after every reset. */
 must_check int machine_pc_boot(struct vm *vm, struct err *e);
+/* After vm_run() gave VM_END_WAKE: RAM stays, the rest is reset, the BSP is at the guest's waking vector. */
+must_check int machine_pc_wake(struct vm *vm, struct err *e);
 /* The host presses the power button. Loop thread. */
 void machine_pc_power_button(struct vm *vm);
 

@@ -160,10 +160,12 @@ void vm_resume(struct vm *vm)
         return;
     vm->paused = false;
     pvclock_resume(vm); /* while both of its clocks stand */
+    atomic_store(&vm->suspended, false); /* the PM chip says whether it is */
     device_sync_all(vm->devices);
     clock_start(vm->clock); /* fires what is due: devices are in order by now */
     for (unsigned i = 0; i < vm->nvcpus; i++)
-        vcpu_unpark(vm->vcpu[i]);
+        if (!atomic_load(&vm->suspended))
+            vcpu_unpark(vm->vcpu[i]);
 }
 
 int vm_reset_vcpus(struct vm *vm, struct err *e)
@@ -274,6 +276,19 @@ void vm_guest_reset(struct vm *vm)
 void vm_guest_poweroff(struct vm *vm)
 {
     vm_end(vm, VM_END_POWEROFF, 0, "the guest powered off");
+}
+
+/* The vCPUs park themselves; only a reset, such as the one of waking up, starts them again. */
+void vm_guest_suspend(struct vm *vm)
+{
+    atomic_store(&vm->suspended, true);
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        vcpu_request(vm->vcpu[i], VCPU_REQ_STOP);
+}
+
+void vm_guest_wake(struct vm *vm)
+{
+    vm_end(vm, VM_END_WAKE, 0, "the guest wakes up");
 }
 
 void vm_guest_panicked(struct vm *vm)

@@ -19,6 +19,7 @@ enum vm_end {
     VM_RUNNING,
     VM_END_POWEROFF,
     VM_END_RESET,
+    VM_END_WAKE, /* from suspend to RAM: machine_pc_wake(), then run it again */
     VM_END_DEBUG_EXIT,
     VM_END_PANIC,
     VM_END_FAILED
@@ -49,6 +50,7 @@ struct vm {
     int end_status;
     char end_reason[256];
     bool paused;
+    atomic_bool suspended; /* the guest suspended to RAM: no vCPU runs, devices do */
     struct loop_work end_work;
 
     bool half_loaded; /* a load failed in its middle: nothing of this may run. Controlling thread */

@@ -290,7 +290,9 @@ static void test_broken_snapshots(void **ctx)
 
 static void create_acpi_pm(struct rig *r, struct err *e)
 {
-    acpi_pm_create(r->t->vm, 0x600, 0x620, 5, rig_irq(r, 9), e);
+    static const struct acpi_pm_sleep sleep = { 1, 5 };
+
+    acpi_pm_create(r->t->vm, 0x600, 0x620, &sleep, rig_irq(r, 9), e);
 }
 
 static void create_debug_exit(struct rig *r, struct err *e)
