@@ -383,8 +383,8 @@ static void case_storm(struct test *t)
 /* At points from the first lines of the kernel to user space. */
 static void case_reset(struct test *t)
 {
-    static const char *const at[RESETS] = { "Command line", "ACPI: ", "virtio", "TEST boot",
-                                            "TEST count=2" };
+    static const char *const at[RESETS] = { "Command line", "ACPI: ", "PCI: Using", "Run /init",
+                                            "TEST boot" };
     struct err e = { 0 };
 
     t->words = "state,poweroff";
