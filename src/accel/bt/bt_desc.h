@@ -109,7 +109,6 @@ static inline uint64_t bt_mask(unsigned size)
     return size >= 8 ? ~0ull : BIT64(8 * size) - 1;
 }
 
-bool bt_canonical(const struct bt_cpu *c, uint64_t lin);
 bool bt_seg_limit_ok(const struct x86_seg *s, uint64_t off, unsigned len);
 
 /* The descriptor that a (not null) selector names; outside of its table: `vector`(selector). */

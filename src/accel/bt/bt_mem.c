@@ -57,13 +57,6 @@ static int mem_seg_fault(struct bt_cpu *c, unsigned seg)
     return bt_raise_err(c, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
 }
 
-bool bt_canonical(const struct bt_cpu *c, uint64_t lin)
-{
-    unsigned unused = c->s.cr4 & CR4_LA57 ? 7 : 16;
-
-    return (uint64_t)((int64_t)(lin << unused) >> unused) == lin;
-}
-
 bool bt_seg_limit_ok(const struct x86_seg *s, uint64_t off, unsigned len)
 {
     uint64_t last = off + len - 1;

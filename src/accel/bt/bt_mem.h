@@ -7,6 +7,13 @@
 
 #include "accel/bt/bt_sys.h"
 
+static inline bool bt_canonical(const struct bt_cpu *c, uint64_t lin)
+{
+    unsigned unused = c->s.cr4 & CR4_LA57 ? 7 : 16;
+
+    return (uint64_t)((int64_t)(lin << unused) >> unused) == lin;
+}
+
 /* --- page walk (bt_walk.c; SDM 3A chapter 4) --- */
 struct bt_walk {
     uint64_t gpa;       /* of the page's first byte; 4 KiB pieces of large pages */
