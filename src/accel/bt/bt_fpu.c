@@ -24,6 +24,7 @@
 
 enum {
     FX_FCW = 0,
+    FX_FSW = 2,
     FX_FOP = 6,
     FX_FIP = 8,
     FX_FDP = 16,
@@ -34,6 +35,9 @@ enum {
 };
 enum { FSW_ES = 0x80 };
 enum { TRAP_DE = 0, TRAP_GP = 13, TRAP_PF = 14, TRAP_MF = 16, TRAP_XM = 19 };
+/* Between a stub and the host's registers no sanitizer may run code of its own. */
+#define BT_FPU_NO_SANITIZE __attribute__((no_sanitize("address", "thread", "undefined")))
+
 #define BT_FPU_COMPONENTS                                                                          \
     (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
 
@@ -44,14 +48,14 @@ enum { TRAP_DE = 0, TRAP_GP = 13, TRAP_PF = 14, TRAP_MF = 16, TRAP_XM = 19 };
 static _Thread_local struct bt_fpu *volatile bt_fpu_current
     __attribute__((tls_model("initial-exec")));
 
-static void bt_fpu_xsave(uint8_t *area, uint64_t mask)
+BT_FPU_NO_SANITIZE static inline void bt_fpu_xsave(uint8_t *area, uint64_t mask)
 {
     __asm__ volatile("xsave64 %0"
                      : "+m"(*(uint8_t(*)[X86_XSAVE_SIZE])area)
                      : "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)));
 }
 
-static void bt_fpu_xrstor(const uint8_t *area, uint64_t mask)
+BT_FPU_NO_SANITIZE static inline void bt_fpu_xrstor(const uint8_t *area, uint64_t mask)
 {
     __asm__ volatile("xrstor64 %0"
                      :
@@ -156,21 +160,36 @@ void bt_fpu_load(struct bt_cpu *c)
     } else {
         f->fip = f->fdp = f->fop = 0;
     }
+    if (!BT_FPU_LAZY)
+        return;
     bt_fpu_xrstor(x, f->mask);
     c->fpu_live = true;
 }
 
+static void bt_fpu_put_pointers(struct bt_cpu *c)
+{
+    st_le64(c->s.xsave + FX_FIP, c->fpu->fip);
+    st_le64(c->s.xsave + FX_FDP, c->fpu->fdp);
+    st_le16(c->s.xsave + FX_FOP, c->fpu->fop);
+}
+
+void bt_fpu_set_pointers(struct bt_cpu *c, uint64_t fip, uint64_t fdp, uint16_t fop)
+{
+    struct bt_fpu *f = c->fpu;
+
+    f->fip = fip;
+    f->fdp = fdp;
+    f->fop = fop;
+    if (!BT_FPU_LAZY)
+        bt_fpu_put_pointers(c);
+}
+
 void bt_fpu_sync(struct bt_cpu *c)
 {
-    const struct bt_fpu *f = c->fpu;
-    uint8_t *x = c->s.xsave;
-
     if (!c->fpu_live)
         return;
-    bt_fpu_xsave(x, f->mask);
-    st_le64(x + FX_FIP, f->fip);
-    st_le64(x + FX_FDP, f->fdp);
-    st_le16(x + FX_FOP, f->fop);
+    bt_fpu_xsave(c->s.xsave, c->fpu->mask);
+    bt_fpu_put_pointers(c);
 }
 
 void bt_fpu_store(struct bt_cpu *c)
@@ -208,17 +227,16 @@ void bt_fpu_record(struct bt_cpu *c, const struct bt_insn *in, uint64_t fsw)
 {
     const struct bt_plan *p = &in->native->plan;
     bool real = !(c->s.cr0 & CR0_PE) || (c->s.rflags & FLAG_VM);
-    struct bt_fpu *f = c->fpu;
+    uint64_t fip, fdp = c->fpu->fdp;
 
     if (p->x87 == BT_X87_INIT) {
-        f->fip = f->fdp = f->fop = 0;
+        bt_fpu_set_pointers(c, 0, 0, 0);
         return;
     }
-    f->fip = bt_rip(c, in) + (real ? c->s.seg[X86_CS].base : 0);
-    if (fsw & FSW_ES)
-        f->fop = p->fop;
-    if (p->mem_size && ((fsw & FSW_ES) || f->fdp_always))
-        f->fdp = bt_ea(c, in) + (real ? c->s.seg[in->seg].base : 0);
+    fip = bt_rip(c, in) + (real ? c->s.seg[X86_CS].base : 0);
+    if (p->mem_size && ((fsw & FSW_ES) || c->fpu->fdp_always))
+        fdp = bt_ea(c, in) + (real ? c->s.seg[in->seg].base : 0);
+    bt_fpu_set_pointers(c, fip, fdp, fsw & FSW_ES ? p->fop : c->fpu->fop);
 }
 
 unsigned bt_fpu_excepted(struct bt_cpu *c)
@@ -227,14 +245,28 @@ unsigned bt_fpu_excepted(struct bt_cpu *c)
     uint16_t fsw, fcw;
 
     bt_fpu_load(c);
-    __asm__ volatile("fnstsw %0" : "=a"(fsw));
-    __asm__ volatile("fnstcw %0" : "=m"(fcw));
+    if (BT_FPU_LAZY) {
+        __asm__ volatile("fnstsw %0" : "=a"(fsw));
+        __asm__ volatile("fnstcw %0" : "=m"(fcw));
+    } else {
+        fsw = ld_le16(c->s.xsave + FX_FSW);
+        fcw = ld_le16(c->s.xsave + FX_FCW);
+        if (!(ld_le64(c->s.xsave + XSAVE_HEADER) & XCR0_X87))
+            fsw = 0;
+    }
     return fsw & ~(unsigned)fcw & EXCEPTIONS;
 }
 
-void bt_fpu_reload(struct bt_cpu *c)
+void bt_fpu_backup(struct bt_cpu *c)
 {
-    c->fpu_live = false;
+    bt_fpu_sync(c);
+    memcpy(c->fpu->page, c->s.xsave, X86_XSAVE_SIZE);
+}
+
+void bt_fpu_restore(struct bt_cpu *c)
+{
+    memcpy(c->s.xsave, c->fpu->page, X86_XSAVE_SIZE);
+    c->fpu_live = false; /* and what is in the registers is forgotten */
     bt_fpu_load(c);
 }
 
@@ -285,30 +317,54 @@ int bt_fpu_check(struct bt_cpu *c, enum bt_fpu_class class)
     return bt_native_check(c, class);
 }
 
-/* One attempt: -1, or the trap number of the host's exception. */
-static int bt_fpu_try(struct bt_cpu *c, const struct bt_native *n, void *mem,
-                      struct bt_native_result *r)
+/* A pending x87 exception is dropped. */
+static void bt_fpu_clear_exceptions(struct bt_cpu *c)
 {
-    struct bt_fpu *f = c->fpu;
+    enum { KEEP = 0x7f00 };
+
+    if (BT_FPU_LAZY)
+        __asm__ volatile("fnclex");
+    else
+        st_le16(c->s.xsave + FX_FSW, ld_le16(c->s.xsave + FX_FSW) & KEEP);
+}
+
+/* One attempt: -1, or the trap number of the host's exception. */
+BT_FPU_NO_SANITIZE static int bt_fpu_try(struct bt_cpu *c, const struct bt_native *n, void *mem,
+                                         struct bt_native_result *r)
+{
     bt_native_entry *entry = (bt_native_entry *)(uintptr_t)n->code;
+    bool move = !BT_FPU_LAZY && n->plan.class != BT_CLASS_NONE;
+    struct bt_fpu *f = c->fpu;
 
     f->trap = -1;
     f->run_abort = n->code + n->abort_off;
     f->run_at = n->code + n->insn_off;
     bt_fpu_current = f;
+    if (move)
+        bt_fpu_xrstor(c->s.xsave, f->mask);
     *r = entry(c, mem, (c->s.rflags & FLAG_ARITH) | FLAG_1);
+    if (move) {
+        bt_fpu_xsave(c->s.xsave, f->mask);
+        bt_fpu_xrstor(f->host, f->mask);
+    }
     f->run_at = NULL;
     return f->trap;
 }
 
 int bt_fpu_call(struct bt_cpu *c, const struct bt_native *n, void *mem, struct bt_native_result *r)
 {
-    int trap = bt_fpu_try(c, n, mem, r);
+    int trap;
+
+    if (n->plan.class != BT_CLASS_NONE)
+        bt_fpu_load(c);
+    trap = bt_fpu_try(c, n, mem, r);
 
     if (unlikely(trap == TRAP_MF) && !(c->s.cr0 & CR0_NE)) {
-        __asm__ volatile("fnclex");
+        bt_fpu_clear_exceptions(c);
         trap = bt_fpu_try(c, n, mem, r);
     }
+    if (!BT_FPU_LAZY && n->plan.class != BT_CLASS_NONE)
+        bt_fpu_put_pointers(c);
     if (likely(trap < 0))
         return 0;
     switch (trap) {

@@ -15,9 +15,9 @@ static void mem_copy(void *to, const void *from, size_t n)
 
 /* --- host accesses: one instruction each, so that aligned ones are atomic --- */
 
-typedef uint16_t __attribute__((aligned(1), may_alias)) mem_u16;
-typedef uint32_t __attribute__((aligned(1), may_alias)) mem_u32;
-typedef uint64_t __attribute__((aligned(1), may_alias)) mem_u64;
+typedef volatile uint16_t __attribute__((aligned(1), may_alias)) mem_u16;
+typedef volatile uint32_t __attribute__((aligned(1), may_alias)) mem_u32;
+typedef volatile uint64_t __attribute__((aligned(1), may_alias)) mem_u64;
 
 static uint64_t mem_host_load(const uint8_t *p, unsigned size)
 {
@@ -25,11 +25,11 @@ static uint64_t mem_host_load(const uint8_t *p, unsigned size)
     case 1:
         return *p;
     case 2:
-        return *(const volatile mem_u16 *)(const void *)p;
+        return *(const mem_u16 *)(const void *)p;
     case 4:
-        return *(const volatile mem_u32 *)(const void *)p;
+        return *(const mem_u32 *)(const void *)p;
     default:
-        return *(const volatile mem_u64 *)(const void *)p;
+        return *(const mem_u64 *)(const void *)p;
     }
 }
 
@@ -40,13 +40,13 @@ static void mem_host_store(uint8_t *p, unsigned size, uint64_t val)
         *(volatile uint8_t *)p = (uint8_t)val;
         break;
     case 2:
-        *(volatile mem_u16 *)(void *)p = (uint16_t)val;
+        *(mem_u16 *)(void *)p = (uint16_t)val;
         break;
     case 4:
-        *(volatile mem_u32 *)(void *)p = (uint32_t)val;
+        *(mem_u32 *)(void *)p = (uint32_t)val;
         break;
     default:
-        *(volatile mem_u64 *)(void *)p = val;
+        *(mem_u64 *)(void *)p = val;
     }
 }
 

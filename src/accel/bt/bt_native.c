@@ -52,16 +52,12 @@ int bt_native_run(struct bt_cpu *c, const struct bt_insn *in, void *mem)
 
     if (unlikely(!n->code))
         bt_stub_compile(f, n);
-    if (p->class != BT_CLASS_NONE)
-        bt_fpu_load(c);
     if (unlikely(bt_fpu_call(c, n, mem, &r)))
         return BT_FAULT;
     if (p->flags_out)
         c->s.rflags = (c->s.rflags & ~(uint64_t)p->flags_out) | (r.flags & p->flags_out);
     if (p->x87)
         bt_fpu_record(c, in, r.fsw);
-    if (!BT_FPU_LAZY)
-        bt_fpu_store(c);
     return BT_NEXT;
 }
 
@@ -123,13 +119,13 @@ static int bt_native_x87_fault(struct bt_cpu *c, const struct bt_insn *in, uint6
     bt_fpu_pending_first(c, cr2);
     if (c->s.exception_vector == X86_MF || p->x87 != BT_X87_OP || p->access != BT_ACCESS_WRITE)
         return BT_FAULT;
-    bt_fpu_sync(c);
+    bt_fpu_backup(c);
     if (!bt_native_run(c, in, c->fpu->bounce) && (bt_fpu_excepted(c) & BT_X87_NO_STORE)) {
         c->s.exception_pending = false;
         c->s.cr2 = cr2;
         return BT_NEXT;
     }
-    bt_fpu_reload(c);
+    bt_fpu_restore(c);
     c->s.exception_vector = vector;
     c->s.exception_has_error = has_error;
     c->s.exception_error = error;

@@ -26,7 +26,7 @@ enum {
     BT_BOUNCE_SIZE = 192,
 };
 
-/* Sanitizers' own functions use vector registers anywhere: with them nothing stays there. */
+/* Sanitizers' own functions use vector registers anywhere: with them nothing stays there (fpu_live is never set). */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { BT_FPU_LAZY = 0 };
 #elif defined(__has_feature)
@@ -172,8 +172,11 @@ void bt_fpu_sync(struct bt_cpu *c);
 int bt_fpu_pending_first(struct bt_cpu *c, uint64_t cr2);
 /* The x87 exceptions that are pending and not masked (the bits of FSW). */
 unsigned bt_fpu_excepted(struct bt_cpu *c);
-/* The registers go back to what s.xsave holds. */
-void bt_fpu_reload(struct bt_cpu *c);
+/* Keeps the FPU state (in bt_fpu.page), and goes back to it. */
+void bt_fpu_backup(struct bt_cpu *c);
+void bt_fpu_restore(struct bt_cpu *c);
+/* The guest's x87 pointers. */
+void bt_fpu_set_pointers(struct bt_cpu *c, uint64_t fip, uint64_t fdp, uint16_t fop);
 /* bt_fpu_store(), and components that are in their initial state are written out as such. */
 void bt_fpu_normalize(struct bt_cpu *c);
 /* Runs a stub; a host exception inside it becomes the guest's. 0 or BT_FAULT. */

@@ -67,10 +67,16 @@ static void bt_x87env_export(const struct bt_cpu *c, const uint8_t *env, unsigne
     }
 }
 
-/* And back; the pointers go to struct bt_fpu. */
-static void bt_x87env_import(struct bt_cpu *c, const uint8_t *in, unsigned len, uint8_t *env)
+struct bt_x87env_pointers {
+    uint64_t fip, fdp;
+    uint16_t fop;
+};
+
+/* And back; the pointers are the guest's and do not go to the host. */
+static struct bt_x87env_pointers bt_x87env_import(const struct bt_cpu *c, const uint8_t *in,
+                                                  unsigned len, uint8_t *env)
 {
-    struct bt_fpu *f = c->fpu;
+    struct bt_x87env_pointers to = { 0 };
     bool real = bt_x87env_real(c);
     uint32_t cs, ds;
 
@@ -80,23 +86,24 @@ static void bt_x87env_import(struct bt_cpu *c, const uint8_t *in, unsigned len, 
             memcpy(env + 4 * i, in + 2 * i, 2);
         cs = ld_le16(in + 8);
         ds = ld_le16(in + 12);
-        f->fip = ld_le16(in + 6) | (real ? (cs & 0xf000) << 4 : 0);
-        f->fdp = ld_le16(in + 10) | (real ? (ds & 0xf000) << 4 : 0);
-        f->fop = real ? cs & FOP_MASK : 0;
-        return;
+        to.fip = ld_le16(in + 6) | (real ? (cs & 0xf000) << 4 : 0);
+        to.fdp = ld_le16(in + 10) | (real ? (ds & 0xf000) << 4 : 0);
+        to.fop = real ? cs & FOP_MASK : 0;
+        return to;
     }
-    memcpy(env, in, 12);
+    memcpy(env, in, FIP);
     cs = ld_le32(in + FCS);
     ds = ld_le32(in + FDS);
     if (real) {
-        f->fip = ld_le16(in + FIP) | (cs >> 12) << 16;
-        f->fdp = ld_le16(in + FDP) | (ds >> 12) << 16;
-        f->fop = cs & FOP_MASK;
+        to.fip = ld_le16(in + FIP) | (cs >> 12) << 16;
+        to.fdp = ld_le16(in + FDP) | (ds >> 12) << 16;
+        to.fop = cs & FOP_MASK;
     } else {
-        f->fip = ld_le32(in + FIP);
-        f->fdp = ld_le32(in + FDP);
-        f->fop = ld_le16(in + FOP) & FOP_MASK;
+        to.fip = ld_le32(in + FIP);
+        to.fdp = ld_le32(in + FDP);
+        to.fop = ld_le16(in + FOP) & FOP_MASK;
     }
+    return to;
 }
 
 static int bt_x87env_store(struct bt_cpu *c, const struct bt_insn *in)
@@ -118,8 +125,7 @@ static int bt_x87env_store(struct bt_cpu *c, const struct bt_insn *in)
     bt_x87env_export(c, env, len, out);
     if (p->mem_size > len) { /* FNSAVE also initializes */
         memcpy(out + len, env + ENV32, REGISTERS);
-        bt_fpu_load(c); /* under sanitizers it is stored already, with the old pointers */
-        c->fpu->fip = c->fpu->fdp = c->fpu->fop = 0;
+        bt_fpu_set_pointers(c, 0, 0, 0);
     }
     return bt_lin_copy_out(c, lin, out, p->mem_size, c->mmu);
 }
@@ -129,10 +135,7 @@ static int bt_x87env_load(struct bt_cpu *c, const struct bt_insn *in)
     const struct bt_plan *p = &in->native->plan;
     uint8_t *env = c->fpu->bounce, guest[BT_MEM_MAX];
     unsigned len = bt_x87env_len(p);
-    struct {
-        uint64_t fip, fdp;
-        uint16_t fop;
-    } old;
+    struct bt_x87env_pointers to;
     uint64_t lin, cr2 = c->s.cr2;
     int r = bt_native_check(c, BT_FPU_X87);
 
@@ -143,19 +146,12 @@ static int bt_x87env_load(struct bt_cpu *c, const struct bt_insn *in)
         r = bt_lin_copy_in(c, lin, guest, p->mem_size, c->mmu);
     if (r)
         return bt_fpu_pending_first(c, cr2);
-    bt_fpu_load(c); /* the pointers of before, in case it faults (#MF) */
-    old.fip = c->fpu->fip;
-    old.fdp = c->fpu->fdp;
-    old.fop = c->fpu->fop;
-    bt_x87env_import(c, guest, len, env);
+    to = bt_x87env_import(c, guest, len, env);
     if (p->mem_size > len)
         memcpy(env + ENV32, guest + len, REGISTERS);
     r = bt_native_run(c, in, env);
-    if (r) {
-        c->fpu->fip = old.fip;
-        c->fpu->fdp = old.fdp;
-        c->fpu->fop = old.fop;
-    }
+    if (!r)
+        bt_fpu_set_pointers(c, to.fip, to.fdp, to.fop);
     return r;
 }
 
