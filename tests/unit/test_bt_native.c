@@ -63,6 +63,18 @@ static void test_flags_of_the_instruction_only(void **state)
     assert_int_equal(t->s.rflags & (FLAG_ARITH | FLAG_DF), FLAG_ZF | FLAG_DF);
 }
 
+/* RSI and RDI are taken, so RDX, which brings the flags, points at the operand. */
+static void test_operand_by_the_flags_register(void **state)
+{
+    struct btvm *t = *state;
+
+    st_le32(t->ram.hva + BTVM_DATA, 0x12345678);
+    t->s.gpr[X86_RAX] = BTVM_DATA;
+    t->s.gpr[X86_RSI] = 8;
+    BTVM_RUN(t, 0xc4, 0xe2, 0x48, 0xf5, 0x38); /* bzhi edi, [rax], esi */
+    assert_int_equal(t->s.gpr[X86_RDI], 0x78);
+}
+
 static void test_sizes_of_16_bit_code(void **state)
 {
     struct btvm *t = *state;
@@ -149,6 +161,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rsp_is_an_operand, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_across_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flags_of_the_instruction_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_operand_by_the_flags_register, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sizes_of_16_bit_code, setup, teardown),
         cmocka_unit_test_setup_teardown(test_misaligned, setup, teardown),
         cmocka_unit_test_setup_teardown(test_model_without_avx, setup, teardown),

@@ -2,9 +2,9 @@
  * bt_stub.c: host code that runs one guest instruction.
  *
  *   push callee-saved registers it uses
+ *   push rdx; popfq               flags (argument 3), if it reads any
  *   mov  cpu_reg, rdi             struct bt_cpu (argument 1)
  *   mov  mem_reg, rsi             memory operand (argument 2)
- *   push rdx; popfq               flags (argument 3), if it reads any
  *   mov  r, [cpu_reg + gpr[r]]    guest registers it reads; the same register, but for RSP
  *   <the instruction>             insn_off
  *   mov  [cpu_reg + gpr[r]], r    guest registers it writes
@@ -106,13 +106,13 @@ static void bt_stub_enter(struct bt_emit *e, const struct bt_plan *p)
     for (unsigned r = 0; r < 16; r++)
         if (saved >> r & 1)
             bt_stub_push(e, r);
-    bt_stub_move(e, p->cpu_reg, X86_RDI);
-    if (p->mem_reg != BT_NATIVE_NO_REG && p->mem_reg != X86_RSI)
-        bt_stub_move(e, p->mem_reg, X86_RSI);
-    if (p->flags_in) {
+    if (p->flags_in) { /* before RDX is wanted for anything else; what follows changes no flags */
         bt_stub_push(e, X86_RDX);
         bt_stub_byte(e, 0x9d);
     }
+    bt_stub_move(e, p->cpu_reg, X86_RDI);
+    if (p->mem_reg != BT_NATIVE_NO_REG && p->mem_reg != X86_RSI)
+        bt_stub_move(e, p->mem_reg, X86_RSI);
     for (unsigned r = 0; r < 16; r++)
         if (p->load >> r & 1)
             bt_stub_gpr(e, 0x8b, bt_stub_host_reg(p, r), p->cpu_reg, r);
