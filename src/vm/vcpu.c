@@ -78,7 +78,8 @@ int vcpu_set_state(struct vcpu *c, const struct x86_state *s)
 {
     if (c->lapic) {
         lapic_load(c->lapic, s);
-        atomic_fetch_and(&c->req, ~(unsigned)(VCPU_REQ_NMI | VCPU_REQ_NMI2 | VCPU_REQ_INIT | VCPU_REQ_SIPI));
+        atomic_fetch_and(&c->req,
+                         ~(unsigned)(VCPU_REQ_NMI | VCPU_REQ_NMI2 | VCPU_REQ_INIT | VCPU_REQ_SIPI));
         c->pv_system_time = s->kvm_system_time;
         c->pv_wall_clock = s->kvm_wall_clock;
     }

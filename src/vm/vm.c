@@ -159,7 +159,7 @@ void vm_resume(struct vm *vm)
     if (!vm->paused)
         return;
     vm->paused = false;
-    pvclock_resume(vm); /* while both of its clocks stand */
+    pvclock_resume(vm);                  /* while both of its clocks stand */
     atomic_store(&vm->suspended, false); /* the PM chip says whether it is */
     device_sync_all(vm->devices);
     clock_start(vm->clock); /* fires what is due: devices are in order by now */

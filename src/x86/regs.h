@@ -10,29 +10,57 @@
 struct state;
 
 enum x86_gpr {
-    X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X86_RDI,
-    X86_R8, X86_R9, X86_R10, X86_R11, X86_R12, X86_R13, X86_R14, X86_R15,
+    X86_RAX,
+    X86_RCX,
+    X86_RDX,
+    X86_RBX,
+    X86_RSP,
+    X86_RBP,
+    X86_RSI,
+    X86_RDI,
+    X86_R8,
+    X86_R9,
+    X86_R10,
+    X86_R11,
+    X86_R12,
+    X86_R13,
+    X86_R14,
+    X86_R15,
 };
 enum x86_sreg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_NSREGS };
 
 enum {
-    FLAG_CF = BIT(0), FLAG_1 = BIT(1), FLAG_PF = BIT(2), FLAG_AF = BIT(4), FLAG_ZF = BIT(6),
-    FLAG_SF = BIT(7), FLAG_TF = BIT(8), FLAG_IF = BIT(9), FLAG_DF = BIT(10), FLAG_OF = BIT(11),
-    FLAG_IOPL = 3u << 12, FLAG_NT = BIT(14), FLAG_RF = BIT(16), FLAG_VM = BIT(17),
-    FLAG_AC = BIT(18), FLAG_VIF = BIT(19), FLAG_VIP = BIT(20), FLAG_ID = BIT(21),
+    FLAG_CF = BIT(0),
+    FLAG_1 = BIT(1),
+    FLAG_PF = BIT(2),
+    FLAG_AF = BIT(4),
+    FLAG_ZF = BIT(6),
+    FLAG_SF = BIT(7),
+    FLAG_TF = BIT(8),
+    FLAG_IF = BIT(9),
+    FLAG_DF = BIT(10),
+    FLAG_OF = BIT(11),
+    FLAG_IOPL = 3u << 12,
+    FLAG_NT = BIT(14),
+    FLAG_RF = BIT(16),
+    FLAG_VM = BIT(17),
+    FLAG_AC = BIT(18),
+    FLAG_VIF = BIT(19),
+    FLAG_VIP = BIT(20),
+    FLAG_ID = BIT(21),
     FLAG_ARITH = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF,
 };
-#define CR0_PE BIT64(0)
-#define CR0_MP BIT64(1)
-#define CR0_EM BIT64(2)
-#define CR0_TS BIT64(3)
-#define CR0_ET BIT64(4)
-#define CR0_NE BIT64(5)
-#define CR0_WP BIT64(16)
-#define CR0_AM BIT64(18)
-#define CR0_NW BIT64(29)
-#define CR0_CD BIT64(30)
-#define CR0_PG BIT64(31)
+#define CR0_PE         BIT64(0)
+#define CR0_MP         BIT64(1)
+#define CR0_EM         BIT64(2)
+#define CR0_TS         BIT64(3)
+#define CR0_ET         BIT64(4)
+#define CR0_NE         BIT64(5)
+#define CR0_WP         BIT64(16)
+#define CR0_AM         BIT64(18)
+#define CR0_NW         BIT64(29)
+#define CR0_CD         BIT64(30)
+#define CR0_PG         BIT64(31)
 #define CR4_VME        BIT64(0)
 #define CR4_PVI        BIT64(1)
 #define CR4_TSD        BIT64(2)
@@ -52,10 +80,10 @@ enum {
 #define CR4_SMEP       BIT64(20)
 #define CR4_SMAP       BIT64(21)
 #define CR4_PKE        BIT64(22)
-#define EFER_SCE BIT64(0)
-#define EFER_LME BIT64(8)
-#define EFER_LMA BIT64(10)
-#define EFER_NXE BIT64(11)
+#define EFER_SCE       BIT64(0)
+#define EFER_LME       BIT64(8)
+#define EFER_LMA       BIT64(10)
+#define EFER_NXE       BIT64(11)
 #define XCR0_X87       BIT64(0)
 #define XCR0_SSE       BIT64(1)
 #define XCR0_AVX       BIT64(2)
@@ -66,9 +94,19 @@ enum {
 
 /* Segment attributes: the descriptor's bytes 5 and 6 as in a VMCS (SDM 3C 25.4.1), limit in bytes. */
 enum {
-    SEG_TYPE = 0xf, SEG_ACCESSED = BIT(0), SEG_RW = BIT(1), SEG_DC = BIT(2), SEG_CODE = BIT(3),
-    SEG_S = BIT(4), SEG_DPL_SHIFT = 5, SEG_DPL = 3u << 5, SEG_P = BIT(7), SEG_AVL = BIT(12),
-    SEG_L = BIT(13), SEG_DB = BIT(14), SEG_G = BIT(15),
+    SEG_TYPE = 0xf,
+    SEG_ACCESSED = BIT(0),
+    SEG_RW = BIT(1),
+    SEG_DC = BIT(2),
+    SEG_CODE = BIT(3),
+    SEG_S = BIT(4),
+    SEG_DPL_SHIFT = 5,
+    SEG_DPL = 3u << 5,
+    SEG_P = BIT(7),
+    SEG_AVL = BIT(12),
+    SEG_L = BIT(13),
+    SEG_DB = BIT(14),
+    SEG_G = BIT(15),
     SEG_UNUSABLE = BIT(8), /* ours: loaded with a null selector (VMCS bit 16) */
 };
 struct x86_seg {
@@ -83,11 +121,33 @@ struct x86_dtable {
 };
 
 enum x86_exception {
-    X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OF = 4, X86_BR = 5, X86_UD = 6, X86_NM = 7,
-    X86_DF = 8, X86_TS = 10, X86_NP = 11, X86_SS_FAULT = 12, X86_GP = 13, X86_PF = 14, X86_MF = 16,
-    X86_AC = 17, X86_MC = 18, X86_XM = 19,
+    X86_DE = 0,
+    X86_DB = 1,
+    X86_NMI = 2,
+    X86_BP = 3,
+    X86_OF = 4,
+    X86_BR = 5,
+    X86_UD = 6,
+    X86_NM = 7,
+    X86_DF = 8,
+    X86_TS = 10,
+    X86_NP = 11,
+    X86_SS_FAULT = 12,
+    X86_GP = 13,
+    X86_PF = 14,
+    X86_MF = 16,
+    X86_AC = 17,
+    X86_MC = 18,
+    X86_XM = 19,
 };
-enum { PF_P = BIT(0), PF_W = BIT(1), PF_U = BIT(2), PF_RSVD = BIT(3), PF_I = BIT(4), PF_PK = BIT(5) };
+enum {
+    PF_P = BIT(0),
+    PF_W = BIT(1),
+    PF_U = BIT(2),
+    PF_RSVD = BIT(3),
+    PF_I = BIT(4),
+    PF_PK = BIT(5)
+};
 
 /* What a processor is doing (KVM_MP_STATE_* without its numbers). */
 enum x86_mp_state { X86_MP_RUNNING, X86_MP_HALTED, X86_MP_WAIT_SIPI, X86_MP_INIT };
@@ -114,7 +174,7 @@ struct x86_state {
     uint64_t efer, star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, tsc_aux, misc_enable, apic_base, xss, spec_ctrl;
-    uint64_t tsc;          /* value at the moment of get_state; set_state continues from it */
+    uint64_t tsc; /* value at the moment of get_state; set_state continues from it */
     uint64_t tsc_adjust;
     uint64_t tsc_deadline; /* IA32_TSC_DEADLINE; 0: not armed */
     uint64_t mtrr_def_type;
@@ -134,7 +194,7 @@ struct x86_state {
     bool nmi_pending, nmi_masked;
     bool shadow_sti, shadow_mov_ss; /* interrupts are held off for one instruction */
     uint8_t mp_state;               /* enum x86_mp_state */
-    uint8_t sipi_vector;            /* received while X86_MP_INIT (KVM's KVM_MP_STATE_INIT_RECEIVED) */
+    uint8_t sipi_vector; /* received while X86_MP_INIT (KVM's KVM_MP_STATE_INIT_RECEIVED) */
 
     /* Of the local APIC, what its registers do not show; KVM keeps it to itself: 0 and false there. */
     uint32_t lapic_esr_pending; /* errors since ESR was last written */

@@ -62,7 +62,8 @@ static void test_round_trip(void **ctx)
     assert_int_equal(config_from_json(&b, first, &e), 0);
     second = config_to_json(&b);
     assert_string_equal(first, second);
-    assert_true(b.test_device && b.disk[0].readonly && b.forward[0].udp && b.debug_exit_port == 0xf4);
+    assert_true(b.test_device && b.disk[0].readonly && b.forward[0].udp &&
+                b.debug_exit_port == 0xf4);
     free(first);
     free(second);
     config_fini(&a);

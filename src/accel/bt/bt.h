@@ -21,9 +21,9 @@ enum bt_ret {
     BT_NEXT = 0, /* fall through to the next instruction */
     BT_JUMP,     /* c->s.rip was set: look the next block up */
     BT_FAULT,    /* c->s.exception_* was set: deliver at the current instruction */
-    BT_TRAP,     /* as BT_FAULT, but c->s.rip was already moved past the instruction (#DB, INT3, INTO) */
-    BT_HALT,     /* HLT: c->s.rip moved past, mp_state set */
-    BT_EXIT,     /* leave the run loop: c->exit says why */
+    BT_TRAP, /* as BT_FAULT, but c->s.rip was already moved past the instruction (#DB, INT3, INTO) */
+    BT_HALT, /* HLT: c->s.rip moved past, mp_state set */
+    BT_EXIT, /* leave the run loop: c->exit says why */
 };
 
 /*
@@ -52,7 +52,10 @@ typedef int bt_op(struct bt_cpu *c, const struct bt_insn *in);
 
 enum { BT_REG_NONE = 16, BT_REG_RIP = 17 };
 enum { /* bt_insn.prefix */
-    BT_LOCK = BIT(0), BT_REP = BIT(1), BT_REPNE = BIT(2), BT_REX = BIT(3),
+       BT_LOCK = BIT(0),
+       BT_REP = BIT(1),
+       BT_REPNE = BIT(2),
+       BT_REX = BIT(3),
 };
 
 /*
@@ -61,19 +64,19 @@ enum { /* bt_insn.prefix */
  */
 struct bt_insn {
     bt_op *op;
-    uint16_t off;       /* from the block's first byte; bt_rip(c, in) gives the address */
+    uint16_t off; /* from the block's first byte; bt_rip(c, in) gives the address */
     uint8_t len;
-    uint8_t size;       /* operand size in bytes: 1, 2, 4, 8 */
-    uint8_t asize;      /* address size in bytes: 2, 4, 8 */
-    uint8_t prefix;     /* BT_LOCK ... */
-    uint8_t reg;        /* ModRM.reg (with REX) or the opcode's register */
-    uint8_t rm;         /* ModRM.rm's register; BT_REG_NONE if the operand is in memory */
-    uint8_t seg;        /* effective segment of the memory operand, enum x86_sreg */
+    uint8_t size;               /* operand size in bytes: 1, 2, 4, 8 */
+    uint8_t asize;              /* address size in bytes: 2, 4, 8 */
+    uint8_t prefix;             /* BT_LOCK ... */
+    uint8_t reg;                /* ModRM.reg (with REX) or the opcode's register */
+    uint8_t rm;                 /* ModRM.rm's register; BT_REG_NONE if the operand is in memory */
+    uint8_t seg;                /* effective segment of the memory operand, enum x86_sreg */
     uint8_t base, index, scale; /* scale 1, 2, 4, 8; BT_REG_NONE, BT_REG_RIP */
     int32_t disp;
-    int64_t imm;        /* immediate, sign-extended; branch: displacement; far pointer: offset */
+    int64_t imm; /* immediate, sign-extended; branch: displacement; far pointer: offset */
     union {
-        uint64_t imm2;  /* far pointer: selector; ENTER: nesting level; cc and other small codes */
+        uint64_t imm2; /* far pointer: selector; ENTER: nesting level; cc and other small codes */
         struct bt_native *native;
     };
 };
@@ -85,32 +88,33 @@ struct bt_cpu {
     uint8_t code_size;  /* 2, 4 or 8: default mode of CS */
     uint8_t stack_size; /* 2, 4 or 8: width of the stack pointer */
     uint8_t cpl;
-    uint8_t mmu;        /* enum bt_mmu of ordinary data accesses */
-    bool flat;          /* long mode: CS, DS, ES, SS have no base and no limit */
+    uint8_t mmu; /* enum bt_mmu of ordinary data accesses */
+    bool flat;   /* long mode: CS, DS, ES, SS have no base and no limit */
     bool long_mode, paging;
 
     struct vcpu *vcpu;
     struct vm *vm;
     struct physmap *mem;
-    atomic_bool kick;           /* any thread: leave the run loop at the next block */
-    enum run_exit exit;         /* with BT_EXIT */
+    atomic_bool kick;             /* any thread: leave the run loop at the next block */
+    enum run_exit exit;           /* with BT_EXIT */
     const struct bt_block *block; /* under execution */
-    uint64_t block_rip;         /* its first instruction's RIP (offset in CS) */
-    bool single;                /* bt_step_one(): stop after one instruction */
-    bool fpu_live;              /* s.xsave is stale: the guest's FPU state is in the host's registers */
-    bool event_window;          /* interrupts may have become deliverable: look before the next block */
-    uint8_t db_pending;         /* DR6 bits 0 to 3 of data breakpoints hit by this instruction (bt_sys.h) */
-    uint64_t tsc_offset;        /* guest TSC = host RDTSC + this, while in the run loop (bt_sys.h) */
+    uint64_t block_rip;           /* its first instruction's RIP (offset in CS) */
+    bool single;                  /* bt_step_one(): stop after one instruction */
+    bool fpu_live;      /* s.xsave is stale: the guest's FPU state is in the host's registers */
+    bool event_window;  /* interrupts may have become deliverable: look before the next block */
+    uint8_t db_pending; /* DR6 bits 0 to 3 of data breakpoints hit by this instruction (bt_sys.h) */
+    uint64_t tsc_offset; /* guest TSC = host RDTSC + this, while in the run loop (bt_sys.h) */
 
-    struct bt_tlb_entry *tlb;   /* [BT_MMU_COUNT][BT_TLB_SIZE], of the current address space */
-    struct bt_mem *mem_priv;    /* bt_tlb.c's: PCID sets, flush mailbox */
-    struct bt_cache *cache;     /* bt_block.c's: decoded blocks by physical address */
-    struct bt_fpu *fpu;         /* bt_native.c's */
+    struct bt_tlb_entry *tlb; /* [BT_MMU_COUNT][BT_TLB_SIZE], of the current address space */
+    struct bt_mem *mem_priv;  /* bt_tlb.c's: PCID sets, flush mailbox */
+    struct bt_cache *cache;   /* bt_block.c's: decoded blocks by physical address */
+    struct bt_fpu *fpu;       /* bt_native.c's */
     uint64_t host_xcr0;
-    uint64_t insns;             /* retired, approximately: statistics */
-    uint32_t code_key;          /* mode of decoded blocks, by bt_mode_changed() */
-    bool decode_one;            /* bt_block.c's: the block being decoded has a single instruction */
-    _Alignas(16) uint64_t bounce[2];         /* bt_access.h: operand of a read-modify-write that is not plain RAM */
+    uint64_t insns;    /* retired, approximately: statistics */
+    uint32_t code_key; /* mode of decoded blocks, by bt_mode_changed() */
+    bool decode_one;   /* bt_block.c's: the block being decoded has a single instruction */
+    _Alignas(16)
+        uint64_t bounce[2]; /* bt_access.h: operand of a read-modify-write that is not plain RAM */
 };
 
 static inline uint64_t bt_rip(const struct bt_cpu *c, const struct bt_insn *in)
@@ -124,9 +128,9 @@ void bt_mode_changed(struct bt_cpu *c);
 void bt_skip(struct bt_cpu *c, const struct bt_insn *in);
 
 /* --- faults (bt_event.c) --- */
-int bt_raise(struct bt_cpu *c, unsigned vector);                         /* BT_FAULT */
-int bt_raise_err(struct bt_cpu *c, unsigned vector, uint32_t error);     /* BT_FAULT */
-int bt_raise_pf(struct bt_cpu *c, uint64_t lin, uint32_t error);         /* sets CR2; BT_FAULT */
+int bt_raise(struct bt_cpu *c, unsigned vector);                     /* BT_FAULT */
+int bt_raise_err(struct bt_cpu *c, unsigned vector, uint32_t error); /* BT_FAULT */
+int bt_raise_pf(struct bt_cpu *c, uint64_t lin, uint32_t error);     /* sets CR2; BT_FAULT */
 /* Delivers s.exception_*; goes through #DF to triple fault. 0, or BT_EXIT with c->exit = RUN_SHUTDOWN. */
 int bt_deliver_exception(struct bt_cpu *c);
 /*
@@ -141,7 +145,8 @@ int bt_interrupt(struct bt_cpu *c, unsigned vector, enum bt_event_kind kind, boo
 
 /* --- memory (bt_tlb.c): 0 or BT_FAULT; size 1, 2, 4, 8 --- */
 /* Segmented address to linear, with limit, type and canonical checks of an access of len bytes. */
-int bt_linear(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned len, bool write, uint64_t *lin);
+int bt_linear(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned len, bool write,
+              uint64_t *lin);
 int bt_read(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size, uint64_t *val);
 int bt_write(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size, uint64_t val);
 /* Linear addresses, with the privileges of mmu (descriptor tables, TSS: BT_MMU_SUPER_AC). */
@@ -154,7 +159,8 @@ int bt_lin_copy_out(struct bt_cpu *c, uint64_t lin, const void *buf, unsigned le
  * The host address of [lin, lin+len) for reading or (write) reading and writing, if it lies in one page of
  * plain RAM; *hva = NULL if it is MMIO or crosses a page (use the copying calls). 0 or BT_FAULT.
  */
-int bt_lin_ptr(struct bt_cpu *c, uint64_t lin, unsigned len, bool write, enum bt_mmu mmu, void **hva);
+int bt_lin_ptr(struct bt_cpu *c, uint64_t lin, unsigned len, bool write, enum bt_mmu mmu,
+               void **hva);
 /* Effective address of in's memory operand (offset in its segment, wrapped to asize). */
 uint64_t bt_ea(struct bt_cpu *c, const struct bt_insn *in);
 /* Push and pop with the stack size of the mode. bt_pop() leaves RSP alone: bt_stack_add() (bt_sys.h) commits. */
@@ -166,14 +172,15 @@ int bt_pop(struct bt_cpu *c, unsigned size, uint64_t *val);
  */
 int bt_fetch(struct bt_cpu *c, uint64_t lin, uint64_t *gpa, uint8_t **hva);
 /* Translation without side effects on success beyond A/D bits; 0 and *gpa, or BT_FAULT. */
-int bt_translate(struct bt_cpu *c, uint64_t lin, uint32_t pf_access, enum bt_mmu mmu, uint64_t *gpa);
+int bt_translate(struct bt_cpu *c, uint64_t lin, uint32_t pf_access, enum bt_mmu mmu,
+                 uint64_t *gpa);
 
 /* --- TLB maintenance (bt_tlb.c); each also leaves the current block if code mappings may have changed --- */
-void bt_tlb_flush_all(struct bt_cpu *c);                  /* everything, globals included */
-void bt_tlb_flush_nonglobal(struct bt_cpu *c);            /* current PCID */
-void bt_tlb_flush_page(struct bt_cpu *c, uint64_t lin);   /* INVLPG */
+void bt_tlb_flush_all(struct bt_cpu *c);                /* everything, globals included */
+void bt_tlb_flush_nonglobal(struct bt_cpu *c);          /* current PCID */
+void bt_tlb_flush_page(struct bt_cpu *c, uint64_t lin); /* INVLPG */
 void bt_tlb_invpcid(struct bt_cpu *c, unsigned type, uint16_t pcid, uint64_t lin);
-void bt_tlb_set_cr3(struct bt_cpu *c, uint64_t cr3);      /* MOV CR3 with PCID and its bit 63 */
+void bt_tlb_set_cr3(struct bt_cpu *c, uint64_t cr3); /* MOV CR3 with PCID and its bit 63 */
 /*
  * The page of gpa now holds decoded code and has its bit in ram_region.code: no vCPU may keep a tag_w for
  * it. Drops it here at once, elsewhere by mailbox and kick; each mailbox calls bt_code_recheck().

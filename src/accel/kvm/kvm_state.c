@@ -272,7 +272,8 @@ static int kvm_state_set_activity(struct kvm_vcpu *k, const struct x86_state *s)
 
     if (s->mp_state == X86_MP_HALTED && !kvm_state_delivers(s))
         mp.mp_state = KVM_MP_STATE_HALTED;
-    else if (s->mp_state != X86_MP_RUNNING && s->mp_state != X86_MP_HALTED) /* UNINITIALIZED would ignore a SIPI without an INIT */
+    else if (s->mp_state != X86_MP_RUNNING &&
+             s->mp_state != X86_MP_HALTED) /* UNINITIALIZED would ignore a SIPI without an INIT */
         mp.mp_state = KVM_MP_STATE_INIT_RECEIVED;
     return kvm_ioctl(k->fd, KVM_SET_MP_STATE, &mp);
 }
