@@ -99,6 +99,7 @@ struct bt_cpu {
     enum run_exit exit;           /* with BT_EXIT */
     const struct bt_block *block; /* under execution */
     uint64_t block_rip;           /* its first instruction's RIP (offset in CS) */
+    uintptr_t stack_bound;        /* bt_block.h: below it no block chains to another */
     bool single;                  /* bt_step_one(): stop after one instruction */
     bool fpu_live;      /* s.xsave is stale: the guest's FPU state is in the host's registers */
     bool event_window;  /* interrupts may have become deliverable: look before the next block */

@@ -336,7 +336,7 @@ int bt_link_slow(struct bt_cpu *c, unsigned which, uint64_t rip)
     struct bt_block *b;
 
     c->s.rip = rip;
-    if (!BT_CHAIN || bt_kicked(c))
+    if (bt_stack_deep(c) || bt_kicked(c))
         return BT_JUMP;
     b = bt_block_peek(c, rip, c->code_key);
     if (!b)

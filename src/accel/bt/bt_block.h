@@ -122,25 +122,22 @@ static inline int bt_enter(struct bt_cpu *c, const struct bt_block *b, uint64_t 
 }
 
 /*
- * Chaining from block to block without the run loop needs sibling calls, or the host's stack would grow:
- * not without optimization, and not with sanitizers, whose frames end after the call.
+ * Blocks and operations go on to the next by sibling calls. Whether the compiler makes them such is its own
+ * affair (it does not without optimization, nor with sanitizers, whose frames end after the call): where
+ * the host's stack has grown past its bound, the run loop is taken instead, which unwinds it.
  */
-#if !defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { BT_CHAIN = 0 };
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-enum { BT_CHAIN = 0 };
-#else
-enum { BT_CHAIN = 1 };
-#endif
-#else
-enum { BT_CHAIN = 1 };
-#endif
+static inline bool bt_stack_deep(const struct bt_cpu *c)
+{
+    bool deep;
+
+    __asm__ volatile("cmpq %1, %%rsp" : "=@ccb"(deep) : "m"(c->stack_bound));
+    return unlikely(deep);
+}
 
 /* Goes on at rip, anywhere; 64-bit code only. */
 static inline int bt_jump64(struct bt_cpu *c, uint64_t rip)
 {
-    if (BT_CHAIN && !bt_kicked(c)) {
+    if (!bt_stack_deep(c) && !bt_kicked(c)) {
         const struct bt_block *b = bt_block_peek(c, rip, c->code_key);
 
         if (likely(b))
@@ -155,7 +152,7 @@ static inline int bt_link64(struct bt_cpu *c, unsigned which, uint64_t rip)
 {
     const struct bt_block *b = c->block->link[which];
 
-    if (BT_CHAIN && likely(b) && bt_block_fresh(b) && !bt_kicked(c))
+    if (likely(b) && bt_block_fresh(b) && !bt_stack_deep(c) && !bt_kicked(c))
         return bt_enter(c, b, rip);
     return bt_link_slow(c, which, rip);
 }

@@ -17,6 +17,8 @@
 #include "base/bitmap.h"
 #include "base/clock.h"
 
+enum { BT_STACK_BOUND = 64 * KIB }; /* of chained blocks */
+
 /* --- mode --- */
 void bt_mode_changed(struct bt_cpu *c)
 {
@@ -112,6 +114,7 @@ static int bt_turn(struct bt_cpu *c)
 
 static enum run_exit bt_loop(struct bt_cpu *c)
 {
+    c->stack_bound = (uintptr_t)__builtin_frame_address(0) - BT_STACK_BOUND;
     c->event_window = true;
     for (;;) {
         int ret;
