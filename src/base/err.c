@@ -32,8 +32,12 @@ int err_prefix(struct err *e, const char *fmt, ...)
     va_start(ap, fmt);
     n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof(e->msg))
-        snprintf(e->msg + n, sizeof(e->msg) - (size_t)n, ": %s", old);
+    if (n < 0 || (size_t)n + 2 >= sizeof(e->msg))
+        return -e->code; /* a prefix that fills it: nothing fits behind */
+    memcpy(e->msg + n, ": ", 2);
+    n += 2;
+    memcpy(e->msg + n, old, sizeof(e->msg) - (size_t)n);
+    e->msg[sizeof(e->msg) - 1] = '\0'; /* cut, if both together are too long */
     return -e->code;
 }
 
