@@ -23,6 +23,10 @@ fuzz: ## build the fuzz targets with clang and run each for FUZZ_SECONDS (30)
 	@tools/build fuzz
 	@tools/fuzz $(or $(FUZZ_SECONDS),30)
 
+soak: fuzz-build release ## hours of random instructions against the host CPU, and of fuzzing (SOAK_MINUTES=60)
+	@build/release/tests/diff/diff --seed $$(date +%s) --soak $(or $(SOAK_MINUTES),60)
+	@tools/fuzz $$(( $(or $(SOAK_MINUTES),60) * 60 / 8 ))
+
 coverage: ## unit tests with line coverage (build/coverage)
 	@tools/deps.sh build coverage
 	@tools/build coverage
@@ -47,5 +51,5 @@ clean: ## remove everything that was built (the cached guest disk stays)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: all release debug asan tsan coverage-build fuzz-build run check fuzz coverage lint format \
+.PHONY: all release debug asan tsan coverage-build fuzz-build run check fuzz soak coverage lint format \
         install clean help

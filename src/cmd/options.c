@@ -202,6 +202,11 @@ static int options_serial(struct options *o, const char *value, struct err *e)
     return options_string(&o->config.serial, value, e);
 }
 
+static int options_console(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.console, value, e);
+}
+
 static int options_no_reboot(struct options *o, const char *value, struct err *e)
 {
     (void)value, (void)e;

@@ -150,13 +150,18 @@ static int run_start(const char *json, struct err *e)
     return run_status(status);
 }
 
-/* The VMM may not remove files any more: its serial port's socket is taken away here. */
-static void run_clean_up(const struct vm_config *c)
+/* The VMM may not remove files any more: sockets that it made are taken away here. */
+static void run_remove_socket(const char *where)
 {
     struct stat st;
 
-    if (!strncmp(c->serial, "unix:", 5) && !lstat(c->serial + 5, &st) && S_ISSOCK(st.st_mode))
-        unlink(c->serial + 5);
+    if (!strncmp(where, "unix:", 5) && !lstat(where + 5, &st) && S_ISSOCK(st.st_mode))
+        unlink(where + 5);
+}
+
+static bool run_on_terminal(const struct vm_config *c)
+{
+    return (!strcmp(c->serial, "stdio") || !strcmp(c->console, "stdio")) && isatty(STDIN_FILENO);
 }
 
 static int run_config(const struct options *o, struct err *e)
@@ -175,11 +180,12 @@ static int run_config(const struct options *o, struct err *e)
         puts(json);
         status = CMD_OK;
     } else {
-        if (!strcmp(o->config.serial, "stdio") && isatty(STDIN_FILENO))
+        if (run_on_terminal(&o->config))
             fprintf(stderr, "ruche: this terminal is the guest's console now; Ctrl-] leaves it and "
                             "ends the VM\n");
         status = run_start(json, e);
-        run_clean_up(&o->config);
+        run_remove_socket(o->config.serial);
+        run_remove_socket(o->config.console);
     }
     free(json);
     return status;

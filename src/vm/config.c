@@ -24,10 +24,11 @@ void config_init(struct vm_config *c)
         .cpu = strdup("host"),
         .net = strdup("user"),
         .serial = strdup("stdio"),
+        .console = strdup("none"),
         .debug_exit_port = -1,
     };
     memcpy(c->mac, mac, sizeof(mac));
-    BUG_ON(!c->name || !c->accel || !c->cpu || !c->net || !c->serial);
+    BUG_ON(!c->name || !c->accel || !c->cpu || !c->net || !c->serial || !c->console);
 }
 
 void config_fini(struct vm_config *c)
@@ -45,6 +46,7 @@ void config_fini(struct vm_config *c)
     free(c->append);
     free(c->net);
     free(c->serial);
+    free(c->console);
     *c = (struct vm_config){ .debug_exit_port = -1 };
 }
 
@@ -143,9 +145,23 @@ static int config_check_forwards(const struct vm_config *c, struct err *e)
     return 0;
 }
 
+static int config_check_stream(const char *option, const char *where, struct err *e)
+{
+    static const char *const paths[] = { "file:", "unix:" };
+
+    if (!strcmp(where, "stdio") || !strcmp(where, "none") || !strcmp(where, "pty"))
+        return 0;
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+        if (!strncmp(where, paths[i], 5) && where[5])
+            return 0;
+    return err_set(e, EINVAL,
+                   "%s: %s is not a place for its output; known: stdio, none, file:PATH, "
+                   "unix:PATH, pty",
+                   option, where);
+}
+
 static int config_check_words(const struct vm_config *c, struct err *e)
 {
-    static const char *const serial_paths[] = { "file:", "unix:" };
     static const char name_chars[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 
@@ -159,15 +175,13 @@ static int config_check_words(const struct vm_config *c, struct err *e)
     if (c->mac[0] & 1)
         return err_set(e, EINVAL,
                        "the MAC address is a multicast one; its first byte must be even");
-    if (!strcmp(c->serial, "stdio") || !strcmp(c->serial, "none") || !strcmp(c->serial, "pty"))
-        return 0;
-    for (size_t i = 0; i < ARRAY_SIZE(serial_paths); i++)
-        if (!strncmp(c->serial, serial_paths[i], 5) && c->serial[5])
-            return 0;
-    return err_set(e, EINVAL,
-                   "%s is not a serial port's other end; known: stdio, none, file:PATH, "
-                   "unix:PATH, pty",
-                   c->serial);
+    if (!strcmp(c->serial, "stdio") && !strcmp(c->console, "stdio"))
+        return err_set(e, EINVAL,
+                       "serial port and console cannot both be this terminal: give --serial none "
+                       "with --console stdio");
+    if (config_check_stream("--serial", c->serial, e))
+        return -EINVAL;
+    return config_check_stream("--console", c->console, e);
 }
 
 int config_check(const struct vm_config *c, struct err *e)

@@ -32,7 +32,8 @@ struct vm_config {
     uint8_t mac[6];
     struct config_forward forward[CONFIG_MAX_FORWARDS];
     unsigned n_forwards;
-    char *serial; /* "stdio", "none", "file:F", "unix:F", "pty" */
+    char *serial;  /* "stdio", "none", "file:F", "unix:F", "pty" */
+    char *console; /* of the virtio console, as serial; "none": there is no such device */
     bool no_reboot;
     int debug_exit_port; /* -1: none */
     bool test_device;    /* hw/testdev.h */

@@ -23,13 +23,14 @@ struct config_member {
     }
 
 static const struct config_member vm_members[] = {
-    MEMBER(vm_config, KIND_STRING, name),      MEMBER(vm_config, KIND_UINT, cpus),
-    MEMBER(vm_config, KIND_U64, memory),       MEMBER(vm_config, KIND_STRING, accel),
-    MEMBER(vm_config, KIND_STRING, cpu),       MEMBER(vm_config, KIND_STRING, kernel),
-    MEMBER(vm_config, KIND_STRING, initrd),    MEMBER(vm_config, KIND_STRING, append),
-    MEMBER(vm_config, KIND_STRING, net),       MEMBER(vm_config, KIND_STRING, serial),
-    MEMBER(vm_config, KIND_BOOL, no_reboot),   MEMBER(vm_config, KIND_INT, debug_exit_port),
-    MEMBER(vm_config, KIND_BOOL, test_device), MEMBER(vm_config, KIND_BOOL, no_sandbox),
+    MEMBER(vm_config, KIND_STRING, name),         MEMBER(vm_config, KIND_UINT, cpus),
+    MEMBER(vm_config, KIND_U64, memory),          MEMBER(vm_config, KIND_STRING, accel),
+    MEMBER(vm_config, KIND_STRING, cpu),          MEMBER(vm_config, KIND_STRING, kernel),
+    MEMBER(vm_config, KIND_STRING, initrd),       MEMBER(vm_config, KIND_STRING, append),
+    MEMBER(vm_config, KIND_STRING, net),          MEMBER(vm_config, KIND_STRING, serial),
+    MEMBER(vm_config, KIND_STRING, console),      MEMBER(vm_config, KIND_BOOL, no_reboot),
+    MEMBER(vm_config, KIND_INT, debug_exit_port), MEMBER(vm_config, KIND_BOOL, test_device),
+    MEMBER(vm_config, KIND_BOOL, no_sandbox),
 };
 static const struct config_member disk_members[] = {
     MEMBER(config_disk, KIND_STRING, path),
@@ -295,9 +296,9 @@ static int config_load_top(struct vm_config *c, json_t *o, struct err *e)
         if (!r && strcmp(name, "disks") && strcmp(name, "forwards") && strcmp(name, "mac"))
             return err_set(e, EINVAL, "configuration: there is no member %s", name);
     }
-    if (!c->name || !c->accel || !c->cpu || !c->net || !c->serial)
+    if (!c->name || !c->accel || !c->cpu || !c->net || !c->serial || !c->console)
         return err_set(e, EINVAL,
-                       "configuration: name, accel, cpu, net and serial must not be null");
+                       "configuration: name, accel, cpu, net, serial and console must not be null");
     return 0;
 }
 

@@ -39,6 +39,7 @@
 #include "hw/pvpanic.h"
 #include "hw/testdev.h"
 #include "virtio/virtio_blk.h"
+#include "virtio/virtio_console.h"
 #include "virtio/virtio_net.h"
 #include "virtio/virtio_rng.h"
 #include "x86/msr.h"
@@ -100,7 +101,7 @@ struct machine {
     struct fw_cfg *fw_cfg;
     unsigned next_slot;
     char disk_id[CONFIG_MAX_DISKS][16];
-    struct chardev *serial;
+    struct chardev *serial, *console;
 };
 
 /* --- interrupt wiring --- */
@@ -238,9 +239,20 @@ static void pc_leave(void *opaque)
     vm_end(opaque, VM_END_POWEROFF, 0, "the user left the console");
 }
 
+/* A pty's name is only known now: it is told to whoever started the VM. */
+static struct chardev *pc_open_stream(struct machine *m, const char *what, const char *where,
+                                      struct err *e)
+{
+    struct chardev *c = chardev_open(where, m->vm->loop, pc_leave, m->vm, e);
+
+    if (c && !strcmp(where, "pty") && chardev_where(c))
+        fprintf(stderr, "ruche: the %s is at %s\n", what, chardev_where(c));
+    return c;
+}
+
 static int pc_create_serial(struct machine *m, struct err *e)
 {
-    m->serial = chardev_open(m->vm->cfg->serial, m->vm->loop, pc_leave, m->vm, e);
+    m->serial = pc_open_stream(m, "serial port", m->vm->cfg->serial, e);
     if (!m->serial)
         return -e->code;
     if (!ns16550_create(m->vm, "com1", PC_COM1, pc_isa_irq(m, PC_IRQ_COM1), m->serial, e))
@@ -279,6 +291,18 @@ static int pc_create_net(struct machine *m, struct err *e)
     return virtio_net_create(m->vm, m->pci, pc_next_devfn(m), "net0", &o, e);
 }
 
+static int pc_create_console(struct machine *m, struct err *e)
+{
+    const char *where = m->vm->cfg->console;
+
+    if (!strcmp(where, "none"))
+        return 0;
+    m->console = pc_open_stream(m, "console", where, e);
+    if (!m->console)
+        return -e->code;
+    return virtio_console_create(m->vm, m->pci, pc_next_devfn(m), "console0", m->console, 0, 0, e);
+}
+
 static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
 {
     const struct config_disk *d = &m->vm->cfg->disk[index];
@@ -310,7 +334,7 @@ static int pc_create_virtio(struct machine *m, struct err *e)
         rc = virtio_rng_create(m->pci, pc_next_devfn(m), "rng0", e);
     for (unsigned i = 0; !rc && i < m->vm->cfg->n_disks; i++)
         rc = pc_create_disk(m, i, e);
-    return rc;
+    return rc ? rc : pc_create_console(m, e);
 }
 
 static void pc_destroy(struct vm *vm)
@@ -320,6 +344,7 @@ static void pc_destroy(struct vm *vm)
     if (!m)
         return;
     chardev_close(m->serial);
+    chardev_close(m->console);
     ram_free(&m->low);
     if (m->high.hva)
         ram_free(&m->high);
