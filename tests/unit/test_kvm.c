@@ -22,6 +22,7 @@
 
 enum {
     RAM = 4 * MIB,
+    BOOT_AREA = 0x1000, /* for descriptors and page tables */
     CODE = 0x100000,
     IDT = 0x180000,
     STACK = 0x200000,
@@ -38,6 +39,7 @@ struct fixture {
     struct ram_region ram;
     struct device dev;
     struct boot_params boot;
+    struct boot_place place;
     struct x86_state s;
     uint64_t last, mmio_last, mmio_off;
     unsigned writes;
@@ -123,6 +125,8 @@ static struct fixture *create(const struct accel_ops *accel, unsigned cpus)
     if (vm_create_vcpus(f->vm, &e))
         fail_msg("%s", e.msg);
     f->vm->eoi = on_eoi;
+    f->place.base = BOOT_AREA;
+    f->boot.place = &f->place;
     f->boot.mem = &f->vm->mem;
     x86_state_reset(&f->s, 0, true);
     return f;

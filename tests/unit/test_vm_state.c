@@ -18,6 +18,7 @@
 
 enum {
     MEMORY = 16 * MIB,
+    BOOT_AREA = 0x1000, /* for descriptors and page tables */
     CODE = 0x200000,
     IDT = 0x280000,
     STACK = 0x300000,
@@ -115,7 +116,8 @@ static uint8_t *pc_ram(struct pc *p, uint64_t gpa)
 /* Puts the guest into memory and vCPU 0 at its start, interrupts through an IDT with one gate. */
 static void pc_enter(struct pc *p, const struct guest *g)
 {
-    struct boot_params boot = { .mem = &p->vm->mem };
+    struct boot_place place = { .base = BOOT_AREA };
+    struct boot_params boot = { .mem = &p->vm->mem, .place = &place };
     struct x86_state *s = calloc(1, sizeof(*s));
     uint8_t gate[16];
 

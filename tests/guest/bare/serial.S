@@ -2,7 +2,7 @@
  * serial.S: protected mode as multiboot leaves it: the magic in EAX, the UART takes bytes, RAM holds what
  * is written to it, REP MOVS copies.
  */
-#include "boot.h"
+#include "boot.inc"
     .text
     .code32
     .globl _start
