@@ -33,7 +33,7 @@ enum {
     XSAVE_HEADER = 512,
     XSAVE_HEADER_LEN = 64,
 };
-enum { FSW_ES = 0x80 };
+enum { FSW_ES = 0x80, FOP_MASK = 0x7ff };
 enum { TRAP_DE = 0, TRAP_GP = 13, TRAP_PF = 14, TRAP_MF = 16, TRAP_XM = 19 };
 /* Between a stub and the host's registers no sanitizer may run code of its own. */
 #define BT_FPU_NO_SANITIZE __attribute__((no_sanitize("address", "thread", "undefined")))
@@ -156,7 +156,7 @@ void bt_fpu_load(struct bt_cpu *c)
     if (ld_le64(x + XSAVE_HEADER) & XCR0_X87) {
         f->fip = ld_le64(x + FX_FIP);
         f->fdp = ld_le64(x + FX_FDP);
-        f->fop = ld_le16(x + FX_FOP);
+        f->fop = ld_le16(x + FX_FOP) & FOP_MASK;
     } else {
         f->fip = f->fdp = f->fop = 0;
     }

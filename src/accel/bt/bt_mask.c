@@ -337,6 +337,7 @@ static bool bt_mask_suppresses(const ZydisDecodedInstruction *z)
     case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
     case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
     case ZYDIS_MNEMONIC_VCVTNE2PS2BF16:
+    case ZYDIS_MNEMONIC_VDBPSADBW:
         return false;
     default:
         break;
@@ -364,6 +365,19 @@ static bool bt_mask_scalar(const ZydisDecodedInstruction *z)
            z->meta.isa_set == ZYDIS_ISA_SET_AVX512_FP16_SCALAR;
 }
 
+/* How many mask bits count. A narrow result leaves elements of its register without one. */
+static unsigned bt_mask_bits(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *reg)
+{
+    ZydisBroadcastMode mode = z->avx.broadcast.mode;
+
+    if (bt_mask_scalar(z))
+        return 1;
+    if (!z->avx.broadcast.is_static && mode >= ZYDIS_BROADCAST_MODE_1_TO_2 &&
+        mode <= ZYDIS_BROADCAST_MODE_1_TO_64)
+        return 2u << (mode - ZYDIS_BROADCAST_MODE_1_TO_2);
+    return reg->element_count;
+}
+
 static bt_op *bt_mask_plan_evex(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                                 const ZydisDecodedOperand *mem, struct bt_plan *p)
 {
@@ -383,7 +397,7 @@ static bt_op *bt_mask_plan_evex(const ZydisDecodedInstruction *z, const ZydisDec
     if (reg->type == ZYDIS_OPERAND_TYPE_REGISTER &&
         ZydisRegisterGetClass(reg->reg.value) == ZYDIS_REGCLASS_MASK)
         reg = &ops[2];
-    bits = bt_mask_scalar(z) ? 1 : reg->element_count;
+    bits = bt_mask_bits(z, reg);
     if (bits == mem->element_count && bits > 1) {
         p->mask_kind = BT_MASK_K;
     } else {

@@ -324,6 +324,8 @@ static bool bt_stub_w_is_gpr(const ZydisDecodedInstruction *z, const ZydisDecode
     case ZYDIS_MNEMONIC_VCVTUSI2SH:
     case ZYDIS_MNEMONIC_VCVTUSI2SS:
     case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VPCMPESTRI: /* of EAX and EDX */
+    case ZYDIS_MNEMONIC_VPCMPESTRM:
     case ZYDIS_MNEMONIC_VPEXTRD:
     case ZYDIS_MNEMONIC_VPINSRD:
         return true;
