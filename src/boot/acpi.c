@@ -341,7 +341,10 @@ static size_t acpi_sdt(struct aml *a, const char *signature, uint64_t base, cons
 
 static void acpi_rsdp(uint8_t *p, uint64_t rsdt, uint64_t xsdt)
 {
-    memcpy(p, "RSD PTR \0RUCHE \2", 16);
+    static const uint8_t head[16] = { 'R', 'S', 'D', ' ', 'P', 'T', 'R', ' ',
+                                      0,   'R', 'U', 'C', 'H', 'E', ' ', 2 };
+
+    memcpy(p, head, sizeof(head));
     st_le32(p + 16, (uint32_t)rsdt);
     p[8] = acpi_sum(p, 20);
     st_le32(p + 20, ACPI_RSDP_LEN);

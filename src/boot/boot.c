@@ -54,7 +54,7 @@ static int boot_elf(const struct boot_params *p, const uint8_t *data, uint64_t l
 static int boot_unknown(const struct boot_params *p, const uint8_t *data, uint64_t len,
                         struct err *e)
 {
-    if (len >= 2 && data[0] == 'M' && data[1] == 'Z')
+    if (data && len >= 2 && data[0] == 'M' && data[1] == 'Z')
         return err_set(
             e, ENOTSUP,
             "the kernel '%s' is an EFI program without a Linux boot header (a unified kernel "

@@ -186,7 +186,7 @@ int boot_place_cmdline(const struct boot_params *p, const char *prefix, uint64_t
         return err_set(e, E2BIG,
                        "the kernel's command line is %llu bytes long, but '%s' takes at most %llu: "
                        "shorten --append",
-                       (unsigned long long)(prefix_len + len), p->kernel, (unsigned long long)room);
+                       (unsigned long long)prefix_len + len, p->kernel, (unsigned long long)room);
     boot_place_copy(p, boot_place_at(p, PLACE_CMDLINE), prefix, prefix_len);
     boot_place_copy(p, boot_place_at(p, PLACE_CMDLINE + prefix_len), append, len + 1);
     return 0;

@@ -196,9 +196,10 @@ static void smbios_tail(struct smbios *s)
 /* 64-bit entry point, DSP0134 5.2.2. */
 static void smbios_entry(uint8_t *p, uint64_t base, size_t len)
 {
+    static const uint8_t anchor[5] = { '_', 'S', 'M', '3', '_' };
     uint8_t sum = 0;
 
-    memcpy(p, "_SM3_", 5);
+    memcpy(p, anchor, sizeof(anchor));
     p[6] = SMBIOS_ENTRY_LEN;
     p[7] = 3;
     p[10] = 1;

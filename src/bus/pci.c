@@ -59,7 +59,7 @@ uint8_t pci_add_cap(struct pci_dev *p, uint8_t id, uint8_t len)
 {
     uint8_t at = p->next_cap;
 
-    BUG_ON(at + len > PCI_CFG_SIZE || at + len > UINT8_MAX);
+    BUG_ON(at + len > UINT8_MAX); /* the next one must have an offset, too */
     p->cfg[at] = id;
     p->cfg[p->last_cap ? p->last_cap + 1 : PCI_CAP_PTR] = at;
     p->cfg[PCI_STATUS] |= PCI_STS_CAPS;

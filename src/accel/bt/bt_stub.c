@@ -212,8 +212,8 @@ struct bt_native *bt_stub_get(struct bt_cpu *c, const struct bt_plan *p)
         hash = (hash ^ bytes[i]) * 16777619u;
     slot = &f->hash[(hash ^ hash >> 16) % BT_NATIVE_HASH];
     for (n = *slot; n; n = n->next)
-        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): plans are made zeroed, and a
-         * difference in padding would only compile the instruction once more */
+        /* Plans are made zeroed; a difference in padding would only compile it once more. */
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
         if (!memcmp(&n->plan, p, sizeof(*p)))
             return n;
     if (f->n == BT_NATIVE_MAX)
