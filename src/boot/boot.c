@@ -54,7 +54,11 @@ static int boot_elf(const struct boot_params *p, const uint8_t *data, uint64_t l
 static int boot_unknown(const struct boot_params *p, const uint8_t *data, uint64_t len,
                         struct err *e)
 {
-    if (data && len >= 2 && data[0] == 'M' && data[1] == 'Z')
+    uint8_t head[4] = { 0 };
+
+    if (data)
+        memcpy(head, data, min_u64(len, sizeof(head)));
+    if (head[0] == 'M' && head[1] == 'Z')
         return err_set(
             e, ENOTSUP,
             "the kernel '%s' is an EFI program without a Linux boot header (a unified kernel "
@@ -63,8 +67,7 @@ static int boot_unknown(const struct boot_params *p, const uint8_t *data, uint64
     return err_set(e, ENOTSUP,
                    "the kernel '%s' is neither a Linux bzImage, nor an ELF kernel, nor a multiboot "
                    "kernel: check the file (first bytes %02x %02x %02x %02x)",
-                   p->kernel, data[0], len > 1 ? data[1] : 0, len > 2 ? data[2] : 0,
-                   len > 3 ? data[3] : 0);
+                   p->kernel, head[0], head[1], head[2], head[3]);
 }
 
 int boot_kernel(const struct boot_params *params, struct x86_state *s, struct err *e)

@@ -21,6 +21,7 @@ static unsigned long port_holder_inode(const char *table, bool udp, uint16_t por
     if (!f)
         return 0;
     while (!found && fgets(line, sizeof(line), f))
+        /* The kernel's own numbers. NOLINTNEXTLINE(cert-err34-c) */
         if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu",
                    &local, &state, &inode) == 3 &&
             local == port && (udp || state == PORT_HOLDER_TCP_LISTEN))

@@ -312,7 +312,7 @@ int virtio_blk_create(struct pci_bus *bus, unsigned devfn, const char *id, struc
     queues = (unsigned)min_u64(queues, VBLK_MAX_QUEUES);
     virtio_init(&vb->v, &vblk_class, vm_mem(pci_bus_vm(bus)), queues, VBLK_QUEUE_SIZE);
     vb->disk = disk;
-    if (serial)
+    if (serial) /* not a string: 5.2.6.1 pads with NULs. NOLINTNEXTLINE(bugprone-not-null-terminated-result) */
         memcpy(vb->serial, serial, min_u64(strlen(serial), sizeof(vb->serial)));
     vb->v.offered |= VBLK_F_SEG_MAX | VBLK_F_BLK_SIZE | VBLK_F_FLUSH | VBLK_F_TOPOLOGY;
     vb->v.offered |= queues > 1 ? VBLK_F_MQ : 0;

@@ -55,6 +55,7 @@ static int config_check_file(const char *what, const char *path, struct err *e)
 {
     struct stat st;
 
+    BUG_ON(!path);
     if (stat(path, &st))
         return err_set(e, errno, "%s %s cannot be used: %s", what, path, strerror(errno));
     if (!S_ISREG(st.st_mode))
