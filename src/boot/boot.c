@@ -1,6 +1,7 @@
 #include "boot/boot.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "boot/linux.h"
 #include "boot/multiboot.h"
