@@ -19,7 +19,7 @@ enum run_exit {
     RUN_KICKED,   /* somebody wants the vCPU thread: look at its requests, then run again */
     RUN_HALT,     /* HLT (or MWAIT) with nothing to deliver: wait for vcpu_wake() */
     RUN_SHUTDOWN, /* triple fault */
-    RUN_DEBUG,    /* breakpoint or single step on behalf of a debugger */
+    RUN_DEBUG,    /* breakpoint or single step on behalf of a debugger: c->debug.stop says which */
     RUN_ERROR,    /* the accelerator is at its end; c->reason says why */
 };
 
@@ -50,6 +50,12 @@ struct accel_ops {
                        uint64_t *bits); /* moves out and clears */
     int (*doorbell)(struct vm *vm, uint64_t gpa, unsigned size, int eventfd,
                     bool on); /* optional */
+    /*
+     * c->debug changed; vCPU stopped. 0; -ENOSPC: more points than the processor has registers for;
+     * -ENOTSUP: this host cannot.
+     */
+    int (*set_debug)(struct vcpu *c);
+    bool debug_int3; /* software breakpoints are INT3s that the debugger puts into memory */
 };
 
 extern const struct accel_ops accel_kvm, accel_bt;

@@ -196,10 +196,27 @@ static void vcpu_describe(struct vcpu *c, char *buf, size_t len)
     free(s);
 }
 
+/* Parks itself and tells the debugger; false: there is none. */
+static bool vcpu_debug_stop(struct vcpu *c)
+{
+    struct debugger *d = c->vm->debugger;
+
+    if (!d || !d->attached(d))
+        return false;
+    atomic_fetch_or(&c->req, VCPU_REQ_STOP);
+    d->stopped(d, c);
+    return true;
+}
+
 static void vcpu_failed(struct vcpu *c, enum run_exit why)
 {
     char where[200];
 
+    if (why == RUN_SHUTDOWN) {
+        c->debug.stop.why = DEBUG_STOP_SHUTDOWN;
+        if (vcpu_debug_stop(c))
+            return;
+    }
     vcpu_describe(c, where, sizeof(where));
     atomic_fetch_or(&c->req, VCPU_REQ_STOP);
     if (why == RUN_SHUTDOWN)
@@ -225,6 +242,8 @@ static void vcpu_run_guest(struct vcpu *c)
             vcpu_sleep(c);
         else if (why == RUN_SHUTDOWN || why == RUN_ERROR)
             vcpu_failed(c, why);
+        else if (why == RUN_DEBUG)
+            vcpu_debug_stop(c);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "accel/debug.h"
 #include "base/err.h"
 
 struct vm;
@@ -28,7 +29,8 @@ struct vcpu {
     struct lapic *lapic; /* NULL with an in-kernel APIC */
     atomic_uint req;     /* VCPU_REQ_* */
     atomic_uint sipi_vector;
-    char reason[192]; /* set by the accelerator with RUN_ERROR */
+    char reason[192];        /* set by the accelerator with RUN_ERROR */
+    struct debug_vcpu debug; /* changed while it is stopped; `stop` by its own thread in run() */
 
     uint64_t pv_system_time, pv_wall_clock; /* kvmclock MSRs, software APIC only */
 

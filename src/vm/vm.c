@@ -135,7 +135,8 @@ enum vm_end vm_run(struct vm *vm)
         return vm->end;
     }
     vm_start_threads(vm);
-    vm_resume(vm);
+    if (!vm->held)
+        vm_resume(vm);
     loop_run(vm->loop);
     vm_pause(vm);
     return vm->end;
@@ -164,7 +165,7 @@ void vm_resume(struct vm *vm)
     device_sync_all(vm->devices);
     clock_start(vm->clock); /* fires what is due: devices are in order by now */
     for (unsigned i = 0; i < vm->nvcpus; i++)
-        if (!atomic_load(&vm->suspended))
+        if (!atomic_load(&vm->suspended) && !vm->vcpu[i]->debug.held)
             vcpu_unpark(vm->vcpu[i]);
 }
 

@@ -25,6 +25,12 @@ enum vm_end {
     VM_END_FAILED
 };
 
+/* Who is told of RUN_DEBUG (control/gdb.h is one). On the vCPU's thread, which parks itself afterwards. */
+struct debugger {
+    bool (*attached)(struct debugger *d); /* is somebody listening? any thread */
+    void (*stopped)(struct debugger *d, struct vcpu *c);
+};
+
 struct vm {
     const struct vm_config *cfg;
     struct loop *loop;
@@ -44,6 +50,8 @@ struct vm {
     void (*machine_destroy)(struct vm *vm);     /* what is not a device: RAM, backends */
     int (*inta)(struct vm *vm);                 /* the 8259's vector or -1, set by the machine */
     void (*eoi)(struct vm *vm, uint8_t vector); /* the IOAPIC's, set by the machine */
+    struct debugger *debugger;                  /* NULL: none; set before the vCPUs start */
+    bool held; /* by the debugger: vm_run() leaves it paused. Controlling thread */
 
     pthread_mutex_t lock; /* guards what follows */
     enum vm_end end;      /* what the guest asked for, or why it ended */
@@ -63,9 +71,12 @@ must_check int vm_create(struct vm **out, const struct vm_config *cfg,
 must_check int vm_create_vcpus(struct vm *vm, struct err *e);
 void vm_destroy(struct vm *vm);
 
-/* Runs the guest: unparks the vCPUs and runs the loop on this thread until the VM ends. */
+/* Runs the guest: unparks the vCPUs (unless vm->held) and runs the loop on this thread until the VM ends. */
 enum vm_end vm_run(struct vm *vm);
-/* Stops the vCPUs and the clock, drains devices; and back. On the loop thread. Idempotent. */
+/*
+ * Stops the vCPUs and the clock, drains devices; and back, all but the vCPUs that the debugger holds. On
+ * the loop thread. Idempotent.
+ */
 void vm_pause(struct vm *vm);
 void vm_resume(struct vm *vm);
 /*
@@ -82,6 +93,11 @@ must_check int vm_reset(struct vm *vm, struct err *e);
 must_check int vm_reset_vcpus(struct vm *vm, struct err *e);
 /* Debug read through the page tables of *s; false if any of it is not mapped RAM. vCPU stopped. */
 bool vm_read_virtual(struct vm *vm, const struct x86_state *s, uint64_t lin, void *buf, size_t len);
+/* The same for a write, which page protection does not stop; false: what lies before the hole was written. */
+bool vm_write_virtual(struct vm *vm, const struct x86_state *s, uint64_t lin, const void *buf,
+                      size_t len);
+/* The physical address behind a linear one; false: not mapped. */
+bool vm_translate(struct vm *vm, const struct x86_state *s, uint64_t lin, uint64_t *gpa);
 /* Ends the VM from any thread; the first end wins. */
 void vm_end(struct vm *vm, enum vm_end end, int status, const char *fmt, ...) printf_like(4, 5);
 

@@ -1,6 +1,6 @@
 /*
- * vm_debug.c: looks into guest memory by virtual address, without side effects (no A/D bits, no faults):
- * for error messages and debuggers. SDM 3A chapter 4.
+ * vm_debug.c: guest memory by virtual address, without side effects (no A/D bits, no faults): for error
+ * messages and debuggers. SDM 3A chapter 4.
  */
 #include "vm/vm.h"
 
@@ -55,9 +55,9 @@ static bool debug_walk_32(struct physmap *m, const struct x86_state *s, uint64_t
     return pte & PTE_P;
 }
 
-static bool debug_translate(struct physmap *m, const struct x86_state *s, uint64_t lin,
-                            uint64_t *gpa)
+bool vm_translate(struct vm *vm, const struct x86_state *s, uint64_t lin, uint64_t *gpa)
 {
+    struct physmap *m = &vm->mem;
     uint8_t raw[8];
 
     if (!(s->cr0 & CR0_PG)) {
@@ -81,9 +81,27 @@ bool vm_read_virtual(struct vm *vm, const struct x86_state *s, uint64_t lin, voi
         size_t n = (size_t)min_u64(len, PAGE_SIZE - (lin & ~PAGE_MASK));
         uint64_t gpa;
 
-        if (!debug_translate(&vm->mem, s, lin, &gpa) || !guest_read(&vm->mem, gpa, to, n))
+        if (!vm_translate(vm, s, lin, &gpa) || !guest_read(&vm->mem, gpa, to, n))
             return false;
         to += n;
+        lin += n;
+        len -= n;
+    }
+    return true;
+}
+
+bool vm_write_virtual(struct vm *vm, const struct x86_state *s, uint64_t lin, const void *buf,
+                      size_t len)
+{
+    const uint8_t *from = buf;
+
+    while (len) {
+        size_t n = (size_t)min_u64(len, PAGE_SIZE - (lin & ~PAGE_MASK));
+        uint64_t gpa;
+
+        if (!vm_translate(vm, s, lin, &gpa) || !guest_write(&vm->mem, gpa, from, n))
+            return false;
+        from += n;
         lin += n;
         len -= n;
     }

@@ -26,6 +26,7 @@ enum {
     LAPIC_VERSION_VALUE = 0x50014, /* six LVT entries, integrated APIC */
     LAPIC_SVR_RESET = 0xff,
     RESET_SIGNATURE = 0x600, /* EDX after reset: family 6 */
+    SEG_RESERVED = 0x0e00,
     PAT_WT = 4,
     PAT_WP = 5,
     PAT_WB = 6,
@@ -171,32 +172,64 @@ static bool regs_mode_ok(const struct x86_state *s)
     return !(lma && (s->rflags & FLAG_VM)) && (!(s->rflags & FLAG_VM) || (s->cr0 & CR0_PE));
 }
 
-/* Refuses what no sequence of instructions can produce; the accelerators rely on it. */
-static void regs_validate(struct x86_state *s, struct state *st)
+static bool regs_segs_ok(const struct x86_state *s)
 {
-    state_require(st, !(s->cr0 & ~CR0_KNOWN), "CR0 has unknown bits");
-    state_require(st, !(s->cr4 & ~CR4_KNOWN), "CR4 has unknown bits");
-    state_require(st, !(s->efer & ~EFER_KNOWN), "EFER has unknown bits");
-    state_require(st, regs_mode_ok(s), "CR0, CR4, EFER and RFLAGS contradict each other");
-    state_require(st, !(s->rflags & ~(uint64_t)RFLAGS_KNOWN) && (s->rflags & FLAG_1),
-                  "RFLAGS has reserved bits");
-    state_require(st, s->cr8 <= 15, "CR8 is out of range");
-    state_require(st, !(s->cr3 >> 63), "CR3 has reserved bits");
-    state_require(st, !(s->dr6 >> 32) && !(s->dr7 >> 32), "DR6 or DR7 has reserved bits");
-    state_require(st, regs_xcr0_ok(s->xcr0), "XCR0 is not a valid combination");
-    state_require(st, regs_xsave_ok(s), "the FPU image is not in standard format");
-    state_require(st, regs_pat_ok(s->pat), "PAT has an unknown memory type");
-    for (unsigned i = X86_FS; i <= X86_GS; i++)
-        state_require(st, regs_canonical(s, s->seg[i].base), "a segment base is not canonical");
-    state_require(st,
-                  regs_canonical(s, s->kernel_gs_base) && regs_canonical(s, s->lstar) &&
-                      regs_canonical(s, s->cstar) && regs_canonical(s, s->gdtr.base) &&
-                      regs_canonical(s, s->idtr.base) && regs_canonical(s, s->tr.base) &&
-                      regs_canonical(s, s->ldtr.base) && regs_canonical(s, s->sysenter_esp) &&
-                      regs_canonical(s, s->sysenter_eip),
-                  "a base register is not canonical");
-    state_require(st, s->exception_vector < 32, "the pending exception does not exist");
-    state_require(st, s->mp_state <= X86_MP_INIT, "the processor's activity is unknown");
+    for (unsigned i = 0; i < X86_NSREGS; i++)
+        if (s->seg[i].attr & SEG_RESERVED)
+            return false;
+    return !((s->ldtr.attr | s->tr.attr) & SEG_RESERVED);
+}
+
+static bool regs_bases_ok(const struct x86_state *s)
+{
+    const uint64_t bases[] = {
+        s->kernel_gs_base,   s->lstar,     s->cstar,        s->gdtr.base,    s->idtr.base,
+        s->tr.base,          s->ldtr.base, s->sysenter_esp, s->sysenter_eip, s->seg[X86_FS].base,
+        s->seg[X86_GS].base,
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(bases); i++)
+        if (!regs_canonical(s, bases[i]))
+            return false;
+    return true;
+}
+
+const char *x86_state_invalid(const struct x86_state *s)
+{
+    const struct {
+        bool ok;
+        const char *what;
+    } checks[] = {
+        { regs_segs_ok(s), "segment attributes have reserved bits" },
+        { !(s->cr0 & ~CR0_KNOWN), "CR0 has unknown bits" },
+        { !(s->cr4 & ~CR4_KNOWN), "CR4 has unknown bits" },
+        { !(s->efer & ~EFER_KNOWN), "EFER has unknown bits" },
+        { regs_mode_ok(s), "CR0, CR4, EFER and RFLAGS contradict each other" },
+        { !(s->rflags & ~(uint64_t)RFLAGS_KNOWN) && (s->rflags & FLAG_1),
+          "RFLAGS has reserved bits" },
+        { s->cr8 <= 15, "CR8 is out of range" },
+        { !(s->cr3 >> 63), "CR3 has reserved bits" },
+        { !(s->dr6 >> 32) && !(s->dr7 >> 32), "DR6 or DR7 has reserved bits" },
+        { regs_xcr0_ok(s->xcr0), "XCR0 is not a valid combination" },
+        { regs_xsave_ok(s), "the FPU image is not in standard format" },
+        { regs_pat_ok(s->pat), "PAT has an unknown memory type" },
+        { regs_bases_ok(s), "a base register is not canonical" },
+        { s->exception_vector < 32, "the pending exception does not exist" },
+        { s->mp_state <= X86_MP_INIT, "the processor's activity is unknown" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(checks); i++)
+        if (!checks[i].ok)
+            return checks[i].what;
+    return NULL;
+}
+
+/* Refuses what no sequence of instructions can produce. */
+static void regs_validate(const struct x86_state *s, struct state *st)
+{
+    const char *why = x86_state_invalid(s);
+
+    state_require(st, !why, why ? why : "");
 }
 
 static void regs_seg_io(struct x86_seg *seg, struct state *st)
@@ -205,7 +238,6 @@ static void regs_seg_io(struct x86_seg *seg, struct state *st)
     state_u32(st, &seg->limit);
     state_u16(st, &seg->sel);
     state_u16(st, &seg->attr);
-    state_require(st, !(seg->attr & 0x0e00), "segment attributes have reserved bits");
 }
 
 static void regs_u64_io(struct state *st, uint64_t *const *list, size_t n)

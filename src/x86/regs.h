@@ -208,6 +208,8 @@ struct x86_state {
 void x86_state_reset(struct x86_state *s, unsigned apic_id, bool bsp);
 /* INIT (SDM 3A 10.1.1, table 10-1): like reset, but x87/SSE state, most MSRs, MTRRs and TSC survive. */
 void x86_state_init(struct x86_state *s, unsigned apic_id, bool bsp);
+/* Why no processor can be in this state (a sentence's middle), or NULL: the accelerators rely on it. */
+const char *x86_state_invalid(const struct x86_state *s);
 #define X86_STATE_TYPE "x86-cpu"
 enum { X86_STATE_VERSION = 1 };
 /* Saves or loads all of it in one section; refuses values that no processor could hold. */

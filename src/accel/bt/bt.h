@@ -101,8 +101,11 @@ struct bt_cpu {
     uint64_t block_rip;           /* its first instruction's RIP (offset in CS) */
     uintptr_t stack_bound;        /* bt_block.h: below it no block chains to another */
     bool single;                  /* bt_step_one(): stop after one instruction */
-    bool fpu_live;      /* s.xsave is stale: the guest's FPU state is in the host's registers */
-    bool event_window;  /* interrupts may have become deliverable: look before the next block */
+    bool fpu_live;     /* s.xsave is stale: the guest's FPU state is in the host's registers */
+    bool event_window; /* interrupts may have become deliverable: look before the next block */
+    bool debugged; /* by a debugger outside of the guest (bt_debugger.c): stay in the interpreter */
+    bool debug_step, debug_hit; /* it wants one instruction; one of its watchpoints was hit */
+    unsigned debug_version;     /* of its list of points, as decoded blocks and TLB know it */
     uint8_t db_pending; /* DR6 bits 0 to 3 of data breakpoints hit by this instruction (bt_sys.h) */
     uint64_t tsc_offset; /* guest TSC = host RDTSC + this, while in the run loop (bt_sys.h) */
 

@@ -10,6 +10,7 @@
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_decode.h"
 #include "accel/bt/bt_ops.h"
+#include "accel/bt/bt_sys.h"
 
 /* Where the code at c->s.rip lies. */
 struct bt_block_at {
@@ -168,8 +169,14 @@ static bool bt_block_decode(struct bt_cpu *c, struct bt_block *b, unsigned max,
     b->len = b->records = b->n = 0;
     c->decode_one = b->key & BT_KEY_ONE;
     while (b->n < max && !(flags & BT_DECODE_END)) {
-        struct bt_insn *in = &insn[b->records];
+        struct bt_insn *in;
 
+        if (bt_debugged(c) && bt_debugger_splits(c, b->gpa + b->len)) {
+            if (b->n)
+                break;
+            insn[b->records++] = (struct bt_insn){ .op = bt_op_break };
+        }
+        in = &insn[b->records];
         if (bt_decode(c, bytes + b->len, n - b->len, in, &flags) != BT_DECODE_OK)
             break;
         in->off = b->len;
@@ -352,6 +359,12 @@ static void bt_block_poison(struct bt_block *b)
     b->key = BT_KEY_DEAD;
     for (unsigned i = 0; i < b->records; i++)
         b->insn[i].op = bt_op_leave;
+}
+
+void bt_block_leave(struct bt_cpu *c)
+{
+    if (c->block)
+        bt_block_poison((struct bt_block *)(uintptr_t)c->block);
 }
 
 void bt_code_store(struct bt_cpu *c, uint64_t gpa, unsigned len)

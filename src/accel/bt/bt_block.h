@@ -80,6 +80,8 @@ void bt_cache_flush(struct bt_cpu *c);
  * instruction's) or BT_EXIT.
  */
 struct bt_block *bt_block_find(struct bt_cpu *c, bool one, int *ret);
+/* The run loop comes after the instruction under execution; the block is good for nothing then. */
+void bt_block_leave(struct bt_cpu *c);
 /* Sets a link of the block under execution if that is safe, then goes on at rip. */
 int bt_link_slow(struct bt_cpu *c, unsigned which, uint64_t rip);
 

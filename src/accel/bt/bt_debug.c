@@ -34,6 +34,8 @@ static bool debug_overlaps(const struct bt_cpu *c, unsigned n, uint64_t at, unsi
 
 bool bt_debug_watches(const struct bt_cpu *c, uint64_t lin)
 {
+    if (bt_debugged(c) && bt_debugger_watches(c, lin))
+        return true;
     if (likely(!(c->s.dr7 & 0xff)))
         return false;
     for (unsigned n = 0; n < 4; n++)
@@ -44,6 +46,8 @@ bool bt_debug_watches(const struct bt_cpu *c, uint64_t lin)
 
 void bt_debug_access(struct bt_cpu *c, uint64_t lin, unsigned len, bool write)
 {
+    if (bt_debugged(c))
+        bt_debugger_access(c, lin, len, write);
     if (likely(!(c->s.dr7 & 0xff)))
         return;
     for (unsigned n = 0; n < 4; n++) {
@@ -74,6 +78,8 @@ int bt_debug_before(struct bt_cpu *c)
     uint64_t lin = c->s.rip + (c->code_size == 8 ? 0 : c->s.seg[X86_CS].base);
     unsigned hits = 0;
 
+    if (bt_debugged(c) && bt_debugger_breaks(c, c->s.rip))
+        return BT_EXIT;
     c->db_pending = c->s.shadow_mov_ss ? c->db_pending : 0;
     if (c->s.rflags & FLAG_RF) {
         c->s.rflags &= ~(uint64_t)FLAG_RF;

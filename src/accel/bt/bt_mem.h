@@ -89,9 +89,9 @@ static inline struct bt_tlb_entry *bt_tlb_at(const struct bt_cpu *c, uint64_t li
     return &c->tlb[mmu * BT_TLB_SIZE + (lin >> PAGE_SHIFT & (BT_TLB_SIZE - 1))];
 }
 
-/* Does DR7 watch data in lin's page? Such pages have no tag_r and tag_w. (bt_debug.c) */
+/* Does DR7, or a debugger, watch data in lin's page? Such pages have no tag_r and tag_w. (bt_debug.c) */
 bool bt_debug_watches(const struct bt_cpu *c, uint64_t lin);
-/* An access of len bytes was made: remember the data breakpoints it hits. */
+/* An access of len bytes was made: remember the data breakpoints and watchpoints it hits. */
 void bt_debug_access(struct bt_cpu *c, uint64_t lin, unsigned len, bool write);
 /* The same for an I/O access. */
 void bt_debug_io(struct bt_cpu *c, uint16_t port, unsigned len);

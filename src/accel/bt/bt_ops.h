@@ -183,6 +183,7 @@ bt_op bt_op_call;     /* runs the next record's operation of bt_sys or bt_native
 bt_op bt_op_end;      /* end of a block: goes on at the next address */
 bt_op bt_op_end_loop; /* the same, but through the run loop: an event may be waiting */
 bt_op bt_op_leave;    /* the block was overwritten: leaves it before this instruction */
+bt_op bt_op_break;    /* a debugger's breakpoint, before the record of its instruction */
 bt_op bt_op_ud;
 bt_op bt_op_gp; /* longer than 15 bytes */
 bt_op bt_op_nop;

@@ -91,15 +91,22 @@ static bool bt_must_step(const struct bt_cpu *c)
            bt_debug_armed(c);
 }
 
+/* A debugger's single step should not end in the timer's handler each time; in a HLT it may. */
+static bool bt_step_holds_irqs(const struct bt_cpu *c)
+{
+    return bt_debugged(c) && c->debug_step && !c->vcpu->debug.step_irqs &&
+           !c->s.exception_pending && !c->s.interrupt_pending && c->s.mp_state == X86_MP_RUNNING;
+}
+
 /* Events first, then guest code: enum bt_ret. */
 static int bt_turn(struct bt_cpu *c)
 {
     bool shadow = c->s.shadow_sti || c->s.shadow_mov_ss;
     int ret;
 
-    if (c->event_window && !shadow) {
+    if (c->event_window && !shadow && !bt_step_holds_irqs(c)) {
         ret = bt_deliver_events(c);
-        if (ret)
+        if (ret || c->debug_hit)
             return ret;
     }
     if (unlikely(c->s.mp_state != X86_MP_RUNNING)) {
@@ -133,6 +140,8 @@ static enum run_exit bt_loop(struct bt_cpu *c)
             c->event_window = true;
         if (c->single)
             return RUN_KICKED;
+        if (bt_debugged(c) && bt_debugger_stops(c))
+            return RUN_DEBUG;
     }
 }
 
@@ -356,4 +365,5 @@ const struct accel_ops accel_bt = {
     .ram_map = bt_ram_map,
     .ram_unmap = bt_ram_unmap,
     .dirty_fetch = bt_dirty_fetch,
+    .set_debug = bt_debugger_set,
 };

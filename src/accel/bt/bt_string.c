@@ -83,6 +83,8 @@ static void *bt_string_ptr(struct bt_cpu *c, const struct bt_insn *in, unsigned 
 
     if (bt_linear(c, seg, off, in->size, write, &lin))
         return NULL;
+    if (bt_debugged(c) && bt_debugger_watches(c, lin)) /* which element is it? */
+        return NULL;
     fit = (PAGE_SIZE - lin % PAGE_SIZE) / in->size;
     if (bt_string_mask(in) - off < PAGE_SIZE) /* do not wrap inside */
         fit = 0;

@@ -39,8 +39,8 @@ void bt_sys_state_store(struct bt_cpu *c);
 bool bt_event_wakes(struct bt_cpu *c);
 
 /*
- * Debug registers. While bt_debug_armed(), the run loop executes one instruction at a time, between
- * bt_debug_before() (instruction breakpoints; consumes RF; 0 or BT_FAULT) and bt_debug_after() (data
+ * Debug registers, and the debugger's single steps. While bt_debug_armed(), the run loop executes one instruction at a time, between
+ * bt_debug_before() (instruction breakpoints; consumes RF; 0, BT_FAULT or BT_EXIT) and bt_debug_after() (data
  * breakpoints that were hit, and single step if tf: RFLAGS.TF as it was before the instruction; 0 or
  * BT_TRAP). After an instruction that did not complete: bt_debug_after() must not be called, what it
  * would have reported is dropped at delivery.
@@ -50,10 +50,31 @@ enum {
 }; /* in db_pending: this instruction took TF away, no single-step trap */
 static inline bool bt_debug_armed(const struct bt_cpu *c)
 {
-    return (c->s.dr7 & 0xff) || c->db_pending;
+    return (c->s.dr7 & 0xff) || c->db_pending || c->debug_step;
 }
 int bt_debug_before(struct bt_cpu *c);
 int bt_debug_after(struct bt_cpu *c, bool tf);
+
+/* --- a debugger outside of the guest (bt_debugger.c; accel/debug.h) --- */
+/*
+ * The one predicate: while it holds, only blocks of bt_block.c may run, from the run loop or chained to each
+ * other; it changes only while the vCPU is stopped.
+ */
+static inline bool bt_debugged(const struct bt_cpu *c)
+{
+    return unlikely(c->debugged);
+}
+int bt_debugger_set(struct vcpu *v); /* accel_ops.set_debug */
+/* Must no block have the instruction at gpa but as its first? */
+bool bt_debugger_splits(const struct bt_cpu *c, uint64_t gpa);
+/* Is there a breakpoint at rip? Then c->exit and the debugger's `stop` are set. */
+bool bt_debugger_breaks(struct bt_cpu *c, uint64_t rip);
+/* Does it watch any of lin's page? Such pages have no tag_r and tag_w. */
+bool bt_debugger_watches(const struct bt_cpu *c, uint64_t lin);
+/* An access was made: if it hits a watchpoint, the run loop comes next. */
+void bt_debugger_access(struct bt_cpu *c, uint64_t lin, unsigned len, bool write);
+/* After a turn of the run loop: is it one for RUN_DEBUG? `stop` says why. */
+bool bt_debugger_stops(struct bt_cpu *c);
 
 /* --- stack (bt_tlb.c) --- */
 /* RSP += n at the width of the stack pointer: what bt_pop() leaves to its caller. */

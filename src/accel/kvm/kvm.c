@@ -105,6 +105,8 @@ static int kvm_setup(struct kvm_vm *k, struct err *e)
     if (ret)
         return err_set(e, -ret, "KVM cannot set up a virtual machine: %s", strerror(-ret));
     k->caps = (struct kvm_caps){
+        .guest_debug = kvm_cap(k, KVM_CAP_SET_GUEST_DEBUG),
+        .block_irqs = kvm_cap(k, KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ,
         .readonly_mem = kvm_cap(k, KVM_CAP_READONLY_MEM),
         .xcrs = kvm_cap(k, KVM_CAP_XCRS),
         .tsc_deadline = kvm_cap(k, KVM_CAP_TSC_DEADLINE_TIMER),
@@ -279,4 +281,6 @@ const struct accel_ops accel_kvm = {
     .ram_unmap = kvm_ram_unmap,
     .dirty_fetch = kvm_dirty_fetch,
     .doorbell = kvm_doorbell,
+    .set_debug = kvm_debug_set,
+    .debug_int3 = true,
 };

@@ -28,6 +28,7 @@ enum {
 
 /* What this host's KVM can do beyond what vm_init requires; constant after vm_init. */
 struct kvm_caps {
+    bool guest_debug, block_irqs; /* KVM_SET_GUEST_DEBUG, KVM_GUESTDBG_BLOCKIRQ */
     bool readonly_mem, user_msr, emulation_exit, tsc_offset, xcrs, tsc_deadline, kvmclock_ctrl;
     int max_vcpus, nr_slots;
 };
@@ -133,6 +134,11 @@ void kvm_irq_init(struct kvm_vm *k);
 /* Before KVM_RUN, BSP only: the 8259's interrupt into the vCPU, or a request to be told when it can be. */
 void kvm_irq_inject_pic(struct vcpu *c);
 void kvm_irq_pic_ran(struct kvm_vcpu *k, int ret); /* after each KVM_RUN, with what it returned */
+
+/* --- kvm_debug.c --- */
+int kvm_debug_set(struct vcpu *c); /* accel_ops.set_debug */
+/* KVM_EXIT_DEBUG: RUN_DEBUG with c->debug.stop, or RUN_KICKED: it was the guest's own INT3. */
+enum run_exit kvm_debug_exit(struct vcpu *c, const struct kvm_run *run);
 
 /* --- kvm_step.c: one instruction that KVM cannot emulate. RUN_KICKED: go on; else as accel->run --- */
 enum run_exit kvm_step(struct vcpu *c);

@@ -180,7 +180,7 @@ static enum run_exit kvm_cpu_exit(struct vcpu *c, struct kvm_run *run)
     case KVM_EXIT_SHUTDOWN:
         return RUN_SHUTDOWN;
     case KVM_EXIT_DEBUG:
-        return RUN_DEBUG;
+        return kvm_debug_exit(c, run);
     case KVM_EXIT_INTERNAL_ERROR:
         return kvm_cpu_internal_error(c, run);
     case KVM_EXIT_FAIL_ENTRY:

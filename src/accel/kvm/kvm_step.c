@@ -66,6 +66,10 @@ enum run_exit kvm_step(struct vcpu *c)
                  "KVM refuses the registers behind an instruction: %s", strerror(-ret));
         return RUN_ERROR;
     }
+    if (c->debug.step) {
+        c->debug.stop = (struct debug_stop){ .why = DEBUG_STOP_STEP };
+        return RUN_DEBUG;
+    }
     return why == RUN_HALT ? kvm_step_halt(k) : why;
 }
 
