@@ -161,6 +161,25 @@ static void test_string_fault(void **state)
     assert_int_equal(t->s.cr2, BTVM_RAM);
 }
 
+/* Whoever has one instruction done gets control back from one that repeats for hours. */
+static void test_string_step(void **state)
+{
+    struct btvm *t = *state;
+
+    btvm_mode32(t);
+    memcpy(t->ram.hva + BTVM_CODE, "\xf3\xaa", 2); /* rep stosb */
+    bt_code_written(t->vm, BTVM_CODE, 2);
+    t->s.gpr[X86_RCX] = 0xffffffff;
+    t->s.gpr[X86_RDI] = 0x80000000; /* no RAM there: byte by byte */
+    assert_int_equal(bt_step_one(t->c, &t->s), RUN_KICKED);
+    assert_int_equal(t->s.rip, BTVM_CODE);
+    assert_int_equal(t->s.gpr[X86_RCX], 0xfffffffe);
+    assert_int_equal(t->s.gpr[X86_RDI], 0x80000001);
+    t->s.gpr[X86_RCX] = 1;
+    assert_int_equal(bt_step_one(t->c, &t->s), RUN_KICKED);
+    assert_int_equal(t->s.rip, BTVM_CODE + 2);
+}
+
 static void test_self_modifying(void **state)
 {
     struct btvm *t = *state;
@@ -321,6 +340,7 @@ int main(void)
         T(test_stack_and_calls),
         T(test_strings),
         T(test_string_fault),
+        T(test_string_step),
         T(test_self_modifying),
         T(test_data_beside_code),
         T(test_long_loop),

@@ -213,7 +213,10 @@ int bt_fpu_check(struct bt_cpu *c, enum bt_fpu_class class);
 /* --- the interpreter as a service: kvm steps over what KVM cannot emulate (bt_run.c) --- */
 struct bt_cpu *bt_cpu_create(struct vcpu *v, struct err *e);
 void bt_cpu_destroy(struct bt_cpu *c);
-/* One instruction on *s (loaded and stored whole). RUN_KICKED: done; RUN_HALT, RUN_SHUTDOWN, RUN_ERROR. */
+/*
+ * One instruction on *s (loaded and stored whole), or a part of one that repeats: RIP stays until its last.
+ * RUN_KICKED: done; RUN_HALT, RUN_SHUTDOWN, RUN_ERROR.
+ */
 enum run_exit bt_step_one(struct bt_cpu *c, struct x86_state *s);
 
 #endif

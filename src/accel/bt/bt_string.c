@@ -190,7 +190,7 @@ static int bt_string_rep(struct bt_cpu *c, const struct bt_insn *in)
         bt_set(c, in, X86_RCX, in->asize, count);
         if (bt_string_ends(c, in))
             break;
-        if (count && (bt_kicked(c) || (c->s.rflags & FLAG_TF) || bt_debug_armed(c))) {
+        if (count && (bt_kicked(c) || c->single || (c->s.rflags & FLAG_TF) || bt_debug_armed(c))) {
             c->s.rip = bt_rip(c, in);
             return BT_JUMP;
         }
