@@ -81,6 +81,14 @@ struct bt_insn {
     };
 };
 
+/* bt_split.c's: a LOCKed operand across two cache lines of RAM, between its read and its write. */
+struct bt_split {
+    uint64_t *word[2]; /* the aligned words on both sides; NULL: no such operand is under way */
+    uint64_t old[2];   /* what was read there */
+    unsigned shift;    /* of the operand's first byte in word[0], in bits */
+    bool retry;        /* somebody came between: the instruction runs again */
+};
+
 struct bt_cpu {
     struct x86_state s; /* first: registers are near the structure's start */
 
@@ -119,6 +127,7 @@ struct bt_cpu {
     bool decode_one;   /* bt_block.c's: the block being decoded has a single instruction */
     _Alignas(16)
         uint64_t bounce[2]; /* bt_access.h: operand of a read-modify-write that is not plain RAM */
+    struct bt_split split;
 };
 
 static inline uint64_t bt_rip(const struct bt_cpu *c, const struct bt_insn *in)

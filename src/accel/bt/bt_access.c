@@ -4,7 +4,6 @@
  */
 #include "accel/bt/bt_access.h"
 
-#include "accel/bt/bt_code.h"
 #include "accel/bt/bt_native.h"
 #include "accel/bt/bt_ops.h"
 
@@ -49,25 +48,6 @@ int bt_rmw_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
     if (size <= 8)
         return bt_lin_write(c, lin, size, c->bounce[0], c->mmu);
     return bt_lin_copy_out(c, lin, c->bounce, size, c->mmu);
-}
-
-void *bt_lock_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
-{
-    void *p;
-
-    bt_code_lock(c->vm);
-    p = bt_rmw_slow(c, in, size);
-    if (p != c->bounce)
-        bt_code_unlock(c->vm);
-    return p;
-}
-
-int bt_lock_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size)
-{
-    int r = bt_rmw_end_slow(c, in, size);
-
-    bt_code_unlock(c->vm);
-    return r;
 }
 
 uint64_t bt_get(struct bt_cpu *c, const struct bt_insn *in, unsigned r, unsigned size)

@@ -13,6 +13,8 @@
 
 #include "accel/bt/bt.h"
 
+enum { BT_LINE = 64 }; /* bytes of a cache line */
+
 /* Guest data: any alignment, one host access each, never merged or torn by the compiler. */
 typedef volatile uint8_t bt_mem_u8;
 typedef volatile uint16_t bt_mem_u16 __attribute__((aligned(1)));
@@ -28,9 +30,19 @@ int bt_store_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uin
  */
 void *bt_rmw_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
 int bt_rmw_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
-/* As bt_rmw_slow(), for LOCKed operations: a bounced one holds the VM-wide lock until its end. */
+/*
+ * As bt_rmw_slow(), for LOCKed operations (bt_split.c): bounced too where they cross a cache line, and a
+ * bounced one holds the VM-wide lock until its end. The end may ask for the instruction to run again, so
+ * nothing of it is committed before.
+ */
 void *bt_lock_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
 int bt_lock_end_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size);
+
+/* Does an access cross a cache line? Host and guest addresses agree in this. */
+static inline bool bt_splits(uint64_t addr, unsigned size)
+{
+    return addr % BT_LINE + size > BT_LINE;
+}
 
 static inline struct bt_tlb_entry *bt_tlb_slot(const struct bt_cpu *c, uint64_t lin)
 {
@@ -155,7 +167,7 @@ static inline void *bt_lock(struct bt_cpu *c, const struct bt_insn *in, unsigned
         uint64_t lin = bt_lin64(c, in);
         struct bt_tlb_entry *e = bt_tlb_slot(c, lin);
 
-        if (bt_tlb_hit(e->tag_w, lin, size))
+        if (bt_tlb_hit(e->tag_w, lin, size) && likely(!bt_splits(lin, size)))
             return (void *)(uintptr_t)(lin + e->addend);
     }
     return bt_lock_slow(c, in, size);

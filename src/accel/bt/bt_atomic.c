@@ -1,6 +1,6 @@
 /*
  * bt_atomic.c: XCHG XADD CMPXCHG CMPXCHG8B CMPXCHG16B. On guest RAM they are the host's own atomic
- * instructions; MMIO and page crossings go through the VM-wide lock (bt_lock()). vCPU thread.
+ * instructions; MMIO and what crosses a cache line go through the VM-wide lock (bt_lock()). vCPU thread.
  */
 #include "accel/bt/bt_ops.h"
 

@@ -15,7 +15,7 @@ void bt_code_destroy(struct bt_code *code);
 must_check int bt_code_map(struct bt_code *code, struct ram_region *r);
 void bt_code_unmap(struct bt_code *code, struct ram_region *r);
 
-/* The lock of LOCKed accesses that no host instruction can do: MMIO, page crossings. */
+/* The lock of LOCKed accesses that are not left to a host instruction: MMIO, line crossings. */
 void bt_code_lock(struct vm *vm);
 void bt_code_unlock(struct vm *vm);
 

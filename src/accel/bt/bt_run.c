@@ -132,7 +132,9 @@ static enum run_exit bt_loop(struct bt_cpu *c)
             return RUN_KICKED;
         }
         ret = bt_turn(c);
-        if (ret == BT_FAULT || ret == BT_TRAP)
+        if (ret == BT_FAULT && c->split.retry)
+            c->split.retry = false;
+        else if (ret == BT_FAULT || ret == BT_TRAP)
             ret = bt_deliver_exception(c);
         if (ret == BT_EXIT)
             return c->exit;
