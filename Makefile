@@ -27,6 +27,10 @@ soak: fuzz-build release ## hours of random instructions against the host CPU, a
 	@build/release/tests/diff/diff --seed $$(date +%s) --soak $(or $(SOAK_MINUTES),60)
 	@tools/fuzz $$(( $(or $(SOAK_MINUTES),60) * 60 / 8 ))
 
+bench: release ## benchmark against QEMU's TCG and the host (QUICK=1, BENCH_ARGS='--case REGEX ...')
+	@tools/deps.sh run bench
+	@tests/bench/run $(if $(QUICK),--quick) $(BENCH_ARGS)
+
 coverage: ## unit tests with line coverage (build/coverage)
 	@tools/deps.sh build coverage
 	@tools/build coverage
@@ -51,5 +55,5 @@ clean: ## remove everything that was built (the cached guest disk stays)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: all release debug asan tsan coverage-build fuzz-build run check fuzz soak coverage lint format \
+.PHONY: all release debug asan tsan coverage-build fuzz-build run check fuzz soak bench coverage lint format \
         install clean help

@@ -12,7 +12,8 @@ packages_of() {
     run) echo "mmdebstrap e2fsprogs debian-archive-keyring apt uidmap fakechroot fakeroot zstd util-linux" ;;
     check) echo "procps clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
         nasm binutils python3" ;;
-    bench) echo "qemu-system-x86 qemu-utils" ;;
+    bench) echo "qemu-system-x86 mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
+        busybox-static" ;;
     coverage) echo "gcovr" ;;
     *) echo "deps.sh: no such set: $1 (build run check bench coverage)" >&2; exit 2 ;;
     esac
