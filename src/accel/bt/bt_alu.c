@@ -112,7 +112,7 @@ enum { BT_ALU_R, BT_ALU_M, BT_ALU_LM, BT_ALU_FORMS1 };
         p = bt_rmw(c, in, bits / 8);                                                               \
         if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
-        *(bt_mem_u##bits *)p = bt_alu_##op##bits(*(bt_mem_u##bits *)p, src, &ax);                  \
+        bt_ram_store##bits(p, bt_alu_##op##bits(bt_ram_load##bits(p), src, &ax));                  \
         if (bt_rmw_end(c, in, bits / 8, p))                                                        \
             return bt_fault(c, in);                                                                \
         bt_set_flags(c, ax);                                                                       \
@@ -185,7 +185,7 @@ BT_ALU_SIZES(BT_ALU_DEFINE_TEST, test)
         p = bt_rmw(c, in, bits / 8);                                                               \
         if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
-        *(bt_mem_u##bits *)p = bt_alu_##op##bits(*(bt_mem_u##bits *)p, &ax);                       \
+        bt_ram_store##bits(p, bt_alu_##op##bits(bt_ram_load##bits(p), &ax));                       \
         if (bt_rmw_end(c, in, bits / 8, p))                                                        \
             return bt_fault(c, in);                                                                \
         if (set)                                                                                   \

@@ -42,13 +42,13 @@ BT_BIT_SIZES(BT_BIT_HOST, btc)
     }                                                                                              \
     static void bt_bit_mem##bits(unsigned kind, void *p, uint64_t n, unsigned *ax)                 \
     {                                                                                              \
-        *(bt_mem_u##bits *)p = bt_bit_do##bits(kind, *(bt_mem_u##bits *)p, n, ax);                 \
+        bt_ram_store##bits(p, bt_bit_do##bits(kind, bt_ram_load##bits(p), n, ax));                 \
     }                                                                                              \
     /* LOCKed: the new value only goes in if nobody came between. */                               \
     static void bt_bit_lock##bits(unsigned kind, void *p, uint64_t n, unsigned *ax)                \
     {                                                                                              \
         unsigned flags = *ax;                                                                      \
-        uint##bits##_t old = *(bt_mem_u##bits *)p, new;                                            \
+        uint##bits##_t old = bt_ram_load##bits(p), new;                                            \
                                                                                                    \
         do {                                                                                       \
             *ax = flags;                                                                           \

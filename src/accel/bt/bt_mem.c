@@ -3,6 +3,7 @@
  * crossings, MMIO, ROM and pages that hold decoded code.
  */
 #include "accel/bt/bt_mem.h"
+#include "accel/bt/bt_access.h"
 #include "accel/bt/bt_desc.h"
 
 #include "base/bitmap.h"
@@ -15,21 +16,17 @@ static void mem_copy(void *to, const void *from, size_t n)
 
 /* --- host accesses: one instruction each, so that aligned ones are atomic --- */
 
-typedef volatile uint16_t __attribute__((aligned(1), may_alias)) mem_u16;
-typedef volatile uint32_t __attribute__((aligned(1), may_alias)) mem_u32;
-typedef volatile uint64_t __attribute__((aligned(1), may_alias)) mem_u64;
-
 static uint64_t mem_host_load(const uint8_t *p, unsigned size)
 {
     switch (size) {
     case 1:
-        return *p;
+        return bt_ram_load8(p);
     case 2:
-        return *(const mem_u16 *)(const void *)p;
+        return bt_ram_load16(p);
     case 4:
-        return *(const mem_u32 *)(const void *)p;
+        return bt_ram_load32(p);
     default:
-        return *(const mem_u64 *)(const void *)p;
+        return bt_ram_load64(p);
     }
 }
 
@@ -37,16 +34,16 @@ static void mem_host_store(uint8_t *p, unsigned size, uint64_t val)
 {
     switch (size) {
     case 1:
-        *(volatile uint8_t *)p = (uint8_t)val;
+        bt_ram_store8(p, (uint8_t)val);
         break;
     case 2:
-        *(mem_u16 *)(void *)p = (uint16_t)val;
+        bt_ram_store16(p, (uint16_t)val);
         break;
     case 4:
-        *(mem_u32 *)(void *)p = (uint32_t)val;
+        bt_ram_store32(p, (uint32_t)val);
         break;
     default:
-        *(mem_u64 *)(void *)p = val;
+        bt_ram_store64(p, val);
     }
 }
 

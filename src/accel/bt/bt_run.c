@@ -127,7 +127,8 @@ static enum run_exit bt_loop(struct bt_cpu *c)
         int ret;
 
         if (bt_kicked(c)) {
-            atomic_store(&c->kick, false);
+            /* One kick can stand for several: whoever set it wrote down before what it is for. */
+            atomic_exchange(&c->kick, false);
             bt_tlb_serve(c);
             return RUN_KICKED;
         }

@@ -26,7 +26,7 @@ enum { BT_SHIFT_RI, BT_SHIFT_RC, BT_SHIFT_MI, BT_SHIFT_MC, BT_SHIFT_FORMS };
         p = bt_rmw(c, in, bits / 8);                                                               \
         if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
-        *(bt_mem_u##bits *)p = bt_shift_##op##bits(*(bt_mem_u##bits *)p, (uint8_t)(count), &ax);   \
+        bt_ram_store##bits(p, bt_shift_##op##bits(bt_ram_load##bits(p), (uint8_t)(count), &ax));   \
         if (bt_rmw_end(c, in, bits / 8, p))                                                        \
             return bt_fault(c, in);                                                                \
         bt_set_flags(c, ax);                                                                       \
@@ -84,13 +84,15 @@ static inline uint8_t bt_shift2_count(const struct bt_cpu *c, const struct bt_in
     }                                                                                              \
     static int bt_##op##bits##_m(struct bt_cpu *c, const struct bt_insn *in)                       \
     {                                                                                              \
-        bt_mem_u##bits *p = bt_rmw(c, in, bits / 8);                                               \
+        void *p = bt_rmw(c, in, bits / 8);                                                         \
         unsigned ax = bt_get_flags(c);                                                             \
                                                                                                    \
         if (!p)                                                                                    \
             return bt_fault(c, in);                                                                \
-        *p = bt_shift_##op##bits(*p, bt_get##bits(c, in, in->reg), bt_shift2_count(c, in), &ax);   \
-        if (bt_rmw_end(c, in, bits / 8, (void *)(uintptr_t)p))                                     \
+        bt_ram_store##bits(p,                                                                      \
+                           bt_shift_##op##bits(bt_ram_load##bits(p), bt_get##bits(c, in, in->reg), \
+                                               bt_shift2_count(c, in), &ax));                      \
+        if (bt_rmw_end(c, in, bits / 8, p))                                                        \
             return bt_fault(c, in);                                                                \
         bt_set_flags(c, ax);                                                                       \
         return bt_next(c, in);                                                                     \
