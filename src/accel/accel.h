@@ -7,6 +7,7 @@
 #ifndef ACCEL_ACCEL_H
 #define ACCEL_ACCEL_H
 
+#include "accel/debug.h"
 #include "base/err.h"
 #include "mem/physmap.h"
 #include "x86/cpuid.h"
@@ -55,7 +56,8 @@ struct accel_ops {
      * -ENOTSUP: this host cannot.
      */
     int (*set_debug)(struct vcpu *c);
-    bool debug_int3; /* software breakpoints are INT3s that the debugger puts into memory */
+    /* Optional: is this software breakpoint to be an INT3 that the debugger puts into memory? */
+    bool (*debug_int3)(const struct debug_points *d, unsigned point);
 };
 
 extern const struct accel_ops accel_kvm, accel_bt;

@@ -10,7 +10,7 @@
 #include "base/util.h"
 
 enum debug_kind {
-    DEBUG_BREAK_SW, /* before the instruction at lin; accel_ops.debug_int3: an INT3 is in memory there */
+    DEBUG_BREAK_SW, /* before the instruction at lin; accel_ops.debug_int3() may want an INT3 there */
     DEBUG_BREAK_HW,    /* the same, seen by address alone */
     DEBUG_WATCH_WRITE, /* after an instruction that accessed any of [lin, lin + len) */
     DEBUG_WATCH_READ,

@@ -207,6 +207,30 @@ static int options_console(struct options *o, const char *value, struct err *e)
     return options_string(&o->config.console, value, e);
 }
 
+static int options_gdb(struct options *o, const char *value, struct err *e)
+{
+    char *list = strdup(value), *rest = list, *item, *addr;
+    int r;
+
+    if (!list)
+        return err_set(e, ENOMEM, "out of memory");
+    addr = options_item(&rest);
+    if (!strncmp(addr, "tcp:", 4)) /* QEMU's form: tcp:HOST:PORT, tcp::PORT */
+        addr += 4;
+    r = options_string(&o->config.gdb, addr, e);
+    while (!r && (item = options_item(&rest))) {
+        if (!strcmp(item, "wait"))
+            o->config.gdb_wait = true;
+        else
+            r = err_set(e, EINVAL,
+                        "--gdb: what is \"%s\"? After the address comes wait (a comma in a path is "
+                        "written ,,)",
+                        item);
+    }
+    free(list);
+    return r;
+}
+
 static int options_no_reboot(struct options *o, const char *value, struct err *e)
 {
     (void)value, (void)e;

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "control/gdb.h"
 #include "control/sandbox.h"
 #include "vm/machine_pc.h"
 
@@ -23,6 +24,7 @@ enum { VMM_CONFIG_MAX = MIB };
 struct vmm {
     struct vm_config cfg;
     struct vm *vm;
+    struct gdb *gdb; /* NULL: nobody debugs the guest */
     struct loop_fd signals;
     int ended_by; /* signal number, 0: none */
     bool booting; /* what fails now is the kernel's or the initrd's fault */
@@ -94,6 +96,22 @@ static char *vmm_read_config(int fd, struct err *e)
     return text;
 }
 
+/* Told to whoever started the VM: port 0 is any that is free. */
+static int vmm_listen_for_gdb(struct vmm *m, struct err *e)
+{
+    char where[160];
+
+    if (!m->cfg.gdb)
+        return 0;
+    m->gdb = gdb_create(m->vm, m->cfg.gdb, m->cfg.gdb_wait, e);
+    if (!m->gdb)
+        return -e->code;
+    gdb_where(m->gdb, where, sizeof(where));
+    fprintf(stderr, "ruche: %sgdb -ex 'target remote %s'\n",
+            m->cfg.gdb_wait ? "the guest waits for a debugger: " : "debugger: ", where);
+    return 0;
+}
+
 static int vmm_build(struct vmm *m, const sigset_t *set, struct err *e)
 {
     const struct accel_ops *accel;
@@ -110,6 +128,8 @@ static int vmm_build(struct vmm *m, const sigset_t *set, struct err *e)
         r = machine_pc_create(m->vm, e);
     if (!r)
         r = vm_create_vcpus(m->vm, e);
+    if (!r)
+        r = vmm_listen_for_gdb(m, e);
     m->booting = !r;
     return r ? r : machine_pc_boot(m->vm, e);
 }
@@ -162,6 +182,7 @@ static int vmm_run(struct vmm *m, struct err *e)
 
 static void vmm_destroy(struct vmm *m)
 {
+    gdb_destroy(m->gdb);
     vm_destroy(m->vm);
     util_close(&m->signals.fd);
     config_fini(&m->cfg);

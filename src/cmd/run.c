@@ -186,6 +186,8 @@ static int run_config(const struct options *o, struct err *e)
         status = run_start(json, e);
         run_remove_socket(o->config.serial);
         run_remove_socket(o->config.console);
+        if (o->config.gdb)
+            run_remove_socket(o->config.gdb);
     }
     free(json);
     return status;

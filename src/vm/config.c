@@ -9,6 +9,8 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "base/sock.h"
+
 enum { CONFIG_MEMORY_MIN = 2 * MIB };
 
 /* Parts of the config are strdup'ed later too, so that config_fini() can free them all alike. */
@@ -47,6 +49,7 @@ void config_fini(struct vm_config *c)
     free(c->net);
     free(c->serial);
     free(c->console);
+    free(c->gdb);
     *c = (struct vm_config){ .debug_exit_port = -1 };
 }
 
@@ -161,6 +164,18 @@ static int config_check_stream(const char *option, const char *where, struct err
                    option, where);
 }
 
+static int config_check_gdb(const struct vm_config *c, struct err *e)
+{
+    struct sock_addr a;
+
+    if (c->gdb)
+        return sock_parse("--gdb", c->gdb, &a, e) ? -EINVAL : 0;
+    if (c->gdb_wait)
+        return err_set(e, EINVAL,
+                       "waiting for a debugger needs the address it comes to: --gdb ADDR");
+    return 0;
+}
+
 static int config_check_words(const struct vm_config *c, struct err *e)
 {
     static const char name_chars[] =
@@ -180,6 +195,8 @@ static int config_check_words(const struct vm_config *c, struct err *e)
         return err_set(e, EINVAL,
                        "serial port and console cannot both be this terminal: give --serial none "
                        "with --console stdio");
+    if (config_check_gdb(c, e))
+        return -EINVAL;
     if (config_check_stream("--serial", c->serial, e))
         return -EINVAL;
     return config_check_stream("--console", c->console, e);

@@ -34,6 +34,8 @@ struct vm_config {
     unsigned n_forwards;
     char *serial;  /* "stdio", "none", "file:F", "unix:F", "pty" */
     char *console; /* of the virtio console, as serial; "none": there is no such device */
+    char *gdb;     /* where the debugger's server listens (base/sock.h); NULL: there is none */
+    bool gdb_wait; /* stopped until a debugger lets it go */
     bool no_reboot;
     int debug_exit_port; /* -1: none */
     bool test_device;    /* hw/testdev.h */

@@ -28,7 +28,8 @@ static const struct config_member vm_members[] = {
     MEMBER(vm_config, KIND_STRING, cpu),          MEMBER(vm_config, KIND_STRING, kernel),
     MEMBER(vm_config, KIND_STRING, initrd),       MEMBER(vm_config, KIND_STRING, append),
     MEMBER(vm_config, KIND_STRING, net),          MEMBER(vm_config, KIND_STRING, serial),
-    MEMBER(vm_config, KIND_STRING, console),      MEMBER(vm_config, KIND_BOOL, no_reboot),
+    MEMBER(vm_config, KIND_STRING, console),      MEMBER(vm_config, KIND_STRING, gdb),
+    MEMBER(vm_config, KIND_BOOL, gdb_wait),       MEMBER(vm_config, KIND_BOOL, no_reboot),
     MEMBER(vm_config, KIND_INT, debug_exit_port), MEMBER(vm_config, KIND_BOOL, test_device),
     MEMBER(vm_config, KIND_BOOL, no_sandbox),
 };

@@ -282,5 +282,5 @@ const struct accel_ops accel_kvm = {
     .dirty_fetch = kvm_dirty_fetch,
     .doorbell = kvm_doorbell,
     .set_debug = kvm_debug_set,
-    .debug_int3 = true,
+    .debug_int3 = kvm_debug_int3,
 };

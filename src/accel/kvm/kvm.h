@@ -136,7 +136,8 @@ void kvm_irq_inject_pic(struct vcpu *c);
 void kvm_irq_pic_ran(struct kvm_vcpu *k, int ret); /* after each KVM_RUN, with what it returned */
 
 /* --- kvm_debug.c --- */
-int kvm_debug_set(struct vcpu *c); /* accel_ops.set_debug */
+int kvm_debug_set(struct vcpu *c);                                 /* accel_ops.set_debug */
+bool kvm_debug_int3(const struct debug_points *d, unsigned point); /* accel_ops.debug_int3 */
 /* KVM_EXIT_DEBUG: RUN_DEBUG with c->debug.stop, or RUN_KICKED: it was the guest's own INT3. */
 enum run_exit kvm_debug_exit(struct vcpu *c, const struct kvm_run *run);
 

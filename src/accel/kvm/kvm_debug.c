@@ -3,8 +3,9 @@
  * (accel/debug.h), by KVM_SET_GUEST_DEBUG.
  *
  * Hardware points take the processor's four debug registers, which the guest's own then do not reach.
- * Software breakpoints are INT3s in guest memory, put there by the debugger; with them each #BP comes out
- * here, and those of the guest itself are handed back.
+ * Software breakpoints take those that are left: they are seen in code that is not mapped or loaded yet,
+ * and by KVMs that emulate. The rest are INT3s in guest memory, put there by the debugger; with them each
+ * #BP comes out here, and those of the guest itself are handed back.
  */
 #include "accel/kvm/kvm.h"
 
@@ -61,23 +62,36 @@ static int kvm_debug_add_watch(struct kvm_debug_regs *r, const struct debug_poin
     return rc;
 }
 
-static int kvm_debug_regs(const struct vcpu *c, struct kvm_debug_regs *r)
+static int kvm_debug_regs(const struct debug_points *d, struct kvm_debug_regs *r)
 {
-    const struct debug_points *d = c->debug.points;
     int rc = 0;
 
     *r = (struct kvm_debug_regs){ .dr7 = DR7_FIXED | DR7_EXACT };
     for (unsigned i = 0; d && !rc && i < d->n; i++) {
         const struct debug_point *p = &d->point[i];
 
-        if (p->kind == DEBUG_BREAK_SW)
-            r->software = true;
-        else if (p->kind == DEBUG_BREAK_HW)
+        if (p->kind == DEBUG_BREAK_HW)
             rc = kvm_debug_add(r, p, p->lin, 1, RW_EXEC);
-        else
+        else if (p->kind != DEBUG_BREAK_SW)
             rc = kvm_debug_add_watch(r, p);
     }
+    for (unsigned i = 0; d && !rc && i < d->n; i++)
+        if (d->point[i].kind == DEBUG_BREAK_SW &&
+            kvm_debug_add(r, &d->point[i], d->point[i].lin, 1, RW_EXEC))
+            r->software = true;
     return rc;
+}
+
+bool kvm_debug_int3(const struct debug_points *d, unsigned point)
+{
+    struct kvm_debug_regs r;
+
+    if (d->point[point].kind != DEBUG_BREAK_SW || kvm_debug_regs(d, &r))
+        return false;
+    for (unsigned i = 0; i < r.n; i++)
+        if (r.point[i] == &d->point[point])
+            return false;
+    return true;
 }
 
 static uint32_t kvm_debug_control(const struct vcpu *c, const struct kvm_debug_regs *r)
@@ -100,7 +114,7 @@ static int kvm_debug_apply(struct vcpu *c, uint32_t inject)
 {
     struct kvm_guest_debug debug = { 0 };
     struct kvm_debug_regs regs;
-    int rc = kvm_debug_regs(c, &regs);
+    int rc = kvm_debug_regs(c->debug.points, &regs);
 
     if (rc)
         return rc;
@@ -129,7 +143,7 @@ static bool kvm_debug_is_ours(const struct vcpu *c, uint64_t lin)
     return false;
 }
 
-static enum run_exit kvm_debug_int3(struct vcpu *c, uint64_t lin)
+static enum run_exit kvm_debug_bp(struct vcpu *c, uint64_t lin)
 {
     int rc;
 
@@ -151,9 +165,9 @@ enum run_exit kvm_debug_exit(struct vcpu *c, const struct kvm_run *run)
     uint64_t dr6 = run->debug.arch.dr6;
 
     if (run->debug.arch.exception == X86_BP)
-        return kvm_debug_int3(c, run->debug.arch.pc);
+        return kvm_debug_bp(c, run->debug.arch.pc);
     c->debug.stop = (struct debug_stop){ .why = DEBUG_STOP_STEP };
-    if (kvm_debug_regs(c, &regs))
+    if (kvm_debug_regs(c->debug.points, &regs))
         return RUN_DEBUG; /* cannot be: they were set */
     for (unsigned i = 0; i < regs.n; i++) {
         const struct debug_point *p = regs.point[i];
@@ -161,7 +175,7 @@ enum run_exit kvm_debug_exit(struct vcpu *c, const struct kvm_run *run)
         if (!(dr6 >> i & 1))
             continue;
         c->debug.stop =
-            (struct debug_stop){ p->kind == DEBUG_BREAK_HW ? DEBUG_STOP_BREAK : DEBUG_STOP_WATCH,
+            (struct debug_stop){ p->kind <= DEBUG_BREAK_HW ? DEBUG_STOP_BREAK : DEBUG_STOP_WATCH,
                                  p->kind, p->lin };
         break;
     }
