@@ -19,11 +19,11 @@
     .set X2APIC_TIMER_DIVIDE, 0x83e
     .set IPI_VECTOR, 0x40
     .set TIMER_VECTOR, 0x41
-    .set COUNTS, 50000
-    .set WAKES, 10000
-    .set KICKS, 5000
-    .set TIMERS, 1000
-    .set PATCHES, 2000
+    .set COUNTS, 30000
+    .set WAKES, 4000
+    .set KICKS, 2000
+    .set TIMERS, 500
+    .set PATCHES, 1000
 
     .text
     .code32
