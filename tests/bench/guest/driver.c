@@ -246,6 +246,7 @@ static void guest_main(void)
             *end = '\0';
         run_plan(plan + 6);
     }
+    usleep(200000); /* whoever reads the lines looks at the VMM's CPU time at each */
     reboot(RB_POWER_OFF);
 }
 
