@@ -22,7 +22,7 @@ struct state {
     size_t end;        /* loading: end of the current section */
     size_t section_at; /* saving: where the current section's length (u64) goes */
     int error;         /* 0 or the first failure, -errno */
-    char what[96];     /* and what it was */
+    char what[320];    /* and what it was */
 };
 
 void state_init_save(struct state *s);                              /* then state_fini() */

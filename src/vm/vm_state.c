@@ -12,25 +12,57 @@
 #include "vm/vm.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "vm/pvclock.h"
 
-enum { VM_STATE_VERSION = 1, CLOCK_STATE_VERSION = 1, RAM_STATE_VERSION = 1 };
+enum { VM_STATE_VERSION = 2, CLOCK_STATE_VERSION = 1, RAM_STATE_VERSION = 1 };
+
+/* The CPU that the guest has seen: the processor here must be able to go on as it. */
+static void vm_state_cpu(struct vm *vm, struct state *s)
+{
+    char model[sizeof(vm->cpuid.model)], vendor[sizeof(vm->cpuid.vendor)], names[160];
+    struct cpuid_words need;
+    uint32_t phys_bits = vm->cpuid.phys_bits;
+
+    memcpy(model, vm->cpuid.model, sizeof(model));
+    memcpy(vendor, vm->cpuid.vendor, sizeof(vendor));
+    cpuid_features_of(&vm->cpuid, &need);
+    state_bytes(s, model, sizeof(model));
+    state_bytes(s, vendor, sizeof(vendor));
+    state_u32(s, &phys_bits);
+    for (unsigned i = 0; i < CPUID_WORDS; i++)
+        state_u32(s, &need.word[i]);
+    model[sizeof(model) - 1] = '\0';
+    state_require(s, !memcmp(vendor, vm->cpuid.vendor, sizeof(vendor)),
+                  "saved on a CPU of another vendor");
+    state_require(s, phys_bits <= vm->cpuid.phys_bits,
+                  "saved on a CPU with more bits of physical address");
+    if (!state_error(s) && cpuid_lacks(&vm->cpuid, &need, names, sizeof(names))) {
+        char what[sizeof(s->what)];
+
+        snprintf(
+            what, sizeof(what),
+            "saved with CPU features that this VM does not have:%s; give the same --cpu (%.31s), "
+            "on a CPU and an accelerator that have them",
+            names, model);
+        state_require(s, false, what);
+    }
+}
 
 /* What must be equal on both sides, checked before anything is touched. */
 static void vm_state_header(struct vm *vm, struct state *s)
 {
-    char magic[8] = "ruchevm", model[sizeof(vm->cpuid.model)];
+    char magic[8] = "ruchevm";
     uint32_t ncpus = vm->nvcpus, regions = vm->mem.n;
 
     state_begin(s, "machine", "pc", VM_STATE_VERSION);
     state_bytes(s, magic, sizeof(magic));
     state_require(s, !memcmp(magic, "ruchevm", 8), "this is not a machine state");
-    memcpy(model, vm->cpuid.model, sizeof(model));
-    state_bytes(s, model, sizeof(model));
-    state_require(s, !memcmp(model, vm->cpuid.model, sizeof(model)),
-                  "saved with another CPU model: give the same --cpu");
+    state_require(s, s->saving || state_error(s) || state_version(s) == VM_STATE_VERSION,
+                  "saved by an older version, whose states do not tell the CPU's features");
+    vm_state_cpu(vm, s);
     state_u32(s, &ncpus);
     state_require(s, ncpus == vm->nvcpus,
                   "saved with another number of CPUs: give the same --cpus");

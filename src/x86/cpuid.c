@@ -13,10 +13,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "x86/regs.h"
 
 enum { EAX, EBX, ECX, EDX };
-enum { LEVEL_SYS = 10, LEVEL_HOST, LEVEL_SOFT };
+enum { LEVEL_ANY = 10, LEVEL_HOST };
+enum cpuid_source { SOURCE_CPU, SOURCE_SOFT, SOURCE_SAFE };
 enum {
     LEAF_FEATURES = 1,
     LEAF_CACHE = 4,
@@ -39,50 +41,68 @@ enum {
 #define LEAF_INVARIANT    0x80000007u
 #define LEAF_SIZES        0x80000008u
 
-enum { /* KVM_FEATURE_* */
-       KVM_NOP_IO_DELAY = 1,
-       KVM_CLOCKSOURCE2 = 3,
-       KVM_PV_SEND_IPI = 11,
-       KVM_CLOCKSOURCE_STABLE = 24,
-};
 #define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
 
 struct cpuid_feature {
     const char *name;
     uint32_t leaf;
-    uint8_t subleaf, reg, bit, level;
+    uint8_t subleaf, reg, bit, models, source;
     uint8_t limit; /* offset of a bool in struct cpuid_caps */
 };
 
 /* The limits and what follows from them, so that the table can name one of them a line. */
 struct cpuid_caps {
     struct cpuid_limits l;
-    bool always, avx, avx512, shared_caches;
+    bool always, avx, avx512;
 };
 
-enum { SYS = LEVEL_SYS, HOST = LEVEL_HOST, SOFT = LEVEL_SOFT };
-#define CAP_always        offsetof(struct cpuid_caps, always)
-#define CAP_avx           offsetof(struct cpuid_caps, avx)
-#define CAP_avx512        offsetof(struct cpuid_caps, avx512)
-#define CAP_shared_caches offsetof(struct cpuid_caps, shared_caches)
-#define CAP_isolated      offsetof(struct cpuid_caps, l.isolated)
-#define CAP_pcid          offsetof(struct cpuid_caps, l.pcid)
-#define CAP_invpcid       offsetof(struct cpuid_caps, l.invpcid)
-#define CAP_x2apic        offsetof(struct cpuid_caps, l.x2apic)
-#define CAP_tsc_deadline  offsetof(struct cpuid_caps, l.tsc_deadline)
-#define CAP_xsave         offsetof(struct cpuid_caps, l.xsave)
-#define CAP_fsgsbase      offsetof(struct cpuid_caps, l.fsgsbase)
-#define CAP_smep          offsetof(struct cpuid_caps, l.smep)
-#define CAP_smap          offsetof(struct cpuid_caps, l.smap)
-#define CAP_umip          offsetof(struct cpuid_caps, l.umip)
-#define CAP_pku           offsetof(struct cpuid_caps, l.pku)
-#define CAP_la57          offsetof(struct cpuid_caps, l.la57)
+enum {
+    ANY = LEVEL_ANY,
+    HOST = LEVEL_HOST,
+    CPU = SOURCE_CPU,
+    SOFT = SOURCE_SOFT,
+    SAFE = SOURCE_SAFE
+};
+#define CAP_always       offsetof(struct cpuid_caps, always)
+#define CAP_avx          offsetof(struct cpuid_caps, avx)
+#define CAP_avx512       offsetof(struct cpuid_caps, avx512)
+#define CAP_kvm_pv       offsetof(struct cpuid_caps, l.kvm_pv)
+#define CAP_pcid         offsetof(struct cpuid_caps, l.pcid)
+#define CAP_invpcid      offsetof(struct cpuid_caps, l.invpcid)
+#define CAP_x2apic       offsetof(struct cpuid_caps, l.x2apic)
+#define CAP_tsc_deadline offsetof(struct cpuid_caps, l.tsc_deadline)
+#define CAP_xsave        offsetof(struct cpuid_caps, l.xsave)
+#define CAP_fsgsbase     offsetof(struct cpuid_caps, l.fsgsbase)
+#define CAP_smep         offsetof(struct cpuid_caps, l.smep)
+#define CAP_smap         offsetof(struct cpuid_caps, l.smap)
+#define CAP_umip         offsetof(struct cpuid_caps, l.umip)
+#define CAP_pku          offsetof(struct cpuid_caps, l.pku)
+#define CAP_la57         offsetof(struct cpuid_caps, l.la57)
 
 static const struct cpuid_feature cpuid_features[] = {
-#define F(name, leaf, subleaf, reg, bit, level, limit)                                             \
-    { name, leaf, subleaf, reg, bit, level, (uint8_t)CAP_##limit },
+#define F(name, leaf, subleaf, reg, bit, models, source, limit)                                    \
+    { name, leaf, subleaf, reg, bit, models, source, (uint8_t)CAP_##limit },
 #include "x86/cpuid_features.def"
 #undef F
+};
+
+/* Where the words of struct cpuid_words stand, by enum cpuid_word. */
+static const struct {
+    uint32_t leaf;
+    uint8_t subleaf, reg;
+} cpuid_word_at[CPUID_WORDS] = {
+    [CPUID_1_ECX] = { LEAF_FEATURES, 0, ECX },
+    [CPUID_1_EDX] = { LEAF_FEATURES, 0, EDX },
+    [CPUID_6_EAX] = { LEAF_POWER, 0, EAX },
+    [CPUID_7_EBX] = { LEAF_EXTENDED_FEATURES, 0, EBX },
+    [CPUID_7_ECX] = { LEAF_EXTENDED_FEATURES, 0, ECX },
+    [CPUID_7_EDX] = { LEAF_EXTENDED_FEATURES, 0, EDX },
+    [CPUID_7_1_EAX] = { LEAF_EXTENDED_FEATURES, 1, EAX },
+    [CPUID_D_1_EAX] = { LEAF_XSAVE, 1, EAX },
+    [CPUID_KVM_EAX] = { LEAF_KVM_FEATURES, 0, EAX },
+    [CPUID_EXT_ECX] = { LEAF_EXT_FEATURES, 0, ECX },
+    [CPUID_EXT_EDX] = { LEAF_EXT_FEATURES, 0, EDX },
+    [CPUID_INVARIANT_EDX] = { LEAF_INVARIANT, 0, EDX },
 };
 
 static const struct {
@@ -169,39 +189,111 @@ static bool cpuid_is_amd(void)
     return out[EBX] == 0x68747541; /* "Auth" */
 }
 
-static bool cpuid_wanted(const struct cpuid_feature *f, unsigned level)
+static enum cpuid_word cpuid_word(const struct cpuid_feature *f)
 {
-    if (f->level == LEVEL_SYS || f->level == LEVEL_SOFT)
-        return true;
-    return f->level <= level;
+    for (unsigned i = 0; i < CPUID_WORDS; i++)
+        if (cpuid_word_at[i].leaf == f->leaf && cpuid_word_at[i].subleaf == f->subleaf &&
+            cpuid_word_at[i].reg == f->reg)
+            return (enum cpuid_word)i;
+    BUG_ON(true); /* a line of the table has a register that cpuid_word_at lacks */
 }
 
-/* Sets every feature of the level that host and limits allow; what the model requires and lacks is named. */
+static bool cpuid_in(const struct cpuid_words *w, const struct cpuid_feature *f)
+{
+    return w->word[cpuid_word(f)] >> f->bit & 1;
+}
+
+static bool cpuid_possible(const struct cpuid_feature *f, unsigned level,
+                           const struct cpuid_caps *caps)
+{
+    if (!*((const bool *)caps + f->limit) || (caps->l.offered && !cpuid_in(caps->l.offered, f)))
+        return false;
+    return f->source == SOURCE_SOFT || cpuid_host_has(f) ||
+           (f->source == SOURCE_SAFE && caps->l.isolated && level == LEVEL_HOST);
+}
+
+static void cpuid_put(struct cpuid *c, const struct cpuid_feature *f)
+{
+    bool any = f->leaf != LEAF_EXTENDED_FEATURES && f->leaf != LEAF_XSAVE;
+
+    *cpuid_reg(cpuid_add(c, f->leaf, f->subleaf, any), f->reg) |= BIT(f->bit);
+}
+
+static size_t cpuid_name(char *names, size_t at, size_t len, const char *name)
+{
+    int n = at < len ? snprintf(names + at, len - at, " %s", name) : 0;
+
+    return at + (size_t)(n > 0 ? n : 0);
+}
+
+/* Sets every feature of the model that host and limits allow; what it requires and lacks is named. */
 static int cpuid_build_features(struct cpuid *c, unsigned level, const struct cpuid_caps *caps,
                                 struct err *e)
 {
-    char missing[256] = "";
-    size_t len = 0;
+    char missing[256] = "", forced[80] = "";
+    size_t n_missing = 0, n_forced = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(cpuid_features); i++) {
         const struct cpuid_feature *f = &cpuid_features[i];
-        bool allowed = *((const bool *)caps + f->limit);
-        bool have = allowed && (f->level == LEVEL_SOFT || cpuid_host_has(f));
-        bool any = f->leaf != LEAF_EXTENDED_FEATURES && f->leaf != LEAF_XSAVE;
+        bool wanted = f->models == LEVEL_ANY || f->models <= level;
 
-        if (!cpuid_wanted(f, level))
-            continue;
-        if (have)
-            *cpuid_reg(cpuid_add(c, f->leaf, f->subleaf, any), f->reg) |= BIT(f->bit);
-        else if (f->level <= level && level < LEVEL_SYS && len < sizeof(missing))
-            len += (size_t)snprintf(missing + len, sizeof(missing) - len, " %s", f->name);
+        if (wanted && cpuid_possible(f, level, caps)) {
+            cpuid_put(c, f);
+        } else if (caps->l.forced && cpuid_in(caps->l.forced, f)) {
+            cpuid_put(c, f);
+            n_forced = cpuid_name(forced, n_forced, sizeof(forced), f->name);
+        } else if (wanted && f->models <= level && level < LEVEL_ANY) {
+            n_missing = cpuid_name(missing, n_missing, sizeof(missing), f->name);
+        }
     }
-    if (!len)
+    if (n_forced)
+        log_warn("cpu", "this host's KVM shows its guests more than CPU model %s has:%s%s",
+                 c->model, forced, n_forced < sizeof(forced) ? "" : "...");
+    if (!n_missing)
         return 0;
     return err_set(e, ENOTSUP,
-                   "CPU model %s cannot run here, this host lacks:%s; choose a lower model "
-                   "or \"host\"",
+                   "CPU model %s cannot run here, this host (or its KVM) lacks:%s; choose a lower "
+                   "model or \"host\"",
                    c->model, missing);
+}
+
+void cpuid_features_of(const struct cpuid *c, struct cpuid_words *w)
+{
+    memset(w, 0, sizeof(*w));
+    for (size_t i = 0; i < ARRAY_SIZE(cpuid_features); i++) {
+        const struct cpuid_feature *f = &cpuid_features[i];
+
+        if (cpuid_has(c, f->leaf, f->subleaf, f->reg, f->bit))
+            w->word[cpuid_word(f)] |= BIT(f->bit);
+    }
+}
+
+bool cpuid_lacks(const struct cpuid *c, const struct cpuid_words *need, char *names, size_t len)
+{
+    struct cpuid_words have, left;
+    size_t at = 0;
+
+    cpuid_features_of(c, &have);
+    for (unsigned i = 0; i < CPUID_WORDS; i++)
+        left.word[i] = need->word[i] & ~have.word[i];
+    names[0] = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(cpuid_features); i++) {
+        if (!cpuid_in(&left, &cpuid_features[i]))
+            continue;
+        at = cpuid_name(names, at, len, cpuid_features[i].name);
+        left.word[cpuid_word(&cpuid_features[i])] &= ~BIT(cpuid_features[i].bit);
+    }
+    for (unsigned i = 0; i < CPUID_WORDS; i++)
+        if (left.word[i]) /* of a newer version */
+            at = cpuid_name(names, at, len, "others");
+    return at;
+}
+
+void cpuid_word_place(enum cpuid_word w, uint32_t *leaf, uint32_t *subleaf, unsigned *reg)
+{
+    *leaf = cpuid_word_at[w].leaf;
+    *subleaf = cpuid_word_at[w].subleaf;
+    *reg = cpuid_word_at[w].reg;
 }
 
 /* A power of two that is at least n: APIC ids of a level are counted in such. */
@@ -222,6 +314,9 @@ static void cpuid_build_identity(struct cpuid *c)
     cpuid_host(0, 0, out);
     out[EAX] = LEAF_BASIC_MAX;
     cpuid_set(c, 0, 0, true, out);
+    memcpy(c->vendor, &out[EBX], 4);
+    memcpy(c->vendor + 4, &out[EDX], 4);
+    memcpy(c->vendor + 8, &out[ECX], 4);
     cpuid_host(1, 0, out);
     e = cpuid_add(c, LEAF_FEATURES, 0, true);
     e->eax = out[EAX];
@@ -342,31 +437,28 @@ static void cpuid_build_kvm(struct cpuid *c, const struct cpuid_limits *l)
 {
     const uint32_t signature[4] = { LEAF_KVM_TIMING, 0x4b4d564b, 0x564b4d56,
                                     0x4d }; /* "KVMKVMKVM" */
-    const uint32_t features[4] = {
-        BIT(KVM_NOP_IO_DELAY) | BIT(KVM_CLOCKSOURCE2) | BIT(KVM_PV_SEND_IPI) |
-            BIT(KVM_CLOCKSOURCE_STABLE),
-    };
     const uint32_t timing[4] = { l->tsc_khz, CPUID_LAPIC_KHZ };
 
     if (!l->kvm_pv)
         return;
     cpuid_set(c, LEAF_KVM, 0, true, signature);
-    cpuid_set(c, LEAF_KVM_FEATURES, 0, true, features);
+    cpuid_add(c, LEAF_KVM_FEATURES, 0, true);
     cpuid_set(c, LEAF_KVM_TIMING, 0, true, timing);
 }
 
-static void cpuid_build_extended(struct cpuid *c, const struct cpuid_limits *l)
+static void cpuid_build_extended(struct cpuid *c)
 {
     enum { DUPLICATED = 0x0183f3ff }; /* AMD repeats these of leaf 1 EDX here */
     uint32_t out[4], max[4] = { LEAF_SIZES };
     struct cpuid_entry *features = cpuid_add(c, LEAF_EXT_FEATURES, 0, true);
+    bool la57 = cpuid_has(c, LEAF_EXTENDED_FEATURES, 0, ECX, 16);
 
     cpuid_host(LEAF_EXT, 0, out);
     memcpy(&max[EBX], &out[EBX], 3 * sizeof(out[0]));
     cpuid_set(c, LEAF_EXT, 0, true, max);
     cpuid_host(LEAF_SIZES, 0, out);
     c->phys_bits = out[EAX] & 0xff;
-    out[EAX] = (l->la57 ? 57u : 48u) << 8 | c->phys_bits;
+    out[EAX] = (la57 ? 57u : 48u) << 8 | c->phys_bits;
     out[EBX] = out[ECX] = out[EDX] = 0;
     if (cpuid_is_amd()) {
         features->edx |= cpuid_find(c, LEAF_FEATURES, 0)->edx & DUPLICATED;
@@ -384,7 +476,6 @@ int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *l
 
     caps.avx = limits->avx && limits->xsave;
     caps.avx512 = limits->avx512 && caps.avx;
-    caps.shared_caches = !limits->isolated;
     for (size_t i = 0; i < ARRAY_SIZE(cpuid_models); i++)
         if (!strcmp(model, cpuid_models[i].name))
             level = cpuid_models[i].level;
@@ -408,7 +499,7 @@ int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *l
     cpuid_build_topology(c);
     cpuid_build_xsave(c);
     cpuid_build_kvm(c, limits);
-    cpuid_build_extended(c, limits);
+    cpuid_build_extended(c);
     return 0;
 }
 

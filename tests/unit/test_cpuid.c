@@ -210,6 +210,73 @@ static void test_beyond_the_last_leaf(void **state)
     assert_int_equal(out[EAX] | out[EBX] | out[ECX] | out[EDX], 0);
 }
 
+/* A named model is one set of features, whatever else an accelerator can or cannot do. */
+static void test_named_models_are_fixed(void **state)
+{
+    (void)state;
+    static const char *const models[] = { "x86-64-v2", "x86-64-v3", "x86-64-v4" };
+    struct cpuid_limits poor = all;
+    struct err e = { 0 };
+    struct cpuid a, b;
+    struct cpuid_words words[2];
+
+    poor.pcid = poor.invpcid = poor.isolated = poor.pku = false;
+    poor.la57 = true;
+    for (unsigned i = 0; i < ARRAY_SIZE(models); i++) {
+        if (cpuid_build(&a, models[i], &all, 1, &e))
+            continue; /* not on this host */
+        build(&b, models[i], &poor, 1);
+        cpuid_features_of(&a, &words[0]);
+        cpuid_features_of(&b, &words[1]);
+        assert_memory_equal(&words[0], &words[1], sizeof(words[0]));
+        assert_int_equal(a.xcr0, b.xcr0);
+        assert_false(cpuid_has(&a, 1, 0, ECX, 17)); /* PCID */
+    }
+}
+
+static void test_offered_and_forced(void **state)
+{
+    (void)state;
+    struct cpuid_words offered, forced = { 0 };
+    struct cpuid_limits l = all;
+    struct err e = { 0 };
+    struct cpuid c;
+
+    memset(&offered, 0xff, sizeof(offered));
+    offered.word[CPUID_1_ECX] &= ~BIT(20); /* SSE4.2 */
+    forced.word[CPUID_7_EBX] = BIT(5);     /* AVX2 */
+    l.offered = &offered;
+    l.forced = &forced;
+    assert_int_equal(cpuid_build(&c, "x86-64-v2", &l, 1, &e), -ENOTSUP);
+    assert_non_null(strstr(e.msg, "lacks: sse4_2;"));
+    build(&c, "host", &l, 1);
+    assert_false(cpuid_has(&c, 1, 0, ECX, 20));
+    offered.word[CPUID_1_ECX] |= BIT(20);
+    build(&c, "x86-64-v2", &l, 1);
+    assert_true(cpuid_has(&c, 7, 0, EBX, 5));
+}
+
+static void test_what_is_lacking_has_names(void **state)
+{
+    (void)state;
+    struct cpuid_words need;
+    struct cpuid c;
+    char names[64];
+
+    build(&c, "x86-64-v2", &all, 1);
+    cpuid_features_of(&c, &need);
+    assert_false(cpuid_lacks(&c, &need, names, sizeof(names)));
+    assert_string_equal(names, "");
+    need.word[CPUID_1_ECX] |= BIT(17) | BIT(28);
+    assert_true(cpuid_lacks(&c, &need, names, sizeof(names)));
+    assert_string_equal(names, " pcid avx");
+    need.word[CPUID_6_EAX] |= BIT(31); /* nothing that we know */
+    assert_true(cpuid_lacks(&c, &need, names, sizeof(names)));
+    assert_string_equal(names, " pcid avx others");
+    assert_true(cpuid_lacks(&c, &need, names, 8));
+    assert_string_equal(names, " pcid a");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +290,9 @@ int main(void)
         cmocka_unit_test(test_clocks),
         cmocka_unit_test(test_arch_capabilities),
         cmocka_unit_test(test_beyond_the_last_leaf),
+        cmocka_unit_test(test_named_models_are_fixed),
+        cmocka_unit_test(test_offered_and_forced),
+        cmocka_unit_test(test_what_is_lacking_has_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

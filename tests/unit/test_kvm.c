@@ -592,30 +592,58 @@ GUEST(cpuid, 64,
       "mov [rsi+8], eax; mov [rsi+12], ebx; mov [rsi+16], ecx; mov [rsi+20], edx\n"
       "add esi, 24; jmp 1b; 2: mov dx, 0x5f4; mov al, 14; out dx, al; hlt")
 
+/* What CPUID answers a guest, as a table. */
+static void ask_cpuid(struct fixture *f, uint32_t ask[][2], unsigned n, struct cpuid *seen)
+{
+    uint32_t *table = (uint32_t *)(void *)(f->ram.hva + 0x300000);
+
+    LOAD(f, cpuid);
+    start64(f);
+    for (unsigned i = 0; i < n; i++)
+        memcpy(table + 6 * i, ask[i], sizeof(ask[i]));
+    table[6 * n] = ~0u;
+    assert_int_equal(run(f), 14);
+    memset(seen, 0, sizeof(*seen));
+    for (unsigned i = 0; i < n; i++, table += 6)
+        seen->entry[seen->n++] = (struct cpuid_entry){ table[0], table[1], false,   table[2],
+                                                       table[3], table[4], table[5] };
+}
+
 /* The guest sees the table of its model. */
 static void test_cpuid(void **ctx)
 {
-    static const uint32_t ask[][2] = {
+    uint32_t ask[][2] = {
         { 0, 0 },   { 4, 0 },   { 4, 2 },   { 0xb, 1 },        { 0xd, 2 },
         { 0xd, 5 }, { 0xd, 7 }, { 0xd, 9 }, { 0x80000002, 0 }, { 0x40000000, 0 },
     };
     struct fixture *f = *ctx;
-    uint32_t *table = (uint32_t *)(f->ram.hva + 0x300000);
+    struct cpuid seen;
 
-    if (kvm_is_emulated())
-        skip(); /* PVM executes most of CPUID natively: the guest sees the host's */
-    LOAD(f, cpuid);
-    start64(f);
-    for (unsigned i = 0; i < ARRAY_SIZE(ask); i++)
-        memcpy(table + 6 * i, ask[i], sizeof(ask[i]));
-    table[6 * ARRAY_SIZE(ask)] = ~0u;
-    assert_int_equal(run(f), 14);
+    ask_cpuid(f, ask, ARRAY_SIZE(ask), &seen);
     for (unsigned i = 0; i < ARRAY_SIZE(ask); i++) {
         uint32_t want[4];
 
         cpuid_query(&f->vm->cpuid, ask[i][0], ask[i][1], 0, f->s.cr4, f->s.xcr0, want);
-        assert_memory_equal(table + 6 * i + 2, want, sizeof(want));
+        assert_memory_equal(&seen.entry[i].eax, want, sizeof(want));
     }
+}
+
+/* And no feature that the table, and so a saved state, does not know of. */
+static void test_cpuid_features(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint32_t ask[CPUID_WORDS][2];
+    struct cpuid_words want, got;
+    struct cpuid seen;
+    unsigned reg;
+
+    for (unsigned i = 0; i < CPUID_WORDS; i++)
+        cpuid_word_place((enum cpuid_word)i, &ask[i][0], &ask[i][1], &reg);
+    ask_cpuid(f, ask, CPUID_WORDS, &seen);
+    cpuid_features_of(&f->vm->cpuid, &want);
+    cpuid_features_of(&seen, &got);
+    for (unsigned i = 0; i < CPUID_WORDS; i++)
+        assert_int_equal(got.word[i], want.word[i]);
 }
 
 /* Some KVMs emulate neither of these; none emulates SSE arithmetic on a device. */
@@ -745,6 +773,7 @@ int main(void)
         TEST(test_state_round_trip),
         TEST(test_triple_fault),
         TEST(test_cpuid),
+        TEST(test_cpuid_features),
         TEST(test_emulation_failure),
         TEST(test_hand_over),
         cmocka_unit_test_setup_teardown(test_smp, setup_smp, teardown),

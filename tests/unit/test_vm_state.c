@@ -219,7 +219,7 @@ static int load(struct pc *p, const void *buf, size_t len, char *what, size_t wh
 
 static void expect_loads(struct pc *p, const struct state *s)
 {
-    char what[96];
+    char what[320];
 
     if (load(p, s->buf, s->len, what, sizeof(what)))
         fail_msg("%s", what);
@@ -303,16 +303,30 @@ static void expect_same_registers(struct pc *from, struct pc *to)
 static const struct accel_ops *const every_bt[] = { &accel_bt };
 static const struct accel_ops *const both[] = { &accel_bt, &accel_kvm };
 
-/* The guest lives in a fresh VM for each slice of its life, under each accelerator in turn. */
-static unsigned migrate(const struct guest *g, const struct accel_ops *const *accel, unsigned n)
+/*
+ * A VM for the next slice. An emulated KVM shows more features than the model has (and warns): bt's VMs
+ * are given what KVM's have, so that the guest may go back.
+ */
+static struct pc *pc_of_both(const struct accel_ops *accel, const struct cpuid *shared)
 {
-    struct pc *p = pc_create(accel[0], 1, MEMORY, NULL), *next;
+    struct pc *p = pc_create(accel, 1, MEMORY, NULL);
+
+    if (shared && accel == &accel_bt)
+        p->vm->cpuid = *shared;
+    return p;
+}
+
+/* The guest lives in a fresh VM for each slice of its life, under each accelerator in turn. */
+static unsigned migrate(const struct guest *g, const struct accel_ops *const *accel, unsigned n,
+                        const struct cpuid *shared)
+{
+    struct pc *p = pc_of_both(accel[0], shared), *next;
     struct state s, again;
     unsigned moves = 0;
 
     pc_enter(p, g);
     while (pc_run(p, SLICE_NS, 0) == VM_RUNNING) {
-        next = pc_create(accel[++moves % n], 1, MEMORY, NULL);
+        next = pc_of_both(accel[++moves % n], shared);
         save(p, &s);
         expect_loads(next, &s);
         expect_same_registers(p, next);
@@ -335,13 +349,15 @@ static unsigned migrate(const struct guest *g, const struct accel_ops *const *ac
 static void test_from_vm_to_vm(void **ctx)
 {
     (void)ctx;
-    assert_true(migrate(&busy, every_bt, ARRAY_SIZE(every_bt)) > 3);
-    assert_true(migrate(&wire, every_bt, ARRAY_SIZE(every_bt)) > 3);
+    assert_true(migrate(&busy, every_bt, ARRAY_SIZE(every_bt), NULL) > 3);
+    assert_true(migrate(&wire, every_bt, ARRAY_SIZE(every_bt), NULL) > 3);
 }
 
 static void test_between_accelerators(void **ctx)
 {
     struct accel_probe probe;
+    struct cpuid_words of_kvm, of_bt;
+    struct pc *kvm, *bt;
 
     (void)ctx;
     accel_probe(&probe);
@@ -349,8 +365,16 @@ static void test_between_accelerators(void **ctx)
         print_message("%s\n", probe.reason);
         skip();
     }
-    assert_true(migrate(&busy, both, ARRAY_SIZE(both)) > 3);
-    assert_true(migrate(&wire, both, ARRAY_SIZE(both)) > 3);
+    kvm = pc_create(&accel_kvm, 1, MEMORY, NULL);
+    bt = pc_create(&accel_bt, 1, MEMORY, NULL);
+    cpuid_features_of(&kvm->vm->cpuid, &of_kvm);
+    cpuid_features_of(&bt->vm->cpuid, &of_bt);
+    if (probe.kvm == ACCEL_KVM_REAL)
+        assert_memory_equal(&of_kvm, &of_bt, sizeof(of_kvm));
+    assert_true(migrate(&busy, both, ARRAY_SIZE(both), &kvm->vm->cpuid) > 3);
+    assert_true(migrate(&wire, both, ARRAY_SIZE(both), &kvm->vm->cpuid) > 3);
+    pc_destroy(kvm);
+    pc_destroy(bt);
 }
 
 static void test_paused_quickly(void **ctx)
@@ -419,7 +443,7 @@ static struct pc *started(struct state *s)
 static void expect_refused(struct pc *p, const void *buf, size_t len, const char *sentence)
 {
     struct state before, after;
-    char what[96];
+    char what[320];
 
     save(p, &before);
     assert_int_not_equal(load(p, buf, len, what, sizeof(what)), 0);
@@ -440,7 +464,6 @@ static void test_other_machines(void **ctx)
     } others[] = {
         { 2, MEMORY, NULL, "another number of CPUs: give the same --cpus" },
         { 1, MEMORY + MIB, NULL, "another memory size: give the same --memory" },
-        { 1, MEMORY, "host", "another CPU model: give the same --cpu" },
     };
     struct state s;
     struct pc *p = started(&s);
@@ -454,6 +477,30 @@ static void test_other_machines(void **ctx)
         pc_destroy(p);
     }
     state_fini(&s);
+}
+
+/* A model with more features goes on with a state of one with fewer; not the other way round. */
+static void test_features_must_be_there(void **ctx)
+{
+    struct pc *host = pc_create(&accel_bt, 1, MEMORY, "host"), *p;
+    struct state s;
+
+    (void)ctx;
+    p = started(&s);
+    pc_destroy(p);
+    expect_loads(host, &s);
+    state_fini(&s);
+    expect_runs(host);
+    save(host, &s);
+    p = pc_create(&accel_bt, 1, MEMORY, NULL);
+    expect_refused(p, s.buf, s.len, "features that this VM does not have: ");
+    expect_refused(p, s.buf, s.len, " pcid");
+    expect_refused(p, s.buf, s.len, "give the same --cpu (host)");
+    memset(host->vm->cpuid.vendor, '?', sizeof(host->vm->cpuid.vendor));
+    expect_refused(host, s.buf, s.len, "another vendor");
+    state_fini(&s);
+    pc_destroy(p);
+    pc_destroy(host);
 }
 
 /* Where the machine ends and RAM begins. */
@@ -474,7 +521,7 @@ static void test_cut_short(void **ctx)
     struct state s;
     struct pc *from = started(&s), *p = pc_create(&accel_bt, 1, MEMORY, NULL);
     size_t len = machine_len(from);
-    char what[96];
+    char what[320];
 
     (void)ctx;
     for (size_t cut = 0; cut < len; cut += len / 40)
@@ -536,7 +583,7 @@ static void test_lies(void **ctx)
     struct pc *from = started(&s), *p = pc_create(&accel_bt, 1, MEMORY, NULL);
     size_t at = version_of(&s, "x86-cpu", "cpu00") + RFLAGS;
     struct err e = { 0 };
-    char what[96];
+    char what[320];
 
     (void)ctx;
     s.buf[at + 4] = 1;
@@ -557,7 +604,7 @@ int main(void)
         cmocka_unit_test(test_paused_quickly), cmocka_unit_test(test_reset),
         cmocka_unit_test(test_late_sipi),      cmocka_unit_test(test_other_machines),
         cmocka_unit_test(test_cut_short),      cmocka_unit_test(test_newer),
-        cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_lies),           cmocka_unit_test(test_features_must_be_there),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -110,7 +110,7 @@ static int kvm_setup(struct kvm_vm *k, struct err *e)
         .readonly_mem = kvm_cap(k, KVM_CAP_READONLY_MEM),
         .xcrs = kvm_cap(k, KVM_CAP_XCRS),
         .tsc_deadline = kvm_cap(k, KVM_CAP_TSC_DEADLINE_TIMER),
-        .tsc_offset = access("/sys/module/kvm_pvm", F_OK) != 0, /* kvm_clock.c */
+        .pvm = access("/sys/module/kvm_pvm", F_OK) == 0, /* kvm_clock.c, kvm_cpuid.c */
         .kvmclock_ctrl = kvm_cap(k, KVM_CAP_KVMCLOCK_CTRL),
         .max_vcpus = kvm_cap(k, KVM_CAP_MAX_VCPUS),
         .nr_slots = kvm_cap(k, KVM_CAP_NR_MEMSLOTS),
@@ -157,7 +157,7 @@ static int kvm_vm_init(struct vm *vm, struct err *e)
     if (!ret)
         ret = kvm_setup(k, e);
     if (!ret)
-        ret = kvm_cpuid_load_supported(k, e);
+        ret = kvm_cpuid_learn(k, e);
     if (!ret)
         ret = kvm_cpu_signal_init(e);
     if (ret)

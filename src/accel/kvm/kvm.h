@@ -29,7 +29,8 @@ enum {
 /* What this host's KVM can do beyond what vm_init requires; constant after vm_init. */
 struct kvm_caps {
     bool guest_debug, block_irqs; /* KVM_SET_GUEST_DEBUG, KVM_GUESTDBG_BLOCKIRQ */
-    bool readonly_mem, user_msr, emulation_exit, tsc_offset, xcrs, tsc_deadline, kvmclock_ctrl;
+    bool readonly_mem, user_msr, emulation_exit, xcrs, tsc_deadline, kvmclock_ctrl;
+    bool pvm; /* no hardware: guests run at user level, RDTSC is the host's */
     int max_vcpus, nr_slots;
 };
 
@@ -53,7 +54,8 @@ struct kvm_vm {
     int dev_fd, fd;
     size_t run_size;
     struct kvm_caps caps;
-    struct kvm_cpuid2 *supported; /* KVM_GET_SUPPORTED_CPUID */
+    struct kvm_cpuid2 *supported;       /* KVM_GET_SUPPORTED_CPUID */
+    struct cpuid_words offered, forced; /* struct cpuid_limits */
 
     struct kvm_slot slot[KVM_MAX_SLOTS]; /* vCPUs stopped */
     atomic_bool intr;                    /* level of the 8259's INTR */
@@ -110,7 +112,8 @@ uint64_t kvm_clock_get_tsc(struct vcpu *c);
 void kvm_clock_set_tsc(struct vcpu *c, uint64_t tsc);
 
 /* --- kvm_cpuid.c --- */
-int kvm_cpuid_load_supported(struct kvm_vm *k, struct err *e);
+/* Asks KVM what it supports; after the capabilities. */
+int kvm_cpuid_learn(struct kvm_vm *k, struct err *e);
 void kvm_cpuid_limits(struct vm *vm, struct cpuid_limits *l);
 int kvm_cpuid_set(struct vcpu *c, struct err *e);
 

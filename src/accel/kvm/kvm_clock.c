@@ -58,7 +58,7 @@ void kvm_clock_sync(struct vcpu *c)
 
     if (k->tsc_valid && k->tsc_epoch == epoch)
         return;
-    if (kvm_of(c->vm)->caps.tsc_offset && kvm_clock_write_tsc_offset(k, epoch + k->tsc_delta))
+    if (!kvm_of(c->vm)->caps.pvm && kvm_clock_write_tsc_offset(k, epoch + k->tsc_delta))
         log_warn("kvm", "the TSC of vCPU %u cannot be set", c->index);
     kvm_clock_sync_pvclock(c->vm, epoch);
     if (k->tsc_valid && kvm_of(c->vm)->caps.kvmclock_ctrl)
@@ -83,7 +83,7 @@ static void kvm_clock_learn_delta(struct kvm_vcpu *k)
 
 uint64_t kvm_clock_get_tsc(struct vcpu *c)
 {
-    if (!kvm_of(c->vm)->caps.tsc_offset)
+    if (kvm_of(c->vm)->caps.pvm)
         return __rdtsc();
     kvm_clock_learn_delta(kvm_vcpu_of(c));
     return clock_tsc(c->vm->clock) + kvm_vcpu_of(c)->tsc_delta;

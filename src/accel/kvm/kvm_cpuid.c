@@ -1,17 +1,21 @@
 /*
  * kvm_cpuid.c: what KVM can offer, and the VM's CPUID table into its vCPUs. KVM fills in what changes while
  * the guest runs (OSXSAVE, the size of the XSAVE area).
+ *
+ * A KVM with hardware shows a guest the table that it was given. PVM, which runs guests at user level,
+ * shows the host's bits in leaves 1, 7 and 0xd, because the instructions behind them run anyway: there
+ * two small guests tell what is always seen and what can be seen at most, and the VM's table says so too.
  */
 #include "accel/kvm/kvm.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "accel/kvm/kvm_probe.h"
 
-enum { CPUID_SUPPORTED_MAX = 256, EBX = 1, ECX = 2, EDX = 3 };
+enum { CPUID_SUPPORTED_MAX = 256 };
 
-int kvm_cpuid_load_supported(struct kvm_vm *k, struct err *e)
+static int kvm_cpuid_load_supported(struct kvm_vm *k, struct err *e)
 {
     int ret;
 
@@ -39,13 +43,57 @@ static const struct kvm_cpuid_entry2 *kvm_cpuid_find(const struct kvm_vm *k, uin
     return NULL;
 }
 
-static bool kvm_cpuid_has(const struct kvm_vm *k, uint32_t leaf, unsigned reg, unsigned bit)
+/* What KVM says that it supports, as feature words. */
+static void kvm_cpuid_words(const struct kvm_vm *k, struct cpuid_words *w)
 {
-    const struct kvm_cpuid_entry2 *s = kvm_cpuid_find(k, leaf, 0);
+    for (unsigned i = 0; i < CPUID_WORDS; i++) {
+        const struct kvm_cpuid_entry2 *s;
+        uint32_t leaf, subleaf;
+        unsigned reg;
 
-    if (!s)
-        return false;
-    return (reg == EBX ? s->ebx : reg == ECX ? s->ecx : s->edx) >> bit & 1;
+        cpuid_word_place((enum cpuid_word)i, &leaf, &subleaf, &reg);
+        s = kvm_cpuid_find(k, leaf, subleaf);
+        w->word[i] = !s ? 0 : reg == 0 ? s->eax : reg == 1 ? s->ebx : reg == 2 ? s->ecx : s->edx;
+    }
+}
+
+/* PVM: by one guest that is given everything, and one whose leaves are all empty. */
+static int kvm_cpuid_ask_guests(struct kvm_vm *k, struct err *e)
+{
+    uint32_t n = k->supported->nent;
+    struct kvm_cpuid2 *empty = calloc(1, sizeof(*empty) + n * sizeof(empty->entries[0]));
+    int ret;
+
+    if (!empty)
+        return err_set(e, ENOMEM, "out of memory");
+    empty->nent = n;
+    for (uint32_t i = 0; i < n; i++) {
+        empty->entries[i].function = k->supported->entries[i].function;
+        empty->entries[i].index = k->supported->entries[i].index;
+        empty->entries[i].flags = k->supported->entries[i].flags;
+    }
+    ret = kvm_probe_cpuid(empty, &k->forced, e);
+    if (!ret)
+        ret = kvm_probe_cpuid(k->supported, &k->offered, e);
+    free(empty);
+    return ret;
+}
+
+int kvm_cpuid_learn(struct kvm_vm *k, struct err *e)
+{
+    int ret = kvm_cpuid_load_supported(k, e);
+
+    if (ret)
+        return ret;
+    kvm_cpuid_words(k, &k->offered);
+    if (k->caps.pvm)
+        ret = kvm_cpuid_ask_guests(k, e);
+    /* What KVM leaves to us to say: the deadline timer has a capability, the others always hold. */
+    if (k->caps.tsc_deadline)
+        k->offered.word[CPUID_1_ECX] |= BIT(24);
+    k->offered.word[CPUID_6_EAX] |= BIT(2);         /* ARAT */
+    k->offered.word[CPUID_INVARIANT_EDX] |= BIT(8); /* constant TSC */
+    return ret;
 }
 
 void kvm_cpuid_limits(struct vm *vm, struct cpuid_limits *l)
@@ -54,53 +102,24 @@ void kvm_cpuid_limits(struct vm *vm, struct cpuid_limits *l)
 
     *l = (struct cpuid_limits){
         .tsc_deadline = k->caps.tsc_deadline,
-        .x2apic = kvm_cpuid_has(k, 1, ECX, 21),
         .kvm_pv = kvm_cpuid_find(k, 0x40000001, 0),
-        .pcid = kvm_cpuid_has(k, 1, ECX, 17),
-        .invpcid = kvm_cpuid_has(k, 7, EBX, 10),
-        .smap = kvm_cpuid_has(k, 7, EBX, 20),
-        .smep = kvm_cpuid_has(k, 7, EBX, 7),
-        .umip = kvm_cpuid_has(k, 7, ECX, 2),
-        .fsgsbase = kvm_cpuid_has(k, 7, EBX, 0),
-        .pku = kvm_cpuid_has(k, 7, ECX, 3),
-        .la57 = kvm_cpuid_has(k, 7, ECX, 16),
-        .xsave = kvm_cpuid_has(k, 1, ECX, 26),
-        .avx = kvm_cpuid_has(k, 1, ECX, 28),
-        .avx512 = kvm_cpuid_has(k, 7, EBX, 16),
         .tsc_khz = l->tsc_khz,
+        .offered = &k->offered,
+        .forced = &k->forced,
+        /* these by the words above */
+        .x2apic = true,
+        .pcid = true,
+        .invpcid = true,
+        .smap = true,
+        .smep = true,
+        .umip = true,
+        .fsgsbase = true,
+        .pku = true,
+        .la57 = true,
+        .xsave = true,
+        .avx = true,
+        .avx512 = true,
     };
-}
-
-/* Feature bits that KVM does not know must not be offered; those it leaves to us stay. */
-static void kvm_cpuid_mask(const struct kvm_vm *k, struct kvm_cpuid_entry2 *e)
-{
-    static const struct {
-        uint32_t leaf, subleaf;
-        uint32_t own_eax, own_ebx, own_ecx, own_edx;
-    } masks[] = {
-        /* ours: EAX signature, EBX ids; TSC deadline, hypervisor, OSXSAVE; HTT */
-        { 1, 0, ~0u, ~0u, BIT(24) | BIT(27) | BIT(31), BIT(28) },
-        { 7, 0, ~0u, 0, BIT(4), 0 },
-        { 7, 1, 0, 0, 0, 0 },
-        { 0xd, 1, 0, ~0u, ~0u, ~0u },
-        { 0x40000001, 0, 0, ~0u, ~0u, ~0u },
-        { 0x80000001, 0, ~0u, ~0u, 0, 0 },
-        { 0x80000008, 0, ~0u, 0, ~0u, ~0u },
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(masks); i++) {
-        const struct kvm_cpuid_entry2 *s = kvm_cpuid_find(k, e->function, e->index);
-        const struct kvm_cpuid_entry2 none = { 0 };
-
-        if (masks[i].leaf != e->function || masks[i].subleaf != e->index)
-            continue;
-        if (!s)
-            s = &none;
-        e->eax &= s->eax | masks[i].own_eax;
-        e->ebx &= s->ebx | masks[i].own_ebx;
-        e->ecx &= s->ecx | masks[i].own_ecx;
-        e->edx &= s->edx | masks[i].own_edx;
-    }
 }
 
 int kvm_cpuid_set(struct vcpu *c, struct err *e)
@@ -125,7 +144,6 @@ int kvm_cpuid_set(struct vcpu *c, struct err *e)
                                         .ebx = out[1],
                                         .ecx = out[2],
                                         .edx = out[3] };
-        kvm_cpuid_mask(kvm_of(c->vm), t);
     }
     ret = kvm_ioctl(kvm_vcpu_of(c)->fd, KVM_SET_CPUID2, to);
     free(to);

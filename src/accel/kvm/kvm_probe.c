@@ -1,6 +1,7 @@
 /*
- * kvm_probe.c: a bare VM of one page, a counting loop in flat protected mode, timed. The loop is long enough
- * to outweigh the cost of entering and leaving a guest under nested virtualization.
+ * kvm_probe.c: a bare VM of one page in flat protected mode, and what it measures: a counting loop, timed
+ * (long enough to outweigh the cost of entering and leaving a guest under nested virtualization), and
+ * what CPUID answers.
  */
 #include "accel/kvm/kvm_probe.h"
 
@@ -15,6 +16,8 @@
 
 enum {
     PROBE_GPA = 0x1000,
+    PROBE_LEAVES = 0x400, /* in the page: leaf, subleaf, EAX, EBX, ECX, EDX of each */
+    PROBE_LEAF_LEN = 24,
     PROBE_WARM_UP = 10,
     PROBE_ROUNDS = 3,
     /* An iteration: hardware takes less than 2, plus its share of the exit; emulators 200 and more. */
@@ -32,6 +35,13 @@ struct probe {
 /* mov ecx from [0x1800]; dec ecx; jnz; out 0x80, al; and again */
 static const uint8_t probe_code[] = {
     0x8b, 0x0d, 0x00, 0x18, 0x00, 0x00, 0x49, 0x75, 0xfd, 0xe6, 0x80, 0xeb, 0xf3,
+};
+
+/* mov esi, leaves; 1: mov eax, [esi]; mov ecx, [esi+4]; cpuid; all four into [esi+8]; next; out 0x80, al */
+static const uint8_t probe_cpuid_code[] = {
+    0xbe, 0x00, 0x14, 0x00, 0x00, 0x8b, 0x06, 0x8b, 0x4e, 0x04, 0x0f, 0xa2,
+    0x89, 0x46, 0x08, 0x89, 0x5e, 0x0c, 0x89, 0x4e, 0x10, 0x89, 0x56, 0x14,
+    0x83, 0xc6, 0x18, 0x83, 0x3e, 0xff, 0x75, 0xe5, 0xe6, 0x80, 0xeb, 0xfe,
 };
 
 static int probe_fail(struct accel_probe *p, const char *what)
@@ -75,7 +85,8 @@ static int probe_open(struct probe *b, struct accel_probe *p)
     return b->run == MAP_FAILED ? probe_fail(p, "mapping the vCPU") : 0;
 }
 
-static int probe_set_mode(struct probe *b, struct accel_probe *p)
+static int probe_set_mode(struct probe *b, struct accel_probe *p, const uint8_t *code_bytes,
+                          size_t len)
 {
     struct kvm_segment code = {
         .limit = ~0u, .selector = 0x10, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1
@@ -86,7 +97,7 @@ static int probe_set_mode(struct probe *b, struct accel_probe *p)
 
     data.selector = 0x18;
     data.type = 3;
-    memcpy(b->page, probe_code, sizeof(probe_code));
+    memcpy(b->page, code_bytes, len);
     if (ioctl(b->cpu, KVM_GET_SREGS, &sregs) < 0)
         return probe_fail(p, "reading registers");
     sregs.cs = code;
@@ -97,18 +108,25 @@ static int probe_set_mode(struct probe *b, struct accel_probe *p)
     return 0;
 }
 
+/* Runs the guest to its next OUT; did it get there? */
+static bool probe_run(struct probe *b)
+{
+    int ret;
+
+    do
+        ret = ioctl(b->cpu, KVM_RUN, 0);
+    while (ret < 0 && errno == EINTR);
+    return ret >= 0 && b->run->exit_reason == KVM_EXIT_IO;
+}
+
 /* Nanoseconds for n iterations; 0 if the guest did not run as it should. */
 static uint64_t probe_time(struct probe *b, uint32_t n)
 {
     uint64_t start;
-    int ret;
 
     memcpy(b->page + 0x800, &n, sizeof(n));
     start = util_monotonic_ns();
-    do
-        ret = ioctl(b->cpu, KVM_RUN, 0);
-    while (ret < 0 && errno == EINTR);
-    if (ret < 0 || b->run->exit_reason != KVM_EXIT_IO)
+    if (!probe_run(b))
         return 0;
     return max_u64(util_monotonic_ns() - start, 1);
 }
@@ -150,18 +168,60 @@ static void probe_measure(struct probe *b, struct accel_probe *p)
     }
 }
 
+static void probe_close(struct probe *b)
+{
+    if (b->run != MAP_FAILED)
+        munmap(b->run, b->run_size);
+    if (b->page != MAP_FAILED)
+        munmap(b->page, PAGE_SIZE);
+    util_close(&b->cpu);
+    util_close(&b->vm);
+    util_close(&b->dev);
+}
+
 void kvm_probe(struct accel_probe *p)
 {
     struct probe b = { .dev = -1, .vm = -1, .cpu = -1, .page = MAP_FAILED, .run = MAP_FAILED };
 
     *p = (struct accel_probe){ .kvm = ACCEL_KVM_ABSENT };
-    if (!probe_open(&b, p) && !probe_set_mode(&b, p))
+    if (!probe_open(&b, p) && !probe_set_mode(&b, p, probe_code, sizeof(probe_code)))
         probe_measure(&b, p);
-    if (b.run != MAP_FAILED)
-        munmap(b.run, b.run_size);
-    if (b.page != MAP_FAILED)
-        munmap(b.page, PAGE_SIZE);
-    util_close(&b.cpu);
-    util_close(&b.vm);
-    util_close(&b.dev);
+    probe_close(&b);
+}
+
+static bool probe_ask_cpuid(struct probe *b, struct cpuid_words *seen)
+{
+    uint32_t *leaf = (uint32_t *)(void *)(b->page + PROBE_LEAVES);
+    unsigned reg;
+
+    for (unsigned i = 0; i < CPUID_WORDS; i++)
+        cpuid_word_place((enum cpuid_word)i, &leaf[6 * i], &leaf[6 * i + 1], &reg);
+    leaf[6 * CPUID_WORDS] = ~0u;
+    errno = EIO;
+    if (!probe_run(b))
+        return false;
+    for (unsigned i = 0; i < CPUID_WORDS; i++) {
+        cpuid_word_place((enum cpuid_word)i, &leaf[6 * i], &leaf[6 * i + 1], &reg);
+        seen->word[i] = leaf[6 * i + 2 + reg];
+    }
+    return true;
+}
+
+int kvm_probe_cpuid(const struct kvm_cpuid2 *given, struct cpuid_words *seen, struct err *e)
+{
+    struct probe b = { .dev = -1, .vm = -1, .cpu = -1, .page = MAP_FAILED, .run = MAP_FAILED };
+    struct accel_probe p = { .kvm = ACCEL_KVM_ABSENT };
+    int ret = -EIO;
+
+    errno = 0;
+    _Static_assert(PROBE_LEAVES + PROBE_LEAF_LEN * (CPUID_WORDS + 1) <= PAGE_SIZE, "one page");
+    memset(seen, 0, sizeof(*seen));
+    if (!probe_open(&b, &p) &&
+        !probe_set_mode(&b, &p, probe_cpuid_code, sizeof(probe_cpuid_code)) &&
+        ioctl(b.cpu, KVM_SET_CPUID2, given) >= 0 && probe_ask_cpuid(&b, seen))
+        ret = 0;
+    probe_close(&b);
+    return ret ? err_set(e, EIO, "KVM does not show what its guests see of the CPU: %s",
+                         strerror(errno ? errno : EIO))
+               : 0;
 }
