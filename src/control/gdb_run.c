@@ -22,6 +22,14 @@ void gdb_halt(struct gdb *g)
     gdb_points_leave(g);
 }
 
+/* A client that finds no breakpoint at $pc, in a segment with a base, would take it for one that was removed. */
+static bool gdb_break_is_known(struct gdb *g, const struct debug_stop *stop)
+{
+    const struct x86_state *s = gdb_state(g, g->stop_cpu);
+
+    return stop->why == DEBUG_STOP_BREAK && s && s->rip == stop->lin;
+}
+
 static void gdb_stop_reason(struct gdb *g, const struct debug_stop *stop)
 {
     static const char *const watch[] = {
@@ -32,9 +40,11 @@ static void gdb_stop_reason(struct gdb *g, const struct debug_stop *stop)
 
     if (stop->why == DEBUG_STOP_WATCH)
         gdb_putf(&g->reply, "%s:%llx;", watch[stop->kind], (unsigned long long)stop->lin);
-    else if (stop->why == DEBUG_STOP_BREAK && stop->kind == DEBUG_BREAK_SW && g->swbreak)
+    else if (!gdb_break_is_known(g, stop))
+        return;
+    else if (stop->kind == DEBUG_BREAK_SW && g->swbreak)
         gdb_put(&g->reply, "swbreak:;");
-    else if (stop->why == DEBUG_STOP_BREAK && stop->kind == DEBUG_BREAK_HW && g->hwbreak)
+    else if (stop->kind == DEBUG_BREAK_HW && g->hwbreak)
         gdb_put(&g->reply, "hwbreak:;");
 }
 
