@@ -23,7 +23,8 @@ struct diff {
     const char *only;
     unsigned long done;
     unsigned found;
-    bool quiet; /* while minimizing */
+    bool quiet;      /* while minimizing */
+    bool translated; /* by the translator; else by the interpreter: in turns */
 };
 
 static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -235,7 +236,7 @@ static bool diff_differs(struct diff *d, const struct diff_case *c)
             exit(2);
         return false;
     }
-    diff_guest_run(d->guest, c, &b);
+    diff_guest_run(d->guest, c, d->translated, &b);
     return diff_compare(d, c, &h, &b);
 }
 
@@ -330,7 +331,8 @@ static void diff_batch(struct diff *d)
         return;
     }
     for (unsigned i = 0; i < DIFF_BATCH; i++) {
-        diff_guest_run(d->guest, &c[i], &b);
+        d->translated = !d->translated;
+        diff_guest_run(d->guest, &c[i], d->translated, &b);
         d->quiet = true;
         if (diff_compare(d, &c[i], &h[i], &b) && d->found++ < DIFFERENCES_MAX) {
             d->quiet = false;

@@ -70,6 +70,8 @@ must_check bool diff_host_run(const struct diff_case *c, struct diff_result *r, 
 struct diff_guest;
 struct diff_guest *diff_guest_create(uint64_t xcr0);
 void diff_guest_destroy(struct diff_guest *g);
-void diff_guest_run(struct diff_guest *g, const struct diff_case *c, struct diff_result *r);
+/* translated: by the translator, where the mode has one; else by the interpreter. */
+void diff_guest_run(struct diff_guest *g, const struct diff_case *c, bool translated,
+                    struct diff_result *r);
 
 #endif

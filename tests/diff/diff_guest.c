@@ -9,6 +9,7 @@
 
 #include "accel/bt/bt.h"
 #include "accel/bt/bt_block.h"
+#include "accel/bt/bt_jit.h"
 #include "accel/bt/bt_sys.h"
 #include "vm/vm.h"
 
@@ -108,15 +109,41 @@ void diff_guest_destroy(struct diff_guest *g)
     free(g);
 }
 
-void diff_guest_run(struct diff_guest *g, const struct diff_case *c, struct diff_result *r)
+static int diff_guest_interpret(struct bt_cpu *cpu)
+{
+    int ret = 0;
+    struct bt_block *b = bt_block_find(cpu, true, &ret);
+
+    return b ? bt_enter(cpu, b, cpu->s.rip) : ret;
+}
+
+/* The instruction and the HLT behind it, whose #GP says that it got there. */
+static int diff_guest_translate(struct bt_cpu *cpu, uint64_t end)
+{
+    int ret = 0;
+    struct bt_block *b = bt_block_find(cpu, false, &ret);
+
+    if (!b)
+        return ret;
+    bt_jit_heat(cpu, b, cpu->s.rip);
+    if (!bt_jit_ready(cpu, b, cpu->s.rip)) /* after a flush */
+        return diff_guest_interpret(cpu);
+    ret = bt_jit_enter(cpu, b, cpu->s.rip);
+    if (ret != BT_FAULT || cpu->s.rip != end || cpu->s.exception_vector != X86_GP)
+        return ret;
+    cpu->s.exception_pending = false;
+    return BT_JUMP;
+}
+
+void diff_guest_run(struct diff_guest *g, const struct diff_case *c, bool translated,
+                    struct diff_result *r)
 {
     struct bt_cpu *cpu = g->cpu;
     uint64_t code = CODE_GPA + c->slot * DIFF_SLOT;
-    const struct bt_block *b;
-    int ret = 0;
+    int ret;
 
     memcpy(g->ram.hva + DATA_GPA, c->mem, DIFF_MEM);
-    memset(g->ram.hva + code, 0xcc, DIFF_SLOT);
+    memset(g->ram.hva + code, 0xf4, DIFF_SLOT); /* HLT */
     memcpy(g->ram.hva + code, c->code, c->len);
     bt_code_written(g->vm, code, DIFF_SLOT);
     memcpy(cpu->s.xsave, c->regs.xsave, X86_XSAVE_SIZE);
@@ -127,9 +154,11 @@ void diff_guest_run(struct diff_guest *g, const struct diff_case *c, struct diff
     cpu->s.exception_pending = false;
     diff_guest_code(cpu, c->code32);
     atomic_store(&cpu->kick, false);
-    b = bt_block_find(cpu, true, &ret);
-    if (b)
-        ret = bt_enter(cpu, b, cpu->s.rip);
+    bt_jit_recheck(cpu);
+    if (translated && !c->code32)
+        ret = diff_guest_translate(cpu, c->regs.rip + c->len);
+    else
+        ret = diff_guest_interpret(cpu);
     bt_fpu_store(cpu);
     memcpy(r->regs.xsave, cpu->s.xsave, X86_XSAVE_SIZE);
     memcpy(r->regs.gpr, cpu->s.gpr, sizeof(cpu->s.gpr));

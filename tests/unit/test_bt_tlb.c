@@ -384,7 +384,7 @@ static void test_dirty_log(void **state)
     assert_false(bt_tlb_request_pending(t->c));
     assert_int_equal(access(t, LIN, 0, BT_MMU_USER), NOFAULT);
     assert_false(bitmap_test(t->ram.dirty, PAGE >> PAGE_SHIFT));
-    assert_int_equal(bt_tlb_at(t->c, LIN, BT_MMU_USER)->tag_w, BT_TLB_NONE);
+    assert_true(bt_tlb_is_none(bt_tlb_at(t->c, LIN, BT_MMU_USER)->tag_w));
     assert_int_equal(access(t, LIN, PF_W, BT_MMU_USER), NOFAULT);
     assert_true(bitmap_test(t->ram.dirty, PAGE >> PAGE_SHIFT));
     assert_int_equal(bt_tlb_at(t->c, LIN, BT_MMU_USER)->tag_w, LIN & PAGE_MASK);
@@ -411,7 +411,7 @@ static void test_rom_and_code(void **state)
     assert_int_equal(bt_tlb_at(t->c, LIN, BT_MMU_SUPER)->tag_w, LIN & PAGE_MASK);
     bitmap_set_atomic(t->ram.code, PAGE >> PAGE_SHIFT);
     bt_tlb_protect(t->c, PAGE);
-    assert_int_equal(bt_tlb_at(t->c, LIN, BT_MMU_SUPER)->tag_w, BT_TLB_NONE);
+    assert_true(bt_tlb_is_none(bt_tlb_at(t->c, LIN, BT_MMU_SUPER)->tag_w));
     assert_int_equal(bt_tlb_at(t->c, LIN, BT_MMU_SUPER)->tag_r, LIN & PAGE_MASK);
 }
 

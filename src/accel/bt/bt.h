@@ -28,18 +28,37 @@ enum bt_ret {
 
 /*
  * Soft TLB entry: one compare decides. tag_X is the page's linear address if an access of kind X may go
- * straight to memory, else an address no access can have. hva = gva + addend. Writes to pages that hold
- * translated code, are not yet dirty-logged, or need their D bit set have no tag_w and take the slow path.
+ * straight to memory, else bt_tlb_none(). Writes to pages that hold translated code, are not yet
+ * dirty-logged, or need their D bit set have no tag_w and take the slow path.
+ *
+ * Translated code computes lin ^ tag, which is the offset in the page on a hit and at least a page
+ * otherwise: so the tag that no access has must differ from the entry's own addresses above bit 12.
  */
 struct bt_tlb_entry {
     uint64_t tag_r, tag_w, tag_x;
-    uint64_t addend;
+    uint64_t page; /* the page's host address */
 };
 enum {
     BT_TLB_BITS = 10,
     BT_TLB_SIZE = 1 << BT_TLB_BITS,
 };
-#define BT_TLB_NONE (~0ull)
+
+/* The tag of no access: bit 12 is not the one of the addresses that e is for (tables are aligned to 64). */
+static inline uint64_t bt_tlb_none(const struct bt_tlb_entry *e)
+{
+    return ~0ull ^ ((uintptr_t)e & sizeof(*e) ? PAGE_SIZE : 0u);
+}
+
+static inline bool bt_tlb_is_none(uint64_t tag)
+{
+    return tag & ~PAGE_MASK;
+}
+
+/* Host address of lin, which hits e. */
+static inline uint64_t bt_tlb_hva(const struct bt_tlb_entry *e, uint64_t lin)
+{
+    return e->page + (lin & ~PAGE_MASK);
+}
 
 /* Access contexts: each has its own TLB so that CPL and SMAP changes switch a pointer. */
 enum bt_mmu { BT_MMU_USER, BT_MMU_SUPER, BT_MMU_SUPER_AC /* SMAP off or AC set */, BT_MMU_COUNT };
@@ -121,6 +140,7 @@ struct bt_cpu {
     struct bt_mem *mem_priv;  /* bt_tlb.c's: PCID sets, flush mailbox */
     struct bt_cache *cache;   /* bt_block.c's: decoded blocks by physical address */
     struct bt_fpu *fpu;       /* bt_native.c's */
+    struct bt_jit *jit;       /* bt_jit.c's; NULL: the interpreter alone */
     uint64_t host_xcr0;
     uint64_t insns;    /* retired, approximately: statistics */
     uint32_t code_key; /* mode of decoded blocks, by bt_mode_changed() */
@@ -215,6 +235,8 @@ void bt_code_recheck(struct vm *vm, uint64_t gpa);
 /* --- FPU (bt_native.c) --- */
 void bt_fpu_load(struct bt_cpu *c);  /* guest state into the host's registers, if it is not there */
 void bt_fpu_store(struct bt_cpu *c); /* and back to s.xsave; before anything else may use the FPU */
+/* Host exceptions on this thread are c's from now on. */
+void bt_fpu_catch_for(struct bt_cpu *c);
 /* #NM, #UD of CR0.EM/TS, CR4.OSFXSR, OSXSAVE/XCR0 for an instruction of the class; 0 or BT_FAULT. */
 enum bt_fpu_class { BT_FPU_X87, BT_FPU_MMX, BT_FPU_SSE, BT_FPU_AVX, BT_FPU_AVX512 };
 int bt_fpu_check(struct bt_cpu *c, enum bt_fpu_class class);

@@ -106,7 +106,7 @@ static inline uint64_t bt_lin64(const struct bt_cpu *c, const struct bt_insn *in
         int r;                                                                                     \
                                                                                                    \
         if (bt_tlb_hit(e->tag_r, lin, bits / 8)) {                                                 \
-            *val = bt_ram_load##bits((const void *)(uintptr_t)(lin + e->addend));                  \
+            *val = bt_ram_load##bits((const void *)(uintptr_t)bt_tlb_hva(e, lin));                 \
             return 0;                                                                              \
         }                                                                                          \
         r = bt_read(c, seg, lin, bits / 8, &v);                                                    \
@@ -120,7 +120,7 @@ static inline uint64_t bt_lin64(const struct bt_cpu *c, const struct bt_insn *in
         struct bt_tlb_entry *e = bt_tlb_slot(c, lin);                                              \
                                                                                                    \
         if (bt_tlb_hit(e->tag_w, lin, bits / 8)) {                                                 \
-            bt_ram_store##bits((void *)(uintptr_t)(lin + e->addend), val);                         \
+            bt_ram_store##bits((void *)(uintptr_t)bt_tlb_hva(e, lin), val);                        \
             return 0;                                                                              \
         }                                                                                          \
         return bt_write(c, seg, lin, bits / 8, val);                                               \
@@ -137,7 +137,7 @@ static inline uint64_t bt_lin64(const struct bt_cpu *c, const struct bt_insn *in
             struct bt_tlb_entry *e = bt_tlb_slot(c, lin);                                          \
                                                                                                    \
             if (bt_tlb_hit(e->tag_r, lin, bits / 8)) {                                             \
-                *val = bt_ram_load##bits((const void *)(uintptr_t)(lin + e->addend));              \
+                *val = bt_ram_load##bits((const void *)(uintptr_t)bt_tlb_hva(e, lin));             \
                 return 0;                                                                          \
             }                                                                                      \
         }                                                                                          \
@@ -153,7 +153,7 @@ static inline uint64_t bt_lin64(const struct bt_cpu *c, const struct bt_insn *in
             struct bt_tlb_entry *e = bt_tlb_slot(c, lin);                                          \
                                                                                                    \
             if (bt_tlb_hit(e->tag_w, lin, bits / 8)) {                                             \
-                bt_ram_store##bits((void *)(uintptr_t)(lin + e->addend), val);                     \
+                bt_ram_store##bits((void *)(uintptr_t)bt_tlb_hva(e, lin), val);                    \
                 return 0;                                                                          \
             }                                                                                      \
         }                                                                                          \
@@ -173,7 +173,7 @@ static inline void *bt_rmw(struct bt_cpu *c, const struct bt_insn *in, unsigned 
         struct bt_tlb_entry *e = bt_tlb_slot(c, lin);
 
         if (bt_tlb_hit(e->tag_w, lin, size))
-            return (void *)(uintptr_t)(lin + e->addend);
+            return (void *)(uintptr_t)bt_tlb_hva(e, lin);
     }
     return bt_rmw_slow(c, in, size);
 }
@@ -190,7 +190,7 @@ static inline void *bt_lock(struct bt_cpu *c, const struct bt_insn *in, unsigned
         struct bt_tlb_entry *e = bt_tlb_slot(c, lin);
 
         if (bt_tlb_hit(e->tag_w, lin, size) && likely(!bt_splits(lin, size)))
-            return (void *)(uintptr_t)(lin + e->addend);
+            return (void *)(uintptr_t)bt_tlb_hva(e, lin);
     }
     return bt_lock_slow(c, in, size);
 }

@@ -9,6 +9,7 @@
 
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_decode.h"
+#include "accel/bt/bt_jit.h"
 #include "accel/bt/bt_ops.h"
 #include "accel/bt/bt_sys.h"
 
@@ -62,6 +63,7 @@ void bt_cache_flush(struct bt_cpu *c)
     bt_cache_clear(c->cache);
     c->cache->flushes++;
     c->block = NULL;
+    bt_jit_flush(c);
 }
 
 static struct bt_block **bt_block_bucket(struct bt_cache *k, const uint8_t *hva, uint32_t key)
@@ -208,6 +210,7 @@ static struct bt_block *bt_block_install(struct bt_cpu *c, const struct bt_block
     b = (struct bt_block *)(void *)(k->arena + k->used);
     k->used += size;
     *b = *head;
+    b->heat = b->key & BT_KEY_ONE ? 0 : BT_JIT_HOT;
     for (unsigned i = 0; i < b->records; i++)
         b->insn[i] = k->scratch[i];
     for (unsigned i = 0; i < b->len; i++)
@@ -314,7 +317,7 @@ static struct bt_block *bt_block_at_rip(struct bt_cpu *c, uint32_t key, int *ret
     if (!b)
         return *ret ? NULL : bt_block_not_ram(c, &at, ret);
     if (b->key == key)
-        *bt_jump_slot(c->cache, at.lin) = (struct bt_jump){ at.lin, b };
+        *bt_jump_slot(c->cache, at.lin, key) = (struct bt_jump){ at.lin, b };
     return b;
 }
 
@@ -336,6 +339,18 @@ struct bt_block *bt_block_find(struct bt_cpu *c, bool one, int *ret)
         return b;
     *ret = bt_raise_err(c, X86_GP, 0);
     return NULL;
+}
+
+int bt_enter_hot(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
+{
+    if (!b->jit)
+        bt_jit_heat(c, b, rip);
+    if (bt_jit_ready(c, b, rip))
+        return bt_jit_enter(c, b, rip);
+    c->block = b;
+    c->block_rip = rip;
+    c->insns += b->n;
+    return b->insn[0].op(c, b->insn);
 }
 
 int bt_link_slow(struct bt_cpu *c, unsigned which, uint64_t rip)
@@ -372,6 +387,7 @@ void bt_code_store(struct bt_cpu *c, uint64_t gpa, unsigned len)
     struct bt_block *b = (struct bt_block *)(uintptr_t)c->block;
 
     bt_code_written(c->vm, gpa, len);
+    bt_jit_recheck_at(c, gpa);
     if (b && (!bt_block_fresh(b) || (b->hva2 && b->page2->version != b->version2)))
         bt_block_poison(b);
 }

@@ -29,7 +29,12 @@ enum {
     BT_KEY_STACK_SHIFT = 4,
     BT_KEY_ONE = BIT(8),
     BT_KEY_DEAD = BIT(9),
-    BT_KEY_REAL = BIT(10)
+    BT_KEY_REAL = BIT(10),
+    BT_KEY_SUPER = BIT(11), /* CPL 0 */
+    BT_KEY_SSE = BIT(12),   /* instructions of these sets raise neither #UD nor #NM */
+    BT_KEY_AVX = BIT(13),
+    BT_KEY_AVX512 = BIT(14),
+    BT_KEY_SLOW = BIT(15), /* alignment is checked: no translation */
 };
 
 struct bt_code_page {
@@ -39,6 +44,8 @@ struct bt_code_page {
 
 struct bt_block {
     struct bt_block *hash_next;
+    struct bt_jit_unit *jit; /* its translation, or NULL */
+    uint32_t heat;           /* executions until it is translated; 0: never */
     const uint8_t *hva;
     uint32_t key;
     uint32_t version;
@@ -95,28 +102,36 @@ static inline bool bt_kicked(struct bt_cpu *c)
     return unlikely(atomic_load_explicit(&c->kick, memory_order_relaxed));
 }
 
-static inline struct bt_jump *bt_jump_slot(struct bt_cache *k, uint64_t lin)
+/* Single instructions have slots of their own: they do not put out the block at the same address. */
+static inline struct bt_jump *bt_jump_slot(struct bt_cache *k, uint64_t lin, uint32_t key)
 {
-    return &k->jump[(lin ^ lin >> BT_JUMP_BITS) & ((1u << BT_JUMP_BITS) - 1)];
+    unsigned h = (unsigned)(lin ^ lin >> BT_JUMP_BITS) ^ (key & BT_KEY_ONE) << 4;
+
+    return &k->jump[h & ((1u << BT_JUMP_BITS) - 1)];
 }
 
 /* The block at a linear address of 64-bit code if all is known already, else NULL. */
 static inline struct bt_block *bt_block_peek(struct bt_cpu *c, uint64_t lin, uint32_t key)
 {
-    const struct bt_jump *j = bt_jump_slot(c->cache, lin);
+    const struct bt_jump *j = bt_jump_slot(c->cache, lin, key);
     const struct bt_tlb_entry *e =
         &c->tlb[(size_t)c->mmu * BT_TLB_SIZE + ((lin >> PAGE_SHIFT) & (BT_TLB_SIZE - 1))];
     struct bt_block *b = j->block;
 
     if (likely(j->lin == lin && e->tag_x == (lin & PAGE_MASK) &&
-               (uintptr_t)b->hva == lin + e->addend && b->key == key && !b->hva2) &&
+               (uintptr_t)b->hva == bt_tlb_hva(e, lin) && b->key == key && !b->hva2) &&
         bt_block_fresh(b))
         return b;
     return NULL;
 }
 
-static inline int bt_enter(struct bt_cpu *c, const struct bt_block *b, uint64_t rip)
+/* bt_enter() of a block that is translated, or is to be. */
+int bt_enter_hot(struct bt_cpu *c, struct bt_block *b, uint64_t rip);
+
+static inline int bt_enter(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
 {
+    if (unlikely(b->jit) || unlikely(b->heat && !--b->heat))
+        return bt_enter_hot(c, b, rip);
     c->block = b;
     c->block_rip = rip;
     c->insns += b->n;
@@ -140,7 +155,7 @@ static inline bool bt_stack_deep(const struct bt_cpu *c)
 static inline int bt_jump64(struct bt_cpu *c, uint64_t rip)
 {
     if (!bt_stack_deep(c) && !bt_kicked(c)) {
-        const struct bt_block *b = bt_block_peek(c, rip, c->code_key);
+        struct bt_block *b = bt_block_peek(c, rip, c->code_key);
 
         if (likely(b))
             return bt_enter(c, b, rip);
@@ -152,7 +167,7 @@ static inline int bt_jump64(struct bt_cpu *c, uint64_t rip)
 /* Goes on at the target of a direct branch of 64-bit code; which: the link to use. */
 static inline int bt_link64(struct bt_cpu *c, unsigned which, uint64_t rip)
 {
-    const struct bt_block *b = c->block->link[which];
+    struct bt_block *b = c->block->link[which];
 
     if (likely(b) && bt_block_fresh(b) && !bt_stack_deep(c) && !bt_kicked(c))
         return bt_enter(c, b, rip);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 
+#include "accel/bt/bt_sys.h"
 #include "base/bitmap.h"
 
 struct bt_code_region {
@@ -136,6 +137,22 @@ static struct bt_code_page *bt_code_page(struct bt_code *code, uint64_t gpa,
     return NULL;
 }
 
+const struct bt_code_page *bt_code_page_at(const struct vm *vm, uint64_t gpa)
+{
+    struct bt_code *code = bt_code_of(vm);
+    struct ram_region *r;
+
+    return code ? bt_code_page(code, gpa, &r) : NULL;
+}
+
+/* Whoever has translated code of the page will compare it. */
+static void bt_code_tell(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        if (vm->vcpu[i] && vm->vcpu[i]->accel)
+            bt_tlb_request(vm->vcpu[i]->accel, BT_TLB_REQ_STALE);
+}
+
 struct bt_code_page *bt_code_mark(struct bt_cpu *c, uint64_t gpa, unsigned len, uint32_t *version)
 {
     struct bt_code *code = bt_code_of(c->vm);
@@ -161,31 +178,36 @@ struct bt_code_page *bt_code_mark(struct bt_cpu *c, uint64_t gpa, unsigned len, 
     return p;
 }
 
-static void bt_code_written_page(struct bt_code *code, uint64_t gpa, uint64_t len)
+/* true: decoded code was overwritten */
+static bool bt_code_written_page(struct bt_code *code, uint64_t gpa, uint64_t len)
 {
     struct ram_region *r;
     struct bt_code_page *p = bt_code_page(code, gpa, &r);
 
     if (!p || !(p->lines & bt_code_lines(gpa, len)))
-        return;
+        return false;
     pthread_mutex_lock(&code->lock);
     p->lines = 0;
     bitmap_clear_atomic(r->code, (gpa - r->gpa) >> PAGE_SHIFT);
     p->version++;
     pthread_mutex_unlock(&code->lock);
+    return true;
 }
 
 void bt_code_written(struct vm *vm, uint64_t gpa, uint64_t len)
 {
     struct bt_code *code = bt_code_of(vm);
+    bool any = false;
 
     while (code && len) {
         uint64_t n = min_u64(len, PAGE_SIZE - gpa % PAGE_SIZE);
 
-        bt_code_written_page(code, gpa, n);
+        any |= bt_code_written_page(code, gpa, n);
         gpa += n;
         len -= n;
     }
+    if (any)
+        bt_code_tell(vm);
 }
 
 void bt_code_recheck(struct vm *vm, uint64_t gpa)
@@ -199,4 +221,5 @@ void bt_code_recheck(struct vm *vm, uint64_t gpa)
     pthread_mutex_lock(&code->lock);
     p->version++;
     pthread_mutex_unlock(&code->lock);
+    bt_code_tell(vm);
 }

@@ -15,6 +15,9 @@ void bt_code_destroy(struct bt_code *code);
 must_check int bt_code_map(struct bt_code *code, struct ram_region *r);
 void bt_code_unmap(struct bt_code *code, struct ram_region *r);
 
+/* The page that gpa lies in, or NULL. */
+const struct bt_code_page *bt_code_page_at(const struct vm *vm, uint64_t gpa);
+
 /* The lock of LOCKed accesses that are not left to a host instruction: MMIO, line crossings. */
 void bt_code_lock(struct vm *vm);
 void bt_code_unlock(struct vm *vm);

@@ -277,20 +277,19 @@ static void bt_decode_repair(const ZydisDecodedInstruction *z, ZydisDecodedOpera
     }
 }
 
-enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n,
-                                struct bt_insn *in, unsigned *flags)
+enum bt_decode_result bt_decode_full(struct bt_cpu *c, const uint8_t *bytes, size_t n,
+                                     struct bt_insn *in, unsigned *flags,
+                                     ZydisDecodedInstruction *z, ZydisDecodedOperand *ops)
 {
-    ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
-    ZydisDecodedInstruction z;
     ZydisDecoder d;
     ZyanStatus status;
 
     bt_decode_init(c, &d);
-    status = ZydisDecoderDecodeFull(&d, bytes, n > BT_INSN_MAX ? BT_INSN_MAX : n, &z, ops);
+    status = ZydisDecoderDecodeFull(&d, bytes, n > BT_INSN_MAX ? BT_INSN_MAX : n, z, ops);
     if (ZYAN_SUCCESS(status)) {
-        bt_decode_repair(&z, ops);
-        bt_decode_fields(&z, ops, in);
-        bt_decode_choose(c, bytes, &z, ops, in, flags);
+        bt_decode_repair(z, ops);
+        bt_decode_fields(z, ops, in);
+        bt_decode_choose(c, bytes, z, ops, in, flags);
         return BT_DECODE_OK;
     }
     if (status == ZYDIS_STATUS_NO_MORE_DATA && n < BT_INSN_MAX)
@@ -300,4 +299,13 @@ enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n
     else
         bt_decode_invalid(in, bt_op_ud, flags);
     return BT_DECODE_OK;
+}
+
+enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n,
+                                struct bt_insn *in, unsigned *flags)
+{
+    ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+    ZydisDecodedInstruction z;
+
+    return bt_decode_full(c, bytes, n, in, flags, &z, ops);
 }

@@ -27,6 +27,10 @@ enum {                          /* how the instruction sits in its block */
 /* Decodes one instruction of c's current mode from bytes[0..n); *flags: BT_DECODE_END ... */
 enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n,
                                 struct bt_insn *in, unsigned *flags);
+/* The same, and what Zydis says: *z and ops[ZYDIS_MAX_OPERAND_COUNT], valid unless in->op is bt_op_ud or bt_op_gp. */
+enum bt_decode_result bt_decode_full(struct bt_cpu *c, const uint8_t *bytes, size_t n,
+                                     struct bt_insn *in, unsigned *flags,
+                                     ZydisDecodedInstruction *z, ZydisDecodedOperand *ops);
 
 /* System, segment, far-control and I/O instructions (bt_sys). NULL: not one of them. */
 bt_op *bt_sys_lookup(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,

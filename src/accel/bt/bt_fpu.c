@@ -20,6 +20,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "accel/bt/bt_jit.h"
 #include "base/endian.h"
 
 enum {
@@ -45,7 +46,7 @@ enum { TRAP_DE = 0, TRAP_GP = 13, TRAP_PF = 14, TRAP_MF = 16, TRAP_XM = 19 };
  * A signal handler has no argument: whose instruction runs on this thread. Written by the thread itself
  * before it enters a stub.
  */
-static _Thread_local struct bt_fpu *volatile bt_fpu_current
+static _Thread_local struct bt_cpu *volatile bt_fpu_current
     __attribute__((tls_model("initial-exec")));
 
 BT_FPU_NO_SANITIZE static inline void bt_fpu_xsave(uint8_t *area, uint64_t mask)
@@ -71,8 +72,14 @@ BT_FPU_NO_SANITIZE static inline void bt_fpu_xrstor(const uint8_t *area, uint64_
 static void bt_fpu_signal(int sig, siginfo_t *si, void *context)
 {
     greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
-    struct bt_fpu *f = bt_fpu_current;
+    struct bt_cpu *c = bt_fpu_current;
+    struct bt_fpu *f = c ? c->fpu : NULL;
+    const uint8_t *on = c ? bt_jit_fault(c, (const uint8_t *)(uintptr_t)g[REG_RIP]) : NULL;
 
+    if (on && si->si_code > 0) {
+        g[REG_RIP] = (greg_t)(uintptr_t)on;
+        return;
+    }
     if (f && si->si_code > 0 && f->run_at && g[REG_RIP] == (greg_t)(uintptr_t)f->run_at &&
         g[REG_TRAPNO] != TRAP_PF) {
         f->trap = (int)g[REG_TRAPNO];
@@ -80,6 +87,11 @@ static void bt_fpu_signal(int sig, siginfo_t *si, void *context)
         return;
     }
     signal(sig, SIG_DFL);
+}
+
+void bt_fpu_catch_for(struct bt_cpu *c)
+{
+    bt_fpu_current = c;
 }
 
 static int bt_fpu_catch(struct err *e)
@@ -339,7 +351,7 @@ BT_FPU_NO_SANITIZE static int bt_fpu_try(struct bt_cpu *c, const struct bt_nativ
     f->trap = -1;
     f->run_abort = n->code + n->abort_off;
     f->run_at = n->code + n->insn_off;
-    bt_fpu_current = f;
+    bt_fpu_current = c;
     if (move)
         bt_fpu_xrstor(c->s.xsave, f->mask);
     *r = entry(c, mem, (c->s.rflags & FLAG_ARITH) | FLAG_1);

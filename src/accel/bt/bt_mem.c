@@ -209,7 +209,7 @@ int bt_lin_ptr(struct bt_cpu *c, uint64_t lin, unsigned len, bool write, enum bt
     if (mem_crosses(lin, len))
         return 0;
     if (((lin & PAGE_MASK) == (write ? e->tag_w : e->tag_r)) && (!write || e->tag_r == e->tag_w)) {
-        *hva = (void *)(uintptr_t)(lin + e->addend);
+        *hva = (void *)(uintptr_t)bt_tlb_hva(e, lin);
         return 0;
     }
     if (bt_tlb_fill(c, lin, write ? PF_W : 0, mmu, &p))
@@ -268,7 +268,7 @@ int bt_lin_read(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_t *val, en
 
     /* The last byte's page against the first byte's entry: also catches crossings. */
     if (likely(((lin + size - 1) & PAGE_MASK) == e->tag_r && !mem_checks_alignment(c, mmu))) {
-        *val = mem_host_load((const uint8_t *)(uintptr_t)(lin + e->addend), size);
+        *val = mem_host_load((const uint8_t *)(uintptr_t)bt_tlb_hva(e, lin), size);
         return 0;
     }
     return mem_read_slow(c, lin, size, val, mmu);
@@ -279,7 +279,7 @@ int bt_lin_write(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_t val, en
     const struct bt_tlb_entry *e = bt_tlb_at(c, lin, mmu);
 
     if (likely(((lin + size - 1) & PAGE_MASK) == e->tag_w && !mem_checks_alignment(c, mmu))) {
-        mem_host_store((uint8_t *)(uintptr_t)(lin + e->addend), size, val);
+        mem_host_store((uint8_t *)(uintptr_t)bt_tlb_hva(e, lin), size, val);
         return 0;
     }
     return mem_write_slow(c, lin, size, val, mmu);
@@ -294,7 +294,7 @@ int bt_read(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size, uint64_
 
         if (likely(((lin + size - 1) & PAGE_MASK) == e->tag_r &&
                    !mem_checks_alignment(c, c->mmu))) {
-            *val = mem_host_load((const uint8_t *)(uintptr_t)(lin + e->addend), size);
+            *val = mem_host_load((const uint8_t *)(uintptr_t)bt_tlb_hva(e, lin), size);
             return 0;
         }
     }
@@ -312,7 +312,7 @@ int bt_write(struct bt_cpu *c, unsigned seg, uint64_t off, unsigned size, uint64
 
         if (likely(((lin + size - 1) & PAGE_MASK) == e->tag_w &&
                    !mem_checks_alignment(c, c->mmu))) {
-            mem_host_store((uint8_t *)(uintptr_t)(lin + e->addend), size, val);
+            mem_host_store((uint8_t *)(uintptr_t)bt_tlb_hva(e, lin), size, val);
             return 0;
         }
     }

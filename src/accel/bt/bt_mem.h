@@ -43,8 +43,20 @@ enum {
     BT_TLB_WORDS = BT_TLB_ENTRIES / 64,
     BT_PCID_MASK = 0xfff,
 };
+/*
+ * Addresses that code was executed at, as one privilege level of one address space sees them. `context` is
+ * part of the keys of the jump cache (bt_jit.h): it changes when one of the mappings may have.
+ */
+enum { BT_CONTEXT_SHIFT = 48 }; /* above the bits of canonical addresses that differ */
+struct bt_tlb_exec {
+    uint64_t context;
+    uint64_t pages[16];          /* hashed */
+    uint64_t large_lo, large_hi; /* bounds of the large mappings among them */
+    bool any;
+    bool local; /* one of them is not global */
+};
 struct bt_tlb_set {
-    struct bt_tlb_entry entry[BT_TLB_ENTRIES];
+    _Alignas(64) struct bt_tlb_entry entry[BT_TLB_ENTRIES];
     uint64_t used[BT_TLB_WORDS], global[BT_TLB_WORDS], large[BT_TLB_WORDS]; /* a bit an entry */
     uint64_t
         large_mask; /* smallest mask that covers the largest mapping a `large` entry comes from */
@@ -52,12 +64,15 @@ struct bt_tlb_set {
         [2];    /* are there `large` entries in the lower, upper half of the address space? */
     bool pkeys; /* an entry depends on a protection key other than 0 */
     bool ready; /* entries were initialised */
+    struct bt_tlb_exec exec; /* CPL 3 */
     uint16_t pcid;
     uint64_t stamp; /* last time it became current: the oldest is evicted */
 };
 struct bt_mem {
     struct bt_tlb_set *set; /* [BT_TLB_SLOTS] */
     unsigned current;
+    struct bt_tlb_exec super; /* CPL 0 to 2 */
+    unsigned contexts;        /* numbers given out */
     uint64_t clock;
     struct ram_region *last; /* region found last; NULL after RAM was remapped */
     unsigned phys_bits;
@@ -78,6 +93,11 @@ struct bt_page {
 /* Translates for the access, enters the page into mmu's TLB, marks it dirty on a write. 0 or BT_FAULT. */
 int bt_tlb_fill(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu,
                 struct bt_page *p);
+
+/* The number of the current address space, for the jump cache. */
+uint64_t bt_tlb_context(const struct bt_cpu *c);
+/* Code at lin, which is mapped, will be entered without asking: false, it may not. */
+bool bt_tlb_note_exec(struct bt_cpu *c, uint64_t lin);
 
 /* The RAM region of gpa, or NULL; the APIC's page is never RAM. */
 struct ram_region *bt_mem_ram(struct bt_cpu *c, uint64_t gpa);

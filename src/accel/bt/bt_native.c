@@ -163,6 +163,11 @@ static int bt_native_op_mem(struct bt_cpu *c, const struct bt_insn *in)
     return r && p->waits ? bt_native_x87_fault(c, in, cr2) : r;
 }
 
+bool bt_native_is_plain(bt_op *op)
+{
+    return op == bt_native_op_reg || op == bt_native_op_mem;
+}
+
 /* Hints: nothing to do, and no fault. */
 static int bt_native_op_hint(struct bt_cpu *c, const struct bt_insn *in)
 {

@@ -148,6 +148,8 @@ bool bt_stub_rewrite(struct bt_plan *p, const uint8_t *bytes, const ZydisDecoded
                      const ZydisDecodedOperand *ops);
 
 /* --- bt_native.c --- */
+/* Is that all there is to the instruction: its memory operand is accessed as a whole? */
+bool bt_native_is_plain(bt_op *op);
 /* Runs in->native with its memory operand at mem. 0 or BT_FAULT. */
 int bt_native_run(struct bt_cpu *c, const struct bt_insn *in, void *mem);
 /* Linear address of in's memory operand, checked for an access of len bytes. 0 or BT_FAULT. */

@@ -12,6 +12,7 @@
 
 #include "accel/bt/bt_block.h"
 #include "accel/bt/bt_code.h"
+#include "accel/bt/bt_jit.h"
 #include "accel/bt/bt_native.h"
 #include "accel/bt/bt_sys.h"
 #include "base/bitmap.h"
@@ -20,6 +21,30 @@
 enum { BT_STACK_BOUND = 64 * KIB }; /* of chained blocks */
 
 /* --- mode --- */
+/* What translated code is for, apart from its size. */
+static uint32_t bt_mode_jit_key(const struct bt_cpu *c)
+{
+    const uint64_t avx = XCR0_SSE | XCR0_AVX;
+    const uint64_t avx512 = avx | XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM;
+    const struct x86_state *s = &c->s;
+    bool vector = (s->cr4 & CR4_OSXSAVE) && !(s->cr0 & CR0_TS);
+    uint32_t key = 0;
+
+    if (c->cpl < 3)
+        key |= BT_KEY_SUPER;
+    else if ((s->cr0 & CR0_AM) && (s->rflags & FLAG_AC))
+        key |= BT_KEY_SLOW;
+    if (c->cpl == 1 || c->cpl == 2)
+        key |= BT_KEY_SLOW;
+    if ((s->cr4 & CR4_OSFXSR) && !(s->cr0 & (CR0_EM | CR0_TS)))
+        key |= BT_KEY_SSE;
+    if (vector && (s->xcr0 & avx) == avx)
+        key |= BT_KEY_AVX;
+    if (vector && (s->xcr0 & avx512) == avx512)
+        key |= BT_KEY_AVX512;
+    return key;
+}
+
 void bt_mode_changed(struct bt_cpu *c)
 {
     const struct x86_state *s = &c->s;
@@ -40,7 +65,7 @@ void bt_mode_changed(struct bt_cpu *c)
     else
         c->mmu = (s->cr4 & CR4_SMAP) && !(s->rflags & FLAG_AC) ? BT_MMU_SUPER : BT_MMU_SUPER_AC;
     c->code_key = c->code_size | (uint32_t)c->stack_size << BT_KEY_STACK_SHIFT |
-                  (big ? 0 : (uint32_t)BT_KEY_REAL);
+                  (big ? 0 : (uint32_t)BT_KEY_REAL) | bt_mode_jit_key(c);
     if (s->rflags & FLAG_IF)
         c->event_window = true;
 }
@@ -60,7 +85,7 @@ void bt_skip(struct bt_cpu *c, const struct bt_insn *in)
 static int bt_execute(struct bt_cpu *c, bool one)
 {
     int ret = 0;
-    const struct bt_block *b = bt_block_find(c, one, &ret);
+    struct bt_block *b = bt_block_find(c, one, &ret);
 
     return b ? bt_enter(c, b, c->s.rip) : ret;
 }
@@ -151,11 +176,13 @@ static enum run_exit bt_loop(struct bt_cpu *c)
 /* --- the processor --- */
 struct bt_cpu *bt_cpu_create(struct vcpu *v, struct err *e)
 {
-    struct bt_cpu *c = aligned_alloc(64, align_up(sizeof(*c), 64));
+    struct bt_jit_cpu *whole = aligned_alloc(64, align_up(sizeof(*whole), 64));
+    struct bt_cpu *c;
 
-    if (!c)
+    if (!whole)
         return err_oom(e);
-    memset(c, 0, sizeof(*c));
+    memset(&whole->frame, 0, sizeof(*whole) - offsetof(struct bt_jit_cpu, frame));
+    c = &whole->cpu;
     c->vcpu = v;
     c->vm = v->vm;
     c->mem = &v->vm->mem;
@@ -166,6 +193,8 @@ struct bt_cpu *bt_cpu_create(struct vcpu *v, struct err *e)
         goto fail;
     }
     if (bt_cache_create(&c->cache, e))
+        goto fail;
+    if (bt_code_of(c->vm) && bt_jit_create(c, e))
         goto fail;
     x86_state_reset(&c->s, v->apic_id, v->index == 0);
     bt_sys_state_loaded(c);
@@ -179,10 +208,11 @@ void bt_cpu_destroy(struct bt_cpu *c)
 {
     if (!c)
         return;
+    bt_jit_destroy(c);
     bt_cache_destroy(c->cache);
     bt_mem_destroy(c);
     bt_native_fini(c);
-    free(c);
+    free((uint8_t *)c - offsetof(struct bt_jit_cpu, cpu));
 }
 
 static void bt_load(struct bt_cpu *c, const struct x86_state *s)
@@ -295,6 +325,7 @@ static void bt_kick(struct vcpu *v)
     struct bt_cpu *c = v->accel;
 
     atomic_store(&c->kick, true);
+    bt_jit_kick(c);
 }
 
 static int bt_get_state(struct vcpu *v, struct x86_state *s)

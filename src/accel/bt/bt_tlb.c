@@ -12,7 +12,84 @@
 
 #include <errno.h>
 
+#include "accel/bt/bt_jit.h"
 #include "base/bitmap.h"
+
+/* --- which linear addresses were executed, and under which number --- */
+
+static void exec_renumber(struct bt_cpu *c)
+{
+    struct bt_mem *m = c->mem_priv;
+
+    bt_jit_forget(c);
+    m->contexts = 0;
+    m->super.context = BIT64(BT_CONTEXT_SHIFT) * ++m->contexts;
+    for (unsigned i = 0; i < BT_TLB_SLOTS; i++)
+        m->set[i].exec.context = BIT64(BT_CONTEXT_SHIFT) * ++m->contexts;
+}
+
+/* Mappings changed: what was known of the addresses is no longer true. */
+static void exec_changed(struct bt_cpu *c, struct bt_tlb_exec *x)
+{
+    struct bt_mem *m = c->mem_priv;
+
+    if (!x->any)
+        return;
+    *x = (struct bt_tlb_exec){ .context = x->context, .large_lo = ~0ull };
+    if (++m->contexts == BIT(64 - BT_CONTEXT_SHIFT))
+        exec_renumber(c);
+    else
+        x->context = BIT64(BT_CONTEXT_SHIFT) * m->contexts;
+    if (x == &m->super)
+        bt_jit_unlink_fixed(c);
+}
+
+static void exec_flush_page(struct bt_cpu *c, struct bt_tlb_exec *x, uint64_t lin)
+{
+    uint64_t page = lin >> PAGE_SHIFT;
+
+    if ((x->pages[page / 64 % ARRAY_SIZE(x->pages)] >> page % 64 & 1) ||
+        (lin >= x->large_lo && lin <= x->large_hi))
+        exec_changed(c, x);
+}
+
+static struct bt_tlb_exec *exec_current(const struct bt_cpu *c)
+{
+    return c->cpl == 3 ? &c->mem_priv->set[c->mem_priv->current].exec : &c->mem_priv->super;
+}
+
+uint64_t bt_tlb_context(const struct bt_cpu *c)
+{
+    return exec_current(c)->context;
+}
+
+bool bt_tlb_note_exec(struct bt_cpu *c, uint64_t lin)
+{
+    struct bt_tlb_exec *x = exec_current(c);
+    uint64_t page = lin >> PAGE_SHIFT, size, cr2 = c->s.cr2;
+    struct bt_walk w;
+
+    if (bt_walk(c, lin, PF_I, c->mmu, &w)) {
+        c->s.cr2 = cr2;
+        return false;
+    }
+    x->any = true;
+    x->local |= !w.global;
+    x->pages[page / 64 % ARRAY_SIZE(x->pages)] |= BIT64(page % 64);
+    size = BIT64(w.page_bits);
+    if (size > PAGE_SIZE && (lin & ~(size - 1)) < x->large_lo)
+        x->large_lo = lin & ~(size - 1);
+    if (size > PAGE_SIZE && (lin | (size - 1)) > x->large_hi)
+        x->large_hi = lin | (size - 1);
+    return true;
+}
+
+/* Non-global mappings of the current address space go. */
+static void exec_flush_local(struct bt_cpu *c)
+{
+    if (c->mem_priv->super.local)
+        exec_changed(c, &c->mem_priv->super);
+}
 
 static struct bt_tlb_set *tlb_set(const struct bt_cpu *c)
 {
@@ -21,15 +98,17 @@ static struct bt_tlb_set *tlb_set(const struct bt_cpu *c)
 
 static void tlb_entry_clear(struct bt_tlb_entry *e)
 {
-    *e = (struct bt_tlb_entry){ BT_TLB_NONE, BT_TLB_NONE, BT_TLB_NONE, 0 };
+    uint64_t none = bt_tlb_none(e);
+
+    *e = (struct bt_tlb_entry){ none, none, none, 0 };
 }
 
 /* The page an entry in use is for: one of its tags is set. */
 static uint64_t tlb_entry_page(const struct bt_tlb_entry *e)
 {
-    if (e->tag_r != BT_TLB_NONE)
+    if (!bt_tlb_is_none(e->tag_r))
         return e->tag_r;
-    return e->tag_w != BT_TLB_NONE ? e->tag_w : e->tag_x;
+    return !bt_tlb_is_none(e->tag_w) ? e->tag_w : e->tag_x;
 }
 
 static void tlb_set_clear(struct bt_tlb_set *set, bool globals)
@@ -89,6 +168,10 @@ int bt_mem_create(struct bt_cpu *c)
     m->feature = bt_sys_features(&c->vm->cpuid);
     m->cr4_allowed = bt_sys_cr4_allowed(&c->vm->cpuid);
     c->mem_priv = m;
+    m->super.large_lo = ~0ull;
+    for (unsigned i = 0; i < BT_TLB_SLOTS; i++)
+        m->set[i].exec = (struct bt_tlb_exec){ .large_lo = ~0ull };
+    exec_renumber(c);
     tlb_set_use(c, 0);
     return 0;
 }
@@ -157,7 +240,7 @@ static void tlb_enter(struct bt_cpu *c, uint64_t lin, enum bt_mmu mmu, const str
         e->tag_w = page;
     if (!bt_walk_denied(c, w, PF_I, mmu))
         e->tag_x = page;
-    e->addend = (uint64_t)(uintptr_t)p->hva - page;
+    e->page = (uint64_t)(uintptr_t)p->hva;
     set->used[i / 64] |= bit;
     set->global[i / 64] &= ~bit;
     set->large[i / 64] &= ~bit;
@@ -169,7 +252,7 @@ static void tlb_enter(struct bt_cpu *c, uint64_t lin, enum bt_mmu mmu, const str
         set->large_mask &= ~0ull << w->page_bits;
     }
     set->pkeys |= w->pkey != 0;
-    if (tlb_entry_page(e) == BT_TLB_NONE)
+    if (bt_tlb_is_none(tlb_entry_page(e)))
         set->used[i / 64] &= ~bit; /* watched and not executable: nothing entered */
 }
 
@@ -218,15 +301,20 @@ int bt_translate(struct bt_cpu *c, uint64_t lin, uint32_t pf_access, enum bt_mmu
 
 void bt_tlb_flush_all(struct bt_cpu *c)
 {
-    for (unsigned i = 0; i < BT_TLB_SLOTS; i++)
+    for (unsigned i = 0; i < BT_TLB_SLOTS; i++) {
         if (c->mem_priv->set[i].ready)
             tlb_set_clear(&c->mem_priv->set[i], true);
+        exec_changed(c, &c->mem_priv->set[i].exec);
+    }
+    exec_changed(c, &c->mem_priv->super);
     c->mem_priv->last = NULL;
 }
 
 void bt_tlb_flush_nonglobal(struct bt_cpu *c)
 {
     tlb_set_clear(tlb_set(c), false);
+    exec_changed(c, &tlb_set(c)->exec);
+    exec_flush_local(c);
 }
 
 static void tlb_drop(struct bt_tlb_set *set, unsigned i)
@@ -260,9 +348,12 @@ static void tlb_set_flush_page(struct bt_tlb_set *set, uint64_t lin)
 /* In every address space: globals may be cached in any, the others lose little. */
 void bt_tlb_flush_page(struct bt_cpu *c, uint64_t lin)
 {
-    for (unsigned i = 0; i < BT_TLB_SLOTS; i++)
+    for (unsigned i = 0; i < BT_TLB_SLOTS; i++) {
         if (c->mem_priv->set[i].ready)
             tlb_set_flush_page(&c->mem_priv->set[i], lin);
+        exec_flush_page(c, &c->mem_priv->set[i].exec, lin);
+    }
+    exec_flush_page(c, &c->mem_priv->super, lin);
 }
 
 /* The slot of a PCID, or BT_TLB_SLOTS. */
@@ -302,8 +393,11 @@ void bt_tlb_set_cr3(struct bt_cpu *c, uint64_t cr3)
     }
     tlb_set_use(c, slot);
     m->set[slot].pcid = (uint16_t)pcid;
-    if (!keep)
+    if (!keep) {
         tlb_set_clear(&m->set[slot], false);
+        exec_changed(c, &m->set[slot].exec);
+    }
+    exec_flush_local(c);
 }
 
 enum { INVPCID_ADDRESS, INVPCID_SINGLE, INVPCID_ALL, INVPCID_ALL_NONGLOBAL };
@@ -317,15 +411,24 @@ void bt_tlb_invpcid(struct bt_cpu *c, unsigned type, uint16_t pcid, uint64_t lin
     case INVPCID_ADDRESS:
         if (slot != BT_TLB_SLOTS)
             tlb_set_flush_page(&m->set[slot], lin);
+        if (slot != BT_TLB_SLOTS)
+            exec_flush_page(c, &m->set[slot].exec, lin);
+        exec_flush_local(c);
         break;
     case INVPCID_SINGLE:
-        if (slot != BT_TLB_SLOTS)
+        if (slot != BT_TLB_SLOTS) {
             tlb_set_clear(&m->set[slot], false);
+            exec_changed(c, &m->set[slot].exec);
+        }
+        exec_flush_local(c);
         break;
     case INVPCID_ALL_NONGLOBAL:
-        for (unsigned i = 0; i < BT_TLB_SLOTS; i++)
+        for (unsigned i = 0; i < BT_TLB_SLOTS; i++) {
             if (m->set[i].ready)
                 tlb_set_clear(&m->set[i], false);
+            exec_changed(c, &m->set[i].exec);
+        }
+        exec_flush_local(c);
         break;
     case INVPCID_ALL:
     default:
@@ -360,15 +463,15 @@ static struct ram_region *tlb_region_of(const struct bt_cpu *c, uint64_t hva)
  */
 static void tlb_entry_protect(struct bt_cpu *c, struct bt_tlb_entry *e, bool recheck)
 {
-    uint64_t hva = e->tag_w + e->addend;
+    uint64_t hva = e->page;
     struct ram_region *r;
 
-    if (e->tag_w == BT_TLB_NONE)
+    if (bt_tlb_is_none(e->tag_w))
         return;
     r = tlb_region_of(c, hva);
     if (!r || !r->code || !bitmap_test(r->code, (hva - (uint64_t)(uintptr_t)r->hva) >> PAGE_SHIFT))
         return;
-    e->tag_w = BT_TLB_NONE;
+    e->tag_w = bt_tlb_none(e);
     if (recheck)
         bt_code_recheck(c->vm, r->gpa + (hva - (uint64_t)(uintptr_t)r->hva));
 }
@@ -385,7 +488,7 @@ static void tlb_protect_code(struct bt_cpu *c, bool recheck)
                 unsigned i = w * 64 + (unsigned)__builtin_ctzll(left);
 
                 tlb_entry_protect(c, &set->entry[i], recheck);
-                if (tlb_entry_page(&set->entry[i]) == BT_TLB_NONE)
+                if (bt_tlb_is_none(tlb_entry_page(&set->entry[i])))
                     tlb_drop(set, i);
             }
         }
@@ -409,6 +512,7 @@ void bt_tlb_request(struct bt_cpu *c, unsigned what)
 {
     atomic_fetch_or(&c->mem_priv->requests, what);
     atomic_store(&c->kick, true);
+    bt_jit_kick(c);
 }
 
 bool bt_tlb_request_pending(const struct bt_cpu *c)
@@ -428,6 +532,8 @@ void bt_tlb_serve(struct bt_cpu *c)
     what = atomic_exchange(&m->requests, 0);
     if (what & BT_TLB_REQ_CODE)
         tlb_protect_code(c, true);
+    if (what & (BT_TLB_REQ_STALE | BT_TLB_REQ_CODE))
+        bt_jit_recheck(c);
     if (what & BT_TLB_REQ_FLUSH)
         bt_tlb_flush_all(c);
     atomic_store(&m->serving, false);

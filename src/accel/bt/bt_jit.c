@@ -1,0 +1,274 @@
+/*
+ * bt_jit.c: the life of translated units (bt_jit.h). vCPU thread, except bt_jit_kick() and the signal
+ * handler's bt_jit_fault().
+ */
+#include "accel/bt/bt_jit.h"
+
+#include <errno.h>
+
+#include "accel/bt/bt_code.h"
+#include "accel/bt/bt_jit_insn.h"
+
+typedef int bt_jit_entry(struct bt_cpu *c, const uint8_t *code);
+
+int bt_jit_create(struct bt_cpu *c, struct err *e)
+{
+    struct bt_jit *j = calloc(1, sizeof(*j));
+    int rc;
+
+    if (!j) {
+        err_oom(e);
+        return -ENOMEM;
+    }
+    c->jit = j;
+    rc = bt_jit_buf_create(j, e);
+    if (rc)
+        return rc;
+    bt_jit_thunks(j);
+    j->n_units = j->n_exits = j->n_points = 1;
+    return 0;
+}
+
+void bt_jit_destroy(struct bt_cpu *c)
+{
+    if (!c->jit)
+        return;
+    bt_jit_buf_destroy(c->jit);
+    free(c->jit);
+    c->jit = NULL;
+}
+
+/* --- links --- */
+static void jit_clear_jc(struct bt_cpu *c)
+{
+    struct bt_jit_jc *jc = bt_jit_jc(c);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(jc->key); i++)
+        jc->key[i] = 0; /* context 0 is nobody's */
+}
+
+void bt_jit_forget(struct bt_cpu *c)
+{
+    jit_clear_jc(c);
+}
+
+static void jit_jump_to(struct bt_jit *j, const struct bt_jit_exit *e, uint32_t to)
+{
+    bt_jit_set_rel(j->w + e->site, j->w + to);
+}
+
+void bt_jit_link(struct bt_jit *j, uint32_t exit, uint32_t unit)
+{
+    struct bt_jit_exit *e = &j->exit[exit];
+    struct bt_jit_unit *u = &j->unit[unit];
+
+    if (e->to)
+        return;
+    e->to = unit;
+    e->next = u->links;
+    u->links = exit;
+    jit_jump_to(j, e, e->saved ? u->saved_entry : u->host_entry);
+}
+
+static void jit_unlink(struct bt_jit *j, struct bt_jit_unit *u)
+{
+    uint32_t n = u->links;
+
+    while (n) {
+        struct bt_jit_exit *e = &j->exit[n];
+
+        n = e->next;
+        e->to = e->next = 0;
+        jit_jump_to(j, e, e->stub);
+    }
+    u->links = 0;
+}
+
+void bt_jit_unlink_fixed(struct bt_cpu *c)
+{
+    struct bt_jit *j = c->jit;
+
+    if (!j)
+        return;
+    for (uint32_t i = 1; i < j->n_units; i++)
+        j->unit[i].links = 0;
+    for (uint32_t i = 1; i < j->n_exits; i++) {
+        struct bt_jit_exit *e = &j->exit[i];
+        uint32_t to = e->to;
+
+        if (!to)
+            continue;
+        e->to = e->next = 0;
+        if (e->target >= 0 && e->target < PAGE_SIZE)
+            bt_jit_link(j, i, to);
+        else
+            jit_jump_to(j, e, e->stub);
+    }
+}
+
+/* --- pages --- */
+static struct bt_jit_page *jit_page(struct bt_jit *j, const struct bt_code_page *page)
+{
+    uint64_t h = (uintptr_t)page * 0x9e3779b97f4a7c15ull;
+    uint32_t i = (uint32_t)(h >> 32) % BT_JIT_PAGES;
+
+    while (j->page[i].page && j->page[i].page != page)
+        i = (i + 1) % BT_JIT_PAGES;
+    return &j->page[i];
+}
+
+static void jit_page_stale(struct bt_cpu *c, struct bt_jit_page *p)
+{
+    bool in_jc = false;
+
+    p->version = p->page->version;
+    for (struct bt_jit_unit *u = p->units; u; u = u->page_next) {
+        if (u->stale)
+            continue;
+        u->stale = true;
+        in_jc |= u->in_jc;
+        u->in_jc = false;
+        jit_unlink(c->jit, u);
+    }
+    if (in_jc)
+        jit_clear_jc(c);
+}
+
+void bt_jit_recheck_at(struct bt_cpu *c, uint64_t gpa)
+{
+    const struct bt_code_page *page = bt_code_page_at(c->vm, gpa);
+    struct bt_jit_page *p;
+
+    if (!c->jit || !page)
+        return;
+    p = jit_page(c->jit, page);
+    if (p->page && p->version != page->version)
+        jit_page_stale(c, p);
+}
+
+void bt_jit_recheck(struct bt_cpu *c)
+{
+    struct bt_jit *j = c->jit;
+
+    for (unsigned i = 0; j && i < BT_JIT_PAGES; i++)
+        if (j->page[i].page && j->page[i].page->version != j->page[i].version)
+            jit_page_stale(c, &j->page[i]);
+}
+
+static void jit_page_add(struct bt_jit *j, struct bt_jit_unit *u, uint32_t version)
+{
+    struct bt_jit_page *p = jit_page(j, u->block->page);
+
+    if (!p->page) {
+        *p = (struct bt_jit_page){ .page = u->block->page, .version = version };
+        j->n_pages++;
+    }
+    u->page_next = p->units;
+    p->units = u;
+}
+
+/* --- units --- */
+void bt_jit_flush(struct bt_cpu *c)
+{
+    struct bt_jit *j = c->jit;
+
+    if (!j)
+        return;
+    j->n_units = j->n_exits = j->n_points = 1;
+    j->n_faults = j->n_pages = j->arena_used = 0;
+    j->used = j->thunks_end;
+    for (unsigned i = 0; i < BT_JIT_PAGES; i++)
+        j->page[i] = (struct bt_jit_page){ 0 };
+    jit_clear_jc(c);
+    j->flushes++;
+}
+
+/* The page was written since, but perhaps not these bytes. */
+static bool jit_revive(struct bt_cpu *c, struct bt_jit_unit *u)
+{
+    uint32_t version;
+
+    if (!bt_code_mark(c, u->gpa, u->len, &version))
+        return false;
+    for (unsigned i = 0; i < u->len; i++)
+        if (u->bytes[i] != u->hva[i])
+            return false;
+    u->stale = false;
+    return true;
+}
+
+bool bt_jit_ready(struct bt_cpu *c, const struct bt_block *b, uint64_t rip)
+{
+    struct bt_jit_unit *u = b->jit;
+
+    if (!u || c->debugged || (u->fixed && u->lin != rip))
+        return false;
+    if (likely(!u->stale) || jit_revive(c, u))
+        return true;
+    u->block->jit = NULL;
+    u->block->heat = BT_JIT_HOT;
+    return false;
+}
+
+void bt_jit_heat(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
+{
+    struct bt_jit *j = c->jit;
+    struct bt_jit_unit *u;
+
+    if (!j || j->off || c->debugged || c->code_size != 8 ||
+        (b->key & (BT_KEY_SLOW | BT_KEY_ONE | BT_KEY_DEAD)) || b->hva2 ||
+        b->page == &c->cache->no_page)
+        return;
+    bt_fpu_store(c); /* the decoder is an ordinary library */
+    if (bt_jit_full(j)) {
+        bt_cache_flush(c);
+        return;
+    }
+    u = bt_jit_translate(c, b, rip);
+    if (u) {
+        jit_page_add(j, u, b->version);
+        b->jit = u;
+    }
+}
+
+int bt_jit_enter(struct bt_cpu *c, const struct bt_block *b, uint64_t rip)
+{
+    struct bt_jit *j = c->jit;
+    struct bt_jit_frame *f = bt_jit_frame(c);
+    bt_jit_entry *enter = (bt_jit_entry *)(uintptr_t)(j->x + j->enter);
+
+    c->s.rip = rip;
+    bt_fpu_catch_for(c);
+    atomic_store(&f->safe, (uintptr_t)c);
+    if (bt_kicked(c))
+        return BT_JUMP;
+    c->block = NULL;
+    f->page_lin = rip & PAGE_MASK;
+    bt_jit_frame_in(c);
+    return enter(c, j->x + b->jit->saved_entry);
+}
+
+void bt_jit_kick(struct bt_cpu *c)
+{
+    atomic_store(&bt_jit_frame(c)->safe, 0);
+}
+
+const uint8_t *bt_jit_fault(const struct bt_cpu *c, const uint8_t *pc)
+{
+    const struct bt_jit *j = c->jit;
+    uint32_t at, low = 0, high;
+
+    if (!j || pc < j->x || pc >= j->x + BT_JIT_CODE)
+        return NULL;
+    at = (uint32_t)(pc - j->x);
+    high = j->n_faults;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (j->fault[middle].at < at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < j->n_faults && j->fault[low].at == at ? j->x + j->fault[low].stub : NULL;
+}

@@ -1,0 +1,283 @@
+/*
+ * bt_jit_branch.c: control flow: exits to other units, the jump cache, safepoints, and the code behind the
+ * unit that all of it leads to when it is not on the hot path.
+ *
+ * An exit within the page, or of kernel code, is a jump that is linked to its target's unit once there is
+ * one. Any other goes through the jump cache, which is right for the linear addresses of one address space.
+ *
+ * vCPU thread.
+ */
+#include "accel/bt/bt_jit_insn.h"
+
+enum { T0 = BT_JIT_T0, T1 = BT_JIT_T1 };
+enum { CC_NZ = 5 };
+
+/* --- exits --- */
+static bool branch_linkable(const struct bt_jit_gen *g, int32_t off)
+{
+    return g->u->fixed || (off >= 0 && off < PAGE_SIZE);
+}
+
+static uint32_t branch_new_exit(struct bt_jit_gen *g, int32_t off)
+{
+    struct bt_jit *j = g->j;
+    uint32_t n = j->n_exits;
+
+    if (n + 1 < BT_JIT_EXITS)
+        j->n_exits++;
+    else
+        g->full = true;
+    j->exit[n] = (struct bt_jit_exit){ .unit = (uint32_t)(g->u - j->unit),
+                                       .target = off,
+                                       .saved = g->flags & BT_JIT_FL_SAVED };
+    return n;
+}
+
+/* Its jump, of condition cc; the flags are where they are needed. */
+static void branch_link(struct bt_jit_gen *g, unsigned cc, int32_t off)
+{
+    uint32_t n = branch_new_exit(g, off);
+    struct bt_jit_late *l = bt_jit_new_late(g, BT_JIT_LATE_EXIT, n);
+
+    l->jump = bt_jit_jump(g, cc);
+    g->j->exit[n].site = (uint32_t)(l->jump - g->j->w);
+}
+
+/* T0: linear address. Goes to its unit, or to the late code that `jump` is set to. The flags are saved. */
+static void branch_cached(struct bt_jit_gen *g, struct bt_jit_late *miss)
+{
+    struct bt_emit *e = &g->e;
+
+    bt_emit_rm(e, OP_XOR_LOAD, true, T0, X86_RSP, BT_JIT_FRAME(context));
+    bt_emit_rr(e, 0x69, false, T1, T0); /* imul t1d, t0d, hash */
+    bt_emit32(e, BT_JIT_JC_HASH);
+    bt_emit_rr(e, 0xc1, false, 5, T1); /* shr */
+    bt_emit8(e, 32 - BT_JIT_JC_BITS);
+    bt_emit_rmx(e, OP_CMP_LOAD, true, T0, X86_RSP, T1, 8, BT_JIT_JC_KEY);
+    miss->jump = bt_jit_jump(g, CC_NZ);
+}
+
+/* And on, after a hit. */
+static void branch_page(struct bt_jit_gen *g)
+{
+    struct bt_emit *e = &g->e;
+
+    if (g->u->fixed)
+        return;
+    bt_emit_rm(e, OP_XOR_LOAD, true, T0, X86_RSP, BT_JIT_FRAME(context));
+    bt_emit_rr(e, 0x81, true, 4, T0); /* and */
+    bt_emit32(e, (uint32_t)PAGE_MASK);
+}
+
+static void branch_go(struct bt_jit_gen *g)
+{
+    branch_page(g);
+    if (!g->u->fixed)
+        bt_emit_store(&g->e, T0, BT_JIT_FRAME(page_lin));
+    bt_emit_rmx(&g->e, 0xff, false, 4, X86_RSP, T1, 8, BT_JIT_JC_CODE); /* jmp */
+}
+
+static void branch_cross(struct bt_jit_gen *g, int32_t off)
+{
+    uint32_t n;
+
+    bt_jit_flags_save(g);
+    bt_jit_rip(g, T0, off);
+    n = branch_new_exit(g, off);
+    branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_EXIT, n));
+    branch_go(g);
+}
+
+void bt_jit_exit_to(struct bt_jit_gen *g, int32_t off)
+{
+    if (!branch_linkable(g, off)) {
+        branch_cross(g, off);
+        return;
+    }
+    if (!(g->flags & BT_JIT_FL_SAVED))
+        bt_jit_flags_host(g);
+    branch_link(g, BT_JIT_ALWAYS, off);
+}
+
+/* Faults if the vCPU was kicked: then the run loop is entered before `in`. Uses T1, no flags. */
+static void branch_safepoint(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    struct bt_emit *e = &g->e;
+
+    bt_emit_load(e, T1, BT_JIT_FRAME(safe));
+    bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 0))->fault = e->p;
+    bt_emit_rm(e, OP_LOAD, true, T1, T1, 0);
+}
+
+static int32_t branch_target(const struct bt_jit_insn *in)
+{
+    return (int32_t)(in->off + in->len + in->value);
+}
+
+static bool branch_backward(const struct bt_jit_insn *in)
+{
+    return branch_target(in) <= in->off;
+}
+
+/* --- instructions --- */
+static void branch_jcc(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    int32_t off = branch_target(in);
+    unsigned flags;
+    uint8_t *skip;
+
+    if (branch_backward(in))
+        branch_safepoint(g, in);
+    bt_jit_flags_host(g);
+    if (branch_linkable(g, off)) {
+        branch_link(g, in->cc, off);
+        return;
+    }
+    skip = bt_jit_jump(g, in->cc ^ 1u);
+    flags = g->flags;
+    branch_cross(g, off);
+    g->flags = flags;
+    bt_jit_set_rel(skip, g->e.p);
+}
+
+static void branch_push_next(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t disp)
+{
+    struct bt_emit *e = &g->e;
+
+    bt_jit_rip(g, T1, in->off + in->len);
+    bt_emit_rm(e, OP_STORE, true, T1, T0, disp);
+    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, -8);
+}
+
+static void branch_call(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    int32_t disp;
+
+    if (branch_backward(in))
+        branch_safepoint(g, in);
+    bt_jit_operand(g, in, &disp);
+    branch_push_next(g, in, disp);
+    bt_jit_exit_to(g, branch_target(in));
+}
+
+/* The target of an indirect jump or call into T0. */
+static void branch_load_target(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    struct bt_emit *e = &g->e;
+    const uint8_t *retry;
+
+    if (!in->mem) {
+        bt_emit_mov(e, T0, bt_jit_reg(g, in->slot[BT_JIT_SLOT_RM].reg, T0));
+        return;
+    }
+    retry = e->p;
+    bt_jit_ea(g, in, 0);
+    bt_jit_lookup(g, in, 1, 8, false, retry);
+    bt_emit_rm(e, OP_LOAD, true, T0, T0, 0);
+}
+
+static void branch_jmp_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    branch_safepoint(g, in);
+    bt_jit_flags_save(g);
+    branch_load_target(g, in);
+    branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1)));
+    branch_go(g);
+}
+
+/* The return address is pushed only once the target is known to be good. */
+static void branch_call_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    struct bt_emit *e = &g->e;
+    const uint8_t *retry;
+
+    branch_safepoint(g, in);
+    bt_jit_flags_save(g);
+    branch_load_target(g, in);
+    branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1)));
+    bt_emit_rmx(e, OP_LOAD, true, T1, X86_RSP, T1, 8, BT_JIT_JC_CODE);
+    bt_emit_store(e, T1, BT_JIT_FRAME(keep[0]));
+    branch_page(g);
+    if (!g->u->fixed)
+        bt_emit_store(e, T0, BT_JIT_FRAME(keep[1]));
+    retry = e->p;
+    bt_emit_rm(e, OP_LEA, true, T0, BT_JIT_RSP, -8);
+    bt_jit_lookup(g, in, 1, 8, true, retry);
+    branch_push_next(g, in, 0);
+    if (!g->u->fixed) {
+        bt_emit_load(e, T1, BT_JIT_FRAME(keep[1]));
+        bt_emit_store(e, T1, BT_JIT_FRAME(page_lin));
+    }
+    bt_emit_rm(e, 0xff, false, 4, X86_RSP, BT_JIT_FRAME(keep[0])); /* jmp */
+}
+
+static void branch_ret(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    struct bt_emit *e = &g->e;
+    int32_t disp;
+
+    branch_safepoint(g, in);
+    bt_jit_operand(g, in, &disp);
+    bt_jit_flags_save(g);
+    bt_emit_rm(e, OP_LOAD, true, T0, T0, disp);
+    branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1)));
+    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, (int32_t)in->value + 8);
+    branch_go(g);
+}
+
+void bt_jit_branch(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    switch (in->kind) {
+    case BT_JIT_JCC:
+        branch_jcc(g, in);
+        break;
+    case BT_JIT_JMP:
+        if (branch_backward(in))
+            branch_safepoint(g, in);
+        bt_jit_exit_to(g, branch_target(in));
+        break;
+    case BT_JIT_CALL:
+        branch_call(g, in);
+        break;
+    case BT_JIT_JMP_IND:
+        branch_jmp_ind(g, in);
+        break;
+    case BT_JIT_CALL_IND:
+        branch_call_ind(g, in);
+        break;
+    default:
+        branch_ret(g, in);
+    }
+}
+
+/* --- behind the unit --- */
+static void late_flags(struct bt_jit_gen *g, const struct bt_jit_late *l)
+{
+    if ((l->flags & BT_JIT_FL_SAVED) || !l->flags)
+        return;
+    if (!(l->flags & BT_JIT_FL_HOST))
+        bt_jit_flags_cook(&g->e, &l->recipe);
+    bt_emit8(&g->e, 0x9c); /* pushfq */
+    bt_emit_rsp(&g->e, 8);
+}
+
+void bt_jit_late_emit(struct bt_jit_gen *g)
+{
+    struct bt_jit *j = g->j;
+
+    for (unsigned i = 0; i < g->n_late && !g->full; i++) {
+        const struct bt_jit_late *l = &j->scratch->late[i];
+        uint32_t stub = bt_jit_here(g);
+
+        if (l->fault)
+            j->fault[j->n_faults++] = (struct bt_jit_fault){ (uint32_t)(l->fault - j->w), stub };
+        if (l->jump)
+            bt_jit_set_rel(l->jump, g->e.p);
+        if (l->kind == BT_JIT_LATE_EXIT)
+            j->exit[l->number].stub = stub;
+        if (l->missed)
+            bt_emit_rmx(&g->e, OP_XOR_LOAD, true, T0, BT_JIT_TLB, T1, 1, l->tag);
+        late_flags(g, l);
+        bt_jit_call(g, l->kind == BT_JIT_LATE_EXIT ? l->number | BT_JIT_ID_EXIT : l->number);
+    }
+}

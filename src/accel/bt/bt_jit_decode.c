@@ -1,0 +1,474 @@
+/*
+ * bt_jit_decode.c: guest bytes to struct bt_jit_insn: what an instruction is for the translator, where its
+ * registers are encoded, and what it does to registers and flags. vCPU thread; the FPU state is stored.
+ */
+#include "accel/bt/bt_jit_insn.h"
+#include "accel/bt/bt_native.h"
+#include "accel/bt/bt_ops.h"
+
+/* The integer instructions that are emitted as they are. */
+static bool jit_integer(ZydisMnemonic m)
+{
+    switch (m) {
+    case ZYDIS_MNEMONIC_ADC:
+    case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_AND:
+    case ZYDIS_MNEMONIC_BSF:
+    case ZYDIS_MNEMONIC_BSR:
+    case ZYDIS_MNEMONIC_BSWAP:
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_CBW:
+    case ZYDIS_MNEMONIC_CDQ:
+    case ZYDIS_MNEMONIC_CDQE:
+    case ZYDIS_MNEMONIC_CLC:
+    case ZYDIS_MNEMONIC_CMC:
+    case ZYDIS_MNEMONIC_CMP:
+    case ZYDIS_MNEMONIC_CMPXCHG:
+    case ZYDIS_MNEMONIC_CMPXCHG16B:
+    case ZYDIS_MNEMONIC_CMPXCHG8B:
+    case ZYDIS_MNEMONIC_CQO:
+    case ZYDIS_MNEMONIC_CWD:
+    case ZYDIS_MNEMONIC_CWDE:
+    case ZYDIS_MNEMONIC_DEC:
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV:
+    case ZYDIS_MNEMONIC_IMUL:
+    case ZYDIS_MNEMONIC_INC:
+    case ZYDIS_MNEMONIC_LAHF:
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_MOVSX:
+    case ZYDIS_MNEMONIC_MOVSXD:
+    case ZYDIS_MNEMONIC_MOVZX:
+    case ZYDIS_MNEMONIC_MUL:
+    case ZYDIS_MNEMONIC_NEG:
+    case ZYDIS_MNEMONIC_NOT:
+    case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_SAHF:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_SBB:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SHRD:
+    case ZYDIS_MNEMONIC_STC:
+    case ZYDIS_MNEMONIC_SUB:
+    case ZYDIS_MNEMONIC_TEST:
+    case ZYDIS_MNEMONIC_XADD:
+    case ZYDIS_MNEMONIC_XCHG:
+    case ZYDIS_MNEMONIC_XOR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool jit_conditional(ZydisMnemonic m)
+{
+    return bt_cc_of(m) >= 0; /* Jcc is not asked for */
+}
+
+/* --- registers --- */
+static unsigned jit_gpr(ZydisRegister r)
+{
+    ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
+
+    if (whole < ZYDIS_REGISTER_RAX || whole > ZYDIS_REGISTER_R15)
+        return BT_JIT_NO_REG;
+    return whole - ZYDIS_REGISTER_RAX;
+}
+
+static bool jit_slot(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op,
+                     struct bt_jit_insn *in)
+{
+    struct bt_jit_slot *s;
+    ZydisRegister r = op->reg.value;
+    bool high = r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
+
+    switch (op->encoding) {
+    case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+        s = &in->slot[BT_JIT_SLOT_REG];
+        break;
+    case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+        s = &in->slot[BT_JIT_SLOT_RM];
+        break;
+    case ZYDIS_OPERAND_ENCODING_NDSNDD:
+        s = &in->slot[BT_JIT_SLOT_VVVV];
+        break;
+    case ZYDIS_OPERAND_ENCODING_OPCODE:
+        s = &in->slot[BT_JIT_SLOT_OP];
+        break;
+    case ZYDIS_OPERAND_ENCODING_NONE: /* implicit: it must be where the host looks for it */
+        return jit_gpr(r) != X86_RSP && !bt_jit_in_memory(jit_gpr(r)) && !(high && in->mem);
+    default:
+        return false;
+    }
+    s->reg = (uint8_t)jit_gpr(r);
+    s->high = high;
+    s->byte = !high && op->size == 8;
+    s->store = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+    s->load = op->actions != ZYDIS_OPERAND_ACTION_WRITE || op->size < 32 ||
+              z->mnemonic == ZYDIS_MNEMONIC_BSF || z->mnemonic == ZYDIS_MNEMONIC_BSR;
+    return true;
+}
+
+/* Can the registers of the instruction be renamed? */
+static bool jit_slots(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+                      struct bt_jit_insn *in)
+{
+    bool ok = true, high = false, rex = in->mem || in->rex;
+    unsigned in_memory = 0;
+
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
+        in->slot[i].reg = BT_JIT_NO_REG;
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        const ZydisDecodedOperand *op = &ops[i];
+        unsigned r;
+
+        if (op->type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        r = jit_gpr(op->reg.value);
+        if (r == BT_JIT_NO_REG)
+            continue;
+        if (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+            in->writes |= (uint16_t)BIT(r);
+        ok = ok && jit_slot(z, op, in);
+    }
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++) {
+        const struct bt_jit_slot *s = &in->slot[i];
+
+        if (s->reg == BT_JIT_NO_REG)
+            continue;
+        in_memory |= bt_jit_in_memory(s->reg) ? BIT(s->reg) : 0;
+        high |= s->high;
+        rex |= s->reg >= 8 || (s->byte && s->reg >= 4) || s->reg == X86_RSP;
+    }
+    if (high && rex) /* the high bytes cannot be named beside REX */
+        ok = false;
+    return ok && __builtin_popcount(in_memory) <= (in->mem ? 1 : 2);
+}
+
+/* --- flags --- */
+static void jit_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+                      struct bt_jit_insn *in)
+{
+    const ZydisAccessedFlags *a = z->cpu_flags;
+    uint32_t written, undefined;
+
+    if (!a)
+        return;
+    written = (a->modified | a->set_0 | a->set_1) & FLAG_ARITH;
+    undefined = a->undefined & FLAG_ARITH;
+    in->flags_use = a->tested & FLAG_ARITH;
+    in->flags_change = (uint16_t)(written | undefined);
+    in->flags_def = (uint16_t)(written & ~undefined);
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_AND: /* AF is undefined, and 0 */
+    case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_XOR:
+    case ZYDIS_MNEMONIC_TEST:
+        in->flags_def = in->flags_change = FLAG_ARITH;
+        break;
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SHRD:
+        if (ops[1].type == ZYDIS_OPERAND_TYPE_REGISTER || in->flags_def != FLAG_ARITH) {
+            /* a count of 0 changes nothing */
+            in->flags_def = 0;
+            in->flags_change = FLAG_ARITH;
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- encoding --- */
+static bool jit_encoding(const ZydisDecodedInstruction *z, struct bt_jit_insn *in)
+{
+    for (unsigned i = 0; i < z->raw.prefix_count; i++) {
+        uint8_t b = z->raw.prefixes[i].value;
+
+        in->p66 |= b == 0x66;
+        in->lock |= b == 0xf0;
+        if (b == 0xf2 || b == 0xf3)
+            in->rep = b;
+    }
+    switch (z->encoding) {
+    case ZYDIS_INSTRUCTION_ENCODING_LEGACY:
+        in->encoding = BT_JIT_LEGACY;
+        in->prefix = z->raw.prefix_count;
+        in->opcode = in->prefix;
+        if (z->attributes & ZYDIS_ATTRIB_HAS_REX) {
+            in->prefix = z->raw.rex.offset;
+            in->rex = in->bytes[in->prefix];
+            in->opcode = (uint8_t)(in->prefix + 1);
+        }
+        break;
+    case ZYDIS_INSTRUCTION_ENCODING_VEX:
+        in->encoding = BT_JIT_VEX;
+        in->prefix = z->raw.vex.offset;
+        in->opcode = (uint8_t)(in->prefix + (in->bytes[in->prefix] == 0xc5 ? 2 : 3));
+        break;
+    case ZYDIS_INSTRUCTION_ENCODING_EVEX:
+        in->encoding = BT_JIT_EVEX;
+        in->prefix = z->raw.evex.offset;
+        in->opcode = (uint8_t)(in->prefix + 4);
+        break;
+    default:
+        return false;
+    }
+    in->modrm = z->attributes & ZYDIS_ATTRIB_HAS_MODRM ? z->raw.modrm.offset : 0;
+    in->imm = z->length;
+    if (z->raw.imm[0].size)
+        in->imm = z->raw.imm[0].offset;
+    else if (in->modrm && z->opcode_map != ZYDIS_OPCODE_MAP_0F0F)
+        in->imm = (uint8_t)(in->modrm + 1 + (z->raw.sib.offset ? 1 : 0) + z->raw.disp.size / 8);
+    return z->opcode_map != ZYDIS_OPCODE_MAP_0F0F;
+}
+
+/* --- memory --- */
+static uint8_t jit_ea_reg(ZydisRegister r)
+{
+    if (r == ZYDIS_REGISTER_NONE)
+        return BT_REG_NONE;
+    if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP)
+        return BT_REG_RIP;
+    return (uint8_t)jit_gpr(r);
+}
+
+/* The operand that ModRM describes. false: there is another one, or one of a kind that is not known. */
+static bool jit_mem(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+                    struct bt_jit_insn *in)
+{
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        const ZydisDecodedOperand *m = &ops[i];
+
+        if (m->type != ZYDIS_OPERAND_TYPE_MEMORY)
+            continue;
+        if (in->mem || m->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM ||
+            (m->mem.type != ZYDIS_MEMOP_TYPE_MEM && m->mem.type != ZYDIS_MEMOP_TYPE_AGEN))
+            return false;
+        in->mem = true;
+        in->mem_size = m->size / 8;
+        in->mem_read = m->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
+        in->mem_write = m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+        in->asize = z->address_width / 8;
+        in->seg = (uint8_t)ZydisRegisterGetId(m->mem.segment);
+        in->base = jit_ea_reg(m->mem.base);
+        in->index = jit_ea_reg(m->mem.index);
+        in->scale = m->mem.scale ? m->mem.scale : 1;
+        in->disp = (int32_t)m->mem.disp.value;
+        if (in->asize == 8 ? false : in->asize != 4)
+            return false;
+        if (m->mem.type == ZYDIS_MEMOP_TYPE_AGEN)
+            return true;
+        if (!in->mem_size || in->mem_size > 64)
+            return false;
+    }
+    return true;
+}
+
+/* --- what it is --- */
+static void jit_branch(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+                       struct bt_jit_insn *in)
+{
+    bool rel = ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+
+    in->kind = BT_JIT_LEAVE;
+    in->value = rel ? z->raw.imm[0].value.s : 0;
+    if (in->lock || in->p66)
+        return;
+    if (z->meta.category == ZYDIS_CATEGORY_COND_BR && bt_cc_of(z->mnemonic) >= 0) {
+        in->kind = BT_JIT_JCC;
+        in->cc = (uint8_t)bt_cc_of(z->mnemonic);
+    } else if (z->mnemonic == ZYDIS_MNEMONIC_JMP) {
+        in->kind = rel ? BT_JIT_JMP : BT_JIT_JMP_IND;
+    } else if (z->mnemonic == ZYDIS_MNEMONIC_CALL) {
+        in->kind = rel ? BT_JIT_CALL : BT_JIT_CALL_IND;
+        in->writes |= BIT(X86_RSP);
+    } else if (z->mnemonic == ZYDIS_MNEMONIC_RET) {
+        in->kind = BT_JIT_RET;
+        in->value = z->raw.imm[0].size ? (int64_t)z->raw.imm[0].value.u : 0;
+        in->writes |= BIT(X86_RSP);
+    }
+    /* Their memory operand is the stack's as well: this one is ModRM's. */
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        if (ops[i].encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            continue;
+        if (ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+            ZydisDecodedInstruction one = *z;
+
+            one.operand_count = 1;
+            if (!jit_mem(&one, &ops[i], in))
+                in->kind = BT_JIT_LEAVE;
+            in->mem_size = 8;
+        } else {
+            in->slot[BT_JIT_SLOT_RM].reg = (uint8_t)jit_gpr(ops[i].reg.value);
+        }
+    }
+}
+
+static bool jit_stack(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+                      struct bt_jit_insn *in)
+{
+    if (z->mnemonic == ZYDIS_MNEMONIC_LEAVE && z->operand_width == 64) {
+        in->kind = BT_JIT_LEAVEQ;
+        in->writes = BIT(X86_RSP) | BIT(X86_RBP);
+        return true;
+    }
+    if ((z->mnemonic != ZYDIS_MNEMONIC_PUSH && z->mnemonic != ZYDIS_MNEMONIC_POP) ||
+        z->operand_width != 64)
+        return false;
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
+        in->slot[i].reg = BT_JIT_NO_REG;
+    if (ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        in->value = z->raw.imm[0].value.s;
+    } else if (ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+               jit_gpr(ops[0].reg.value) != BT_JIT_NO_REG) {
+        in->slot[BT_JIT_SLOT_OP].reg = (uint8_t)jit_gpr(ops[0].reg.value);
+    } else {
+        return false;
+    }
+    in->kind = z->mnemonic == ZYDIS_MNEMONIC_PUSH ? BT_JIT_PUSH : BT_JIT_POP;
+    in->writes = BIT(X86_RSP);
+    if (in->kind == BT_JIT_POP) {
+        if (in->slot[BT_JIT_SLOT_OP].reg == X86_RSP)
+            return false;
+        in->writes |= (uint16_t)BIT(in->slot[BT_JIT_SLOT_OP].reg);
+    }
+    return true;
+}
+
+/* Is the FPU state that the instruction needs switched on in this mode? */
+static bool jit_fpu_on(const struct bt_cpu *c, unsigned class)
+{
+    switch (class) {
+    case BT_CLASS_NONE:
+        return true;
+    case BT_FPU_SSE:
+        return BT_FPU_LAZY && (c->code_key & BT_KEY_SSE);
+    case BT_FPU_AVX:
+        return BT_FPU_LAZY && (c->code_key & BT_KEY_AVX);
+    case BT_FPU_AVX512:
+        return BT_FPU_LAZY && (c->code_key & BT_KEY_AVX512);
+    default: /* x87 keeps pointers to its last instruction */
+        return false;
+    }
+}
+
+/* Exceptions that MXCSR may unmask (SDM 2A 2.4, 2.8: not all types have them). */
+static bool jit_may_trap(const ZydisDecodedInstruction *z)
+{
+    switch (z->meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_SSE1:
+    case ZYDIS_EXCEPTION_CLASS_SSE4:
+    case ZYDIS_EXCEPTION_CLASS_SSE5:
+    case ZYDIS_EXCEPTION_CLASS_SSE7:
+    case ZYDIS_EXCEPTION_CLASS_AVX1:
+    case ZYDIS_EXCEPTION_CLASS_AVX4:
+    case ZYDIS_EXCEPTION_CLASS_AVX5:
+    case ZYDIS_EXCEPTION_CLASS_AVX7:
+    case ZYDIS_EXCEPTION_CLASS_AVX8:
+    case ZYDIS_EXCEPTION_CLASS_E1:
+    case ZYDIS_EXCEPTION_CLASS_E1NF:
+    case ZYDIS_EXCEPTION_CLASS_E4:
+    case ZYDIS_EXCEPTION_CLASS_E4NF:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static bool jit_native(struct bt_cpu *c, const ZydisDecodedInstruction *z, const struct bt_insn *op,
+                       struct bt_jit_insn *in)
+{
+    uint8_t class = BT_CLASS_NONE;
+
+    if (!bt_native_is_plain(op->op) || !bt_isa_allowed(c, z, &class) || op->native->plan.waits ||
+        !jit_fpu_on(c, class))
+        return false;
+    in->fpu = class != BT_CLASS_NONE;
+    in->faults = in->fpu && (in->mem || jit_may_trap(z));
+    return true;
+}
+
+static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
+                    const ZydisDecodedOperand *ops, const struct bt_insn *op, unsigned flags,
+                    struct bt_jit_insn *in)
+{
+    bool integer = z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+                   (jit_integer(z->mnemonic) || jit_conditional(z->mnemonic));
+
+    if (flags & BT_DECODE_CALL)
+        integer = false; /* MOV of a control register, say */
+    if (z->mnemonic == ZYDIS_MNEMONIC_NOP || z->mnemonic == ZYDIS_MNEMONIC_ENDBR64) {
+        in->kind = BT_JIT_NOP;
+        return true;
+    }
+    if (!jit_mem(z, ops, in) || !jit_slots(z, ops, in))
+        return false;
+    if (z->mnemonic == ZYDIS_MNEMONIC_LEA) {
+        in->kind = BT_JIT_LEA;
+        return in->asize == 8 || in->size != 2;
+    }
+    if (!integer && !jit_native(c, z, op, in))
+        return false;
+    if (z->mnemonic == ZYDIS_MNEMONIC_DIV || z->mnemonic == ZYDIS_MNEMONIC_IDIV ||
+        z->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
+        in->faults = true;
+    if (z->mnemonic == ZYDIS_MNEMONIC_XCHG && in->mem)
+        in->lock = true; /* as if it had the prefix */
+    if (in->mem && z->mnemonic >= ZYDIS_MNEMONIC_BT && z->mnemonic <= ZYDIS_MNEMONIC_BTS &&
+        in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG)
+        return false; /* the bit may lie outside the operand */
+    in->kind = BT_JIT_RAW;
+    return true;
+}
+
+bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt_jit_insn *in)
+{
+    ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+    ZydisDecodedInstruction z;
+    struct bt_insn op;
+    unsigned flags;
+
+    if (bt_decode_full(c, bytes, n, &op, &flags, &z, ops) != BT_DECODE_OK)
+        return false;
+    *in = (struct bt_jit_insn){ .bytes = bytes, .len = op.len, .size = op.size, .value = op.imm };
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
+        in->slot[i].reg = BT_JIT_NO_REG;
+    in->kind = flags & BT_DECODE_END ? BT_JIT_LEAVE : BT_JIT_INTERP;
+    if (op.op == bt_op_ud || op.op == bt_op_gp)
+        return true;
+    if (jit_encoding(&z, in)) {
+        if (z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
+            z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR) {
+            jit_branch(&z, ops, in);
+            jit_flags(&z, ops, in);
+            return true;
+        }
+        if (!(flags & BT_DECODE_END) &&
+            (jit_stack(&z, ops, in) || jit_raw(c, &z, ops, &op, flags, in))) {
+            jit_flags(&z, ops, in);
+            return true;
+        }
+    }
+    in->kind = flags & BT_DECODE_END ? BT_JIT_LEAVE : BT_JIT_INTERP;
+    in->mem = false;
+    in->flags_use = in->flags_change = FLAG_ARITH;
+    in->writes = 0xffff;
+    return true;
+}

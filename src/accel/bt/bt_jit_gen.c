@@ -1,0 +1,504 @@
+/*
+ * bt_jit_gen.c: struct bt_jit_insn to host code. An instruction is emitted as itself: its registers are
+ * renamed, those that live in memory come through scratch, and a memory operand is [T0 + disp].
+ *
+ * vCPU thread; the FPU state is stored.
+ */
+#include <string.h>
+
+#include "accel/bt/bt_code.h"
+#include "accel/bt/bt_jit_insn.h"
+
+enum { T0 = BT_JIT_T0, T1 = BT_JIT_T1 };
+enum { CC_Z = 4 };
+enum { GEN_ROOM = 64 * KIB }; /* more than the longest unit */
+
+/* --- points and late code --- */
+uint32_t bt_jit_new_point(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsigned count)
+{
+    struct bt_jit *j = g->j;
+    uint32_t n = j->n_points;
+
+    if (n + 1 < BT_JIT_POINTS)
+        j->n_points++;
+    else
+        g->full = true;
+    j->point[n] =
+        (struct bt_jit_point){ .unit = (uint32_t)(g->u - j->unit),
+                               .off = in->off,
+                               .end = count ? (uint16_t)(in[count - 1].off + in[count - 1].len)
+                                            : in->off,
+                               .count = (uint8_t)count };
+    return n;
+}
+
+struct bt_jit_late *bt_jit_new_late(struct bt_jit_gen *g, unsigned kind, uint32_t number)
+{
+    struct bt_jit_late *l = &g->j->scratch->late[g->n_late];
+
+    if (g->n_late + 1 < BT_JIT_LATE)
+        g->n_late++;
+    else
+        g->full = true;
+    *l = (struct bt_jit_late){
+        .kind = kind, .number = number, .flags = (uint8_t)g->flags, .recipe = g->recipe
+    };
+    return l;
+}
+
+void bt_jit_resume(struct bt_jit_gen *g, uint32_t point)
+{
+    g->j->point[point].resume = bt_jit_here(g);
+}
+
+uint8_t *bt_jit_jump(struct bt_jit_gen *g, unsigned cc)
+{
+    if (cc == BT_JIT_ALWAYS) {
+        bt_emit8(&g->e, 0xe9);
+    } else {
+        bt_emit8(&g->e, 0x0f);
+        bt_emit8(&g->e, 0x80 | cc);
+    }
+    bt_emit32(&g->e, 0);
+    return g->e.p - 4;
+}
+
+void bt_jit_set_rel(uint8_t *rel, const uint8_t *to)
+{
+    st_le32(rel, (uint32_t)(to - (rel + 4)));
+}
+
+/* mov dword [frame.id], id; jmp call */
+void bt_jit_call(struct bt_jit_gen *g, uint32_t id)
+{
+    bt_emit_rm(&g->e, 0xc7, false, 0, X86_RSP, BT_JIT_FRAME(id));
+    bt_emit32(&g->e, id);
+    bt_jit_set_rel(bt_jit_jump(g, BT_JIT_ALWAYS), g->j->w + g->j->call);
+}
+
+void bt_jit_interp(struct bt_jit_gen *g, const struct bt_jit_insn *in, bool leave)
+{
+    uint32_t point = bt_jit_new_point(g, in, 1);
+
+    bt_jit_flags_save(g);
+    bt_jit_call(g, point);
+    if (!leave)
+        bt_jit_resume(g, point);
+    g->flags = BT_JIT_FL_SAVED | BT_JIT_FL_HOST;
+}
+
+/* --- an instruction as itself --- */
+struct gen_map {
+    unsigned host[BT_JIT_SLOTS];
+    int32_t disp;
+};
+
+static void gen_legacy(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct gen_map *m)
+{
+    const struct bt_jit_slot *s = in->slot;
+    unsigned rex = in->rex & 0x48, b = in->rex & 1, r = in->rex >> 2 & 1;
+    bool byte = false;
+    struct bt_emit *e = &g->e;
+
+    if (in->p66)
+        bt_emit8(e, 0x66);
+    if (in->lock)
+        bt_emit8(e, 0xf0);
+    if (in->rep)
+        bt_emit8(e, in->rep);
+    if (s[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG)
+        r = m->host[BT_JIT_SLOT_REG] >> 3;
+    if (s[BT_JIT_SLOT_RM].reg != BT_JIT_NO_REG)
+        b = m->host[BT_JIT_SLOT_RM] >> 3;
+    if (s[BT_JIT_SLOT_OP].reg != BT_JIT_NO_REG)
+        b = m->host[BT_JIT_SLOT_OP] >> 3;
+    if (in->mem)
+        b = T0 >> 3;
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
+        byte |= s[i].reg != BT_JIT_NO_REG && s[i].byte && m->host[i] >= 4;
+    rex = (rex & 8) | r << 2 | b;
+    if (rex || byte)
+        bt_emit8(e, 0x40 | rex);
+}
+
+static void gen_vex(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct gen_map *m)
+{
+    const uint8_t *p = in->bytes + in->prefix;
+    unsigned b1, b2;
+
+    if (p[0] == 0xc5) {
+        b1 = (p[1] & 0x80) | 0x61;
+        b2 = p[1] & 0x7f;
+    } else {
+        b1 = p[1];
+        b2 = p[2];
+    }
+    if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG)
+        b1 = (b1 & ~0x80u) | (m->host[BT_JIT_SLOT_REG] < 8 ? 0x80 : 0);
+    if (in->slot[BT_JIT_SLOT_RM].reg != BT_JIT_NO_REG)
+        b1 = (b1 & ~0x20u) | (m->host[BT_JIT_SLOT_RM] < 8 ? 0x20 : 0);
+    if (in->mem)
+        b1 = (b1 | 0x40) & ~0x20u;
+    if (in->slot[BT_JIT_SLOT_VVVV].reg != BT_JIT_NO_REG)
+        b2 = (b2 & ~0x78u) | (~m->host[BT_JIT_SLOT_VVVV] & 15) << 3;
+    bt_emit8(&g->e, 0xc4);
+    bt_emit8(&g->e, b1);
+    bt_emit8(&g->e, b2);
+}
+
+static void gen_evex(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct gen_map *m)
+{
+    const uint8_t *p = in->bytes + in->prefix;
+    unsigned p0 = p[1], p1 = p[2];
+
+    if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG)
+        p0 = (p0 & ~0x80u) | (m->host[BT_JIT_SLOT_REG] < 8 ? 0x80 : 0);
+    if (in->slot[BT_JIT_SLOT_RM].reg != BT_JIT_NO_REG)
+        p0 = (p0 & ~0x20u) | (m->host[BT_JIT_SLOT_RM] < 8 ? 0x20 : 0);
+    if (in->mem)
+        p0 = (p0 | 0x40) & ~0x20u;
+    if (in->slot[BT_JIT_SLOT_VVVV].reg != BT_JIT_NO_REG)
+        p1 = (p1 & ~0x78u) | (~m->host[BT_JIT_SLOT_VVVV] & 15) << 3;
+    bt_emit8(&g->e, 0x62);
+    bt_emit8(&g->e, p0);
+    bt_emit8(&g->e, p1);
+    bt_emit8(&g->e, p[3]);
+}
+
+/* Opcode, ModRM with its operand, and the immediate. */
+static void gen_tail(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct gen_map *m)
+{
+    unsigned end = in->modrm ? in->modrm : in->imm, modrm;
+    struct bt_emit *e = &g->e;
+
+    for (unsigned i = in->opcode; i < end; i++)
+        bt_emit8(e, in->bytes[i]);
+    if (in->slot[BT_JIT_SLOT_OP].reg != BT_JIT_NO_REG && !in->slot[BT_JIT_SLOT_OP].high)
+        e->p[-1] = (uint8_t)((e->p[-1] & ~7) | (m->host[BT_JIT_SLOT_OP] & 7));
+    if (in->modrm) {
+        modrm = in->bytes[in->modrm];
+        if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG && !in->slot[BT_JIT_SLOT_REG].high)
+            modrm = (modrm & ~0x38u) | (m->host[BT_JIT_SLOT_REG] & 7) << 3;
+        if (in->slot[BT_JIT_SLOT_RM].reg != BT_JIT_NO_REG && !in->slot[BT_JIT_SLOT_RM].high)
+            modrm = (modrm & ~7u) | (m->host[BT_JIT_SLOT_RM] & 7);
+        if (!in->mem) {
+            bt_emit8(e, modrm);
+        } else if (in->encoding == BT_JIT_EVEX && m->disp) { /* disp8 would be scaled */
+            bt_emit8(e, 0x80 | (modrm & 0x38) | (T0 & 7));
+            bt_emit32(e, (uint32_t)m->disp);
+        } else {
+            bt_emit_modrm(e, modrm >> 3 & 7, T0, m->disp);
+        }
+    }
+    for (unsigned i = in->imm; i < in->len; i++)
+        bt_emit8(e, in->bytes[i]);
+}
+
+/* Host registers for the slots; those of registers in memory are loaded. */
+static void gen_slots(struct bt_jit_gen *g, const struct bt_jit_insn *in, struct gen_map *m)
+{
+    unsigned free_scratch = in->mem || in->member ? 1 : 2;
+
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++) {
+        unsigned r = in->slot[i].reg;
+
+        m->host[i] = r;
+        if (r == BT_JIT_NO_REG)
+            continue;
+        m->host[i] = bt_jit_in_memory(r) ? BT_JIT_NO_REG : bt_jit_host(r);
+        for (unsigned k = 0; k < i; k++)
+            if (in->slot[k].reg == r)
+                m->host[i] = m->host[k];
+        if (m->host[i] != BT_JIT_NO_REG)
+            continue;
+        m->host[i] = free_scratch == 2               ? (free_scratch--, T1)
+                     : free_scratch == 1 && !in->mem ? T0
+                                                     : T1;
+        if (in->mem)
+            m->host[i] = T1;
+        for (unsigned k = i; k < BT_JIT_SLOTS; k++)
+            if (in->slot[k].reg == r && in->slot[k].load) {
+                bt_jit_load_gpr(&g->e, m->host[i], r);
+                break;
+            }
+    }
+}
+
+static void gen_slots_out(struct bt_jit_gen *g, const struct bt_jit_insn *in,
+                          const struct gen_map *m)
+{
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
+        if (in->slot[i].reg != BT_JIT_NO_REG && in->slot[i].store &&
+            bt_jit_in_memory(in->slot[i].reg))
+            bt_jit_store_gpr(&g->e, in->slot[i].reg, m->host[i]);
+}
+
+/*
+ * The guest's FPU state must be in the registers: looked at once, for C puts it there again before it
+ * comes back to a unit that uses it. EFLAGS are lost.
+ */
+static void gen_fpu(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    uint32_t point = bt_jit_new_point(g, in, 0);
+
+    bt_jit_flags_clobber(g);
+    bt_emit_rm(&g->e, 0x80, false, 7, X86_RSP, (int)offsetof(struct bt_cpu, fpu_live)); /* cmp */
+    bt_emit8(&g->e, 0);
+    bt_jit_new_late(g, BT_JIT_LATE_POINT, point)->jump = bt_jit_jump(g, CC_Z);
+    bt_jit_resume(g, point);
+    g->u->fpu = true;
+}
+
+/* Does in, or an instruction of the group that it leads, need it? Within a group T0 is not to be lost. */
+static bool gen_needs_fpu(const struct bt_jit_insn *in)
+{
+    for (unsigned i = 0; i < (in->leader ? in->group_count : 1u); i++)
+        if (in[i].fpu)
+            return true;
+    return false;
+}
+
+static void gen_raw(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    struct gen_map m = { .disp = 0 };
+    uint32_t point = 0;
+
+    if (in->mem)
+        point = bt_jit_operand(g, in, &m.disp);
+    bt_jit_flags_before(g, in);
+    gen_slots(g, in, &m);
+    if (in->faults)
+        bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1))->fault = g->e.p;
+    if (in->encoding == BT_JIT_LEGACY)
+        gen_legacy(g, in, &m);
+    else if (in->encoding == BT_JIT_VEX)
+        gen_vex(g, in, &m);
+    else
+        gen_evex(g, in, &m);
+    gen_tail(g, in, &m);
+    gen_slots_out(g, in, &m);
+    bt_jit_flags_after(g, in);
+    if (point)
+        bt_jit_resume(g, point);
+}
+
+static void gen_lea(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    const struct bt_jit_slot *to = &in->slot[BT_JIT_SLOT_REG];
+    struct bt_jit_insn ea = *in;
+    bool w = in->size == 8;
+
+    bt_jit_flags_before(g, in);
+    ea.seg = X86_DS;   /* LEA knows no segments */
+    if (in->size == 4) /* its low half is that of the sum, whatever the address size */
+        ea.asize = 4;
+    bt_jit_ea(g, &ea, 0);
+    if (in->size == 2) {
+        bt_emit8(&g->e, 0x66);
+        w = false;
+    }
+    if (!bt_jit_in_memory(to->reg)) {
+        bt_emit_rr(&g->e, OP_STORE, w, T0, bt_jit_host(to->reg));
+        return;
+    }
+    if (in->size == 2)
+        bt_emit_rm(&g->e, OP_STORE, false, T0, X86_RSP, to->reg * 8);
+    else
+        bt_jit_store_gpr(&g->e, to->reg, T0);
+}
+
+/* --- stack --- */
+static void gen_push(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    unsigned r = in->slot[BT_JIT_SLOT_OP].reg;
+    struct bt_emit *e = &g->e;
+    int32_t disp;
+
+    bt_jit_operand(g, in, &disp);
+    bt_jit_flags_before(g, in);
+    if (r == BT_JIT_NO_REG) {
+        bt_emit_rm(e, 0xc7, true, 0, T0, disp);
+        bt_emit32(e, (uint32_t)in->value);
+    } else {
+        bt_emit_rm(e, OP_STORE, true, bt_jit_reg(g, r, T1), T0, disp);
+    }
+    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, -8);
+}
+
+static void gen_pop(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    unsigned r = in->slot[BT_JIT_SLOT_OP].reg;
+    struct bt_emit *e = &g->e;
+    int32_t disp;
+
+    bt_jit_operand(g, in, &disp);
+    bt_jit_flags_before(g, in);
+    if (bt_jit_in_memory(r)) {
+        bt_emit_rm(e, OP_LOAD, true, T1, T0, disp);
+        bt_jit_store_gpr(e, r, T1);
+    } else {
+        bt_emit_rm(e, OP_LOAD, true, r, T0, disp);
+    }
+    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, 8);
+}
+
+static void gen_leave(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    const uint8_t *retry = g->e.p;
+    struct bt_emit *e = &g->e;
+    uint32_t point;
+
+    bt_emit_mov(e, T0, X86_RBP);
+    point = bt_jit_lookup(g, in, 1, 8, false, retry);
+    bt_jit_flags_before(g, in);
+    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, X86_RBP, 8);
+    bt_emit_rm(e, OP_LOAD, true, X86_RBP, T0, 0);
+    bt_jit_resume(g, point);
+}
+
+/* --- units --- */
+static void gen_insn(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    switch (in->kind) {
+    case BT_JIT_RAW:
+        gen_raw(g, in);
+        break;
+    case BT_JIT_NOP:
+        break;
+    case BT_JIT_INTERP:
+    case BT_JIT_LEAVE:
+        bt_jit_interp(g, in, in->kind == BT_JIT_LEAVE);
+        break;
+    case BT_JIT_LEA:
+        gen_lea(g, in);
+        break;
+    case BT_JIT_PUSH:
+        gen_push(g, in);
+        break;
+    case BT_JIT_POP:
+        gen_pop(g, in);
+        break;
+    case BT_JIT_LEAVEQ:
+        gen_leave(g, in);
+        break;
+    default:
+        bt_jit_branch(g, in);
+    }
+}
+
+static void gen_entries(struct bt_jit_gen *g)
+{
+    unsigned first = bt_jit_first_flags(g->insn, g->n);
+    struct bt_jit_unit *u = g->u;
+
+    g->flags = first;
+    if (first == BT_JIT_FL_SAVED) {
+        u->host_entry = bt_jit_here(g);
+        bt_emit8(&g->e, 0x9c); /* pushfq */
+        bt_emit_rsp(&g->e, 8);
+        u->saved_entry = bt_jit_here(g);
+    } else if (first == BT_JIT_FL_HOST) {
+        u->saved_entry = bt_jit_here(g);
+        g->flags = BT_JIT_FL_SAVED;
+        bt_jit_flags_host(g);
+        g->flags = BT_JIT_FL_HOST;
+        u->host_entry = bt_jit_here(g);
+    } else {
+        u->saved_entry = u->host_entry = bt_jit_here(g);
+    }
+}
+
+static bool gen_ends(const struct bt_jit_insn *in)
+{
+    return in->kind >= BT_JIT_JMP || in->kind == BT_JIT_LEAVE;
+}
+
+static void gen_unit(struct bt_jit_gen *g)
+{
+    const struct bt_jit_insn *last = &g->insn[g->n - 1];
+
+    gen_entries(g);
+    for (unsigned i = 0; i < g->n && !g->full; i++) {
+        const struct bt_jit_insn *in = &g->insn[i];
+
+        if (!g->u->fpu && gen_needs_fpu(in))
+            gen_fpu(g, in);
+        gen_insn(g, in);
+        if (g->group_left && --g->group_left == 0 && !gen_ends(in))
+            bt_jit_resume(g, g->group_point);
+    }
+    if (!gen_ends(last))
+        bt_jit_exit_to(g, last->off + last->len);
+    bt_jit_late_emit(g);
+}
+
+/* Decodes the unit's instructions: up to 64 in a row, in one page. */
+static unsigned gen_decode(struct bt_cpu *c, struct bt_jit_scratch *s, unsigned off, unsigned room)
+{
+    unsigned n = 0, at = 0;
+
+    while (n < BT_JIT_INSNS && at < room) {
+        struct bt_jit_insn *in = &s->insn[n];
+
+        if (!bt_jit_decode(c, s->bytes + at, room - at, in))
+            break;
+        in->off = (uint16_t)(off + at);
+        at += in->len;
+        n++;
+        if (gen_ends(in))
+            break;
+    }
+    return n;
+}
+
+bool bt_jit_full(const struct bt_jit *j)
+{
+    return j->used + GEN_ROOM > BT_JIT_CODE || j->n_units + 1 >= BT_JIT_UNITS ||
+           j->n_exits + BT_JIT_INSNS + 2 >= BT_JIT_EXITS ||
+           j->n_points + 4 * BT_JIT_INSNS >= BT_JIT_POINTS ||
+           j->n_faults + BT_JIT_LATE >= BT_JIT_FAULTS ||
+           j->arena_used + BT_JIT_INSNS * BT_INSN_MAX > BT_JIT_ARENA ||
+           j->n_pages >= BT_JIT_PAGES / 2;
+}
+
+struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
+{
+    struct bt_jit *j = c->jit;
+    struct bt_jit_scratch *s = j->scratch;
+    unsigned off = (unsigned)(rip & ~PAGE_MASK), room = PAGE_SIZE - off, len = 0;
+    struct bt_jit_unit *u = &j->unit[j->n_units];
+    struct bt_jit_gen g = { .c = c, .j = j, .u = u, .insn = s->insn };
+    uint32_t version;
+
+    if (room > sizeof(s->bytes))
+        room = sizeof(s->bytes);
+    memcpy(s->bytes, b->hva, room);
+    g.n = gen_decode(c, s, off, room);
+    for (unsigned i = 0; i < g.n; i++)
+        len += s->insn[i].len;
+    /* The lines are watched from the mark on: what was read before must still be there. */
+    if (!g.n || bt_code_mark(c, b->gpa, len, &version) != b->page || memcmp(s->bytes, b->hva, len))
+        return NULL;
+    *u = (struct bt_jit_unit){ .block = b,
+                               .lin = rip,
+                               .gpa = b->gpa,
+                               .hva = b->hva,
+                               .bytes = j->arena + j->arena_used,
+                               .len = (uint16_t)len,
+                               .fixed = c->cpl == 0,
+                               .code = j->used,
+                               .first_exit = j->n_exits };
+    memcpy(u->bytes, s->bytes, len);
+    g.e.p = j->w + j->used;
+    bt_jit_plan(s->insn, g.n);
+    gen_unit(&g);
+    if (g.full)
+        return NULL;
+    u->n_exits = j->n_exits - u->first_exit;
+    u->end = bt_jit_here(&g);
+    j->used = (uint32_t)align_up(u->end, 16);
+    j->arena_used += len;
+    j->n_units++;
+    j->translated += g.n;
+    return u;
+}

@@ -1,0 +1,182 @@
+/*
+ * bt_jit_slow.c: what translated code leaves to C. The guest's registers are stored; whatever runs here
+ * runs as the interpreter would run it, and then goes on in translated code, or leaves for the run loop.
+ *
+ * vCPU thread.
+ */
+#include "accel/bt/bt_jit.h"
+#include "accel/bt/bt_mem.h"
+
+static const uint8_t *slow_leave(struct bt_cpu *c, int ret)
+{
+    bt_jit_frame(c)->ret = ret;
+    return NULL;
+}
+
+void bt_jit_frame_in(struct bt_cpu *c)
+{
+    enum { HOST_FLAGS = FLAG_1 | FLAG_IF };
+    struct bt_jit_frame *f = bt_jit_frame(c);
+
+    f->flags = (c->s.rflags & FLAG_ARITH) | HOST_FLAGS;
+    f->tlb = &c->tlb[(size_t)c->mmu * BT_TLB_SIZE];
+    f->context = bt_tlb_context(c);
+}
+
+static void slow_frame_out(struct bt_cpu *c)
+{
+    c->s.rflags = (c->s.rflags & ~(uint64_t)FLAG_ARITH) | (bt_jit_frame(c)->flags & FLAG_ARITH);
+}
+
+/* Must the run loop look at something before the next instruction? */
+static bool slow_must_leave(struct bt_cpu *c)
+{
+    return bt_kicked(c) || c->event_window || c->s.shadow_sti || c->s.shadow_mov_ss ||
+           (c->s.rflags & FLAG_TF) || c->s.mp_state != X86_MP_RUNNING || bt_debug_armed(c);
+}
+
+const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect)
+{
+    uint64_t rip = c->s.rip, key;
+    struct bt_block *b = bt_block_peek(c, rip, c->code_key);
+    struct bt_jit_jc *jc = bt_jit_jc(c);
+    struct bt_jit_unit *u;
+
+    if (!b || !bt_jit_ready(c, b, rip))
+        return NULL;
+    u = b->jit;
+    bt_jit_frame_in(c);
+    bt_jit_frame(c)->page_lin = rip & PAGE_MASK;
+    if (indirect && bt_tlb_note_exec(c, rip)) {
+        key = bt_jit_key(c, rip);
+        jc->key[bt_jit_jc_slot(key)] = key;
+        jc->code[bt_jit_jc_slot(key)] = (uintptr_t)(c->jit->x + u->saved_entry);
+        u->in_jc = true;
+    }
+    return c->jit->x + u->saved_entry;
+}
+
+static uint64_t slow_page(struct bt_cpu *c, const struct bt_jit_unit *u)
+{
+    return u->fixed ? u->lin & PAGE_MASK : bt_jit_frame(c)->page_lin;
+}
+
+static const uint8_t *slow_exit(struct bt_cpu *c, uint32_t n)
+{
+    struct bt_jit *j = c->jit;
+    const struct bt_jit_exit *e = &j->exit[n];
+    const struct bt_jit_unit *u = &j->unit[e->unit];
+    bool within = e->target >= 0 && e->target < PAGE_SIZE;
+    const uint8_t *to;
+
+    c->s.rip = slow_page(c, u) + (uint64_t)(int64_t)e->target;
+    if (bt_kicked(c))
+        return slow_leave(c, BT_JUMP);
+    to = bt_jit_goto(c, !within && !e->site);
+    if (!to)
+        return slow_leave(c, BT_JUMP);
+    /* Of kernel code, jumps out of the page hold until mappings change: bt_jit_unlink_fixed(). */
+    if (e->site && (within || bt_tlb_note_exec(c, c->s.rip))) {
+        struct bt_block *b = bt_block_peek(c, c->s.rip, c->code_key);
+
+        if (b && b->jit)
+            bt_jit_link(j, n, (uint32_t)(b->jit - j->unit));
+    }
+    return to;
+}
+
+/* The access missed the TLB: true if it hits now, so that it can be tried again. */
+static bool slow_fill(struct bt_cpu *c, const struct bt_jit_point *p)
+{
+    bool write = p->access == BT_JIT_MISS_WRITE;
+    uint64_t lin = bt_jit_frame(c)->t0, cr2 = c->s.cr2;
+    const struct bt_tlb_entry *e = bt_tlb_at(c, lin, c->mmu);
+    const uint64_t *tag = write ? &e->tag_w : &e->tag_r;
+    struct bt_page page;
+
+    if (*tag == (lin & PAGE_MASK) || !bt_canonical(c, lin) ||
+        (lin & ~PAGE_MASK) + p->size > PAGE_SIZE)
+        return false;
+    if (bt_tlb_fill(c, lin, write ? PF_W : 0, c->mmu, &page)) {
+        c->s.exception_pending = false; /* the interpreter finds out whose it is */
+        c->s.cr2 = cr2;
+        return false;
+    }
+    return *tag == (lin & PAGE_MASK);
+}
+
+/* One instruction of the interpreter at c->s.rip: enum bt_ret. */
+static int slow_step(struct bt_cpu *c, struct bt_jit_point *p)
+{
+    struct bt_block *b = p->one;
+    int ret = 0;
+
+    if (p->count != 1 || !b || p->flushes != c->cache->flushes || !bt_block_fresh(b) || b->hva2) {
+        b = bt_block_find(c, true, &ret);
+        if (!b)
+            return ret;
+        p->one = b->key & BT_KEY_DEAD ? NULL : b;
+        p->flushes = c->cache->flushes;
+    }
+    return bt_enter(c, b, c->s.rip);
+}
+
+/* Runs the point's instructions, as long as they follow one another: enum bt_ret. */
+static int slow_run(struct bt_cpu *c, struct bt_jit_point *p, const struct bt_jit_unit *u,
+                    uint64_t page)
+{
+    uint64_t flushes = c->jit->flushes;
+
+    for (unsigned i = 0; i < p->count; i++) {
+        int ret = slow_step(c, p);
+
+        if (ret != BT_NEXT && ret != BT_JUMP)
+            return ret;
+        if (flushes != c->jit->flushes || u->stale)
+            return BT_EXIT + 1;
+        if (c->s.rip - page <= p->off || c->s.rip - page >= p->end)
+            break;
+    }
+    return BT_NEXT;
+}
+
+static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
+{
+    struct bt_jit *j = c->jit;
+    struct bt_jit_point *p = &j->point[n];
+    struct bt_jit_unit *u = &j->unit[p->unit];
+    uint64_t page = slow_page(c, u);
+    const uint8_t *to;
+    int ret;
+
+    c->s.rip = page + p->off;
+    if (!p->count && !p->resume)
+        return slow_leave(c, BT_JUMP);
+    if (p->access && slow_fill(c, p)) {
+        bt_jit_frame_in(c);
+        return j->x + p->retry;
+    }
+    ret = slow_run(c, p, u, page);
+    if (ret == BT_EXIT + 1)
+        return slow_leave(c, BT_JUMP);
+    if (ret != BT_NEXT)
+        return slow_leave(c, ret);
+    if (p->resume && c->s.rip == page + p->end) {
+        if (u->fpu)
+            bt_fpu_load(c);
+        bt_jit_frame_in(c);
+        return j->x + p->resume;
+    }
+    to = slow_must_leave(c) ? NULL : bt_jit_goto(c, true);
+    return to ? to : slow_leave(c, BT_JUMP);
+}
+
+const uint8_t *bt_jit_called(struct bt_cpu *c)
+{
+    uint32_t id = bt_jit_frame(c)->id;
+
+    slow_frame_out(c);
+    if (id & BT_JIT_ID_EXIT)
+        return slow_exit(c, id & ~BT_JIT_ID_EXIT);
+    return slow_point(c, id);
+}
