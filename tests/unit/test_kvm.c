@@ -197,6 +197,14 @@ static void set_gate(struct fixture *f, unsigned vector, uint64_t handler)
     f->s.idtr = (struct x86_dtable){ IDT, 0xfff };
 }
 
+static bool kvm_is_emulated(void)
+{
+    struct accel_probe p;
+
+    accel_probe(&p);
+    return p.kvm == ACCEL_KVM_EMULATED;
+}
+
 GUEST(real, 16,
       "mov al, 0x42; mov dx, 0x510; out dx, al; in al, dx; out dx, al\n"
       "mov dx, 0x5f4; mov al, 5; out dx, al; hlt")
@@ -319,6 +327,50 @@ static void test_level_msi_eoi(void **ctx)
     assert_int_equal(f->eoi_vector, VECTOR);
 }
 
+/* A level-triggered interrupt that was in service when the state was saved. */
+static void test_eoi_after_load(void **ctx)
+{
+    enum { ISR = 0x100, TMR = 0x180 };
+    struct fixture *f = *ctx;
+
+    LOAD(f, wait);
+    start64(f);
+    enable_apic(f);
+    st_le32(f->s.lapic + ISR + VECTOR / 32 * 16, BIT(VECTOR % 32));
+    st_le32(f->s.lapic + TMR + VECTOR / 32 * 16, BIT(VECTOR % 32));
+    f->s.rip = WAIT_EOI_HANDLER;
+    assert_int_equal(run(f), 8);
+    assert_int_equal(f->eois, 1);
+    assert_int_equal(f->eoi_vector, VECTOR);
+}
+
+GUEST(pae, 32, "mov eax, [0x300000]; mov dx, 0x5f4; out dx, eax; hlt")
+
+/* Registers are loaded before RAM, and with it the page directory pointers. */
+static void test_pae_after_load(void **ctx)
+{
+    enum { PDPT = 0x30000, PD = 0x31000, LARGE = 0x83 };
+    struct fixture *f = *ctx;
+
+    boot_place_enter32(&f->boot, &f->s, CODE);
+    f->s.cr3 = PDPT;
+    f->s.cr4 |= CR4_PAE;
+    f->s.cr0 |= CR0_PG;
+    if (kvm_is_emulated()) { /* PVM has no paging outside of long mode, and the state is refused */
+        assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), -ENOTSUP);
+        skip();
+    }
+    assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
+    LOAD(f, pae);
+    st_le64(f->ram.hva + PDPT, PD | 1);
+    st_le64(f->ram.hva + PD, LARGE);
+    st_le64(f->ram.hva + PD + 8, 2 * MIB | LARGE);
+    st_le32(f->ram.hva + 0x300000, 15);
+    if (vm_run(f->vm) == VM_END_FAILED)
+        fail_msg("%s", f->vm->end_reason);
+    assert_int_equal(f->vm->end_status, 15);
+}
+
 static void test_nmi(void **ctx)
 {
     struct fixture *f = *ctx;
@@ -420,14 +472,6 @@ static void test_kick(void **ctx)
 }
 
 GUEST(tsc, 64, "rdtsc; shl rdx, 32; or rax, rdx; mov rbx, rax; 1: jmp 1b")
-
-static bool kvm_is_emulated(void)
-{
-    struct accel_probe p;
-
-    accel_probe(&p);
-    return p.kvm == ACCEL_KVM_EMULATED;
-}
 
 /* The guest's TSC stands while it is paused, and is what the state says. */
 static void test_tsc(void **ctx)
@@ -763,6 +807,8 @@ int main(void)
         TEST(test_string_io),
         TEST(test_msi),
         TEST(test_level_msi_eoi),
+        TEST(test_eoi_after_load),
+        TEST(test_pae_after_load),
         TEST(test_nmi),
         TEST(test_pic),
         TEST(test_irqfd),

@@ -75,6 +75,7 @@ struct kvm_vcpu {
     struct kvm_run *run;
     atomic_int tid;     /* of the vCPU thread; 0: has not run yet */
     uint64_t tsc_delta; /* guest TSC - clock_tsc(), kept over pauses */
+    bool stale_pdptes;  /* PAE: state was set, perhaps before RAM was */
     uint64_t tsc_epoch; /* clock_tsc_offset() for which KVM's offset was set */
     bool tsc_valid;
     struct bt_cpu *bt;              /* created when KVM first fails to emulate */
@@ -120,6 +121,8 @@ int kvm_cpuid_set(struct vcpu *c, struct err *e);
 /* --- kvm_state.c --- */
 int kvm_state_get(struct vcpu *c, struct x86_state *s);
 int kvm_state_set(struct vcpu *c, const struct x86_state *s);
+/* Makes KVM read them from memory again; before a run if k->stale_pdptes. */
+int kvm_state_refresh_pdptes(struct kvm_vcpu *k);
 /* Without APIC, activity and TSC; set writes only what differs from `old`. On the vCPU's own thread. */
 int kvm_state_get_regs(struct vcpu *c, struct x86_state *s);
 int kvm_state_set_regs(struct vcpu *c, const struct x86_state *s, const struct x86_state *old);
@@ -136,6 +139,8 @@ extern const struct irqchip_ops kvm_irqchip;
 void kvm_irq_init(struct kvm_vm *k);
 /* Before KVM_RUN, BSP only: the 8259's interrupt into the vCPU, or a request to be told when it can be. */
 void kvm_irq_inject_pic(struct vcpu *c);
+/* The vCPU holds a level-triggered interrupt that was sent elsewhere: its EOI will be told. */
+void kvm_irq_learn_vector(struct vcpu *c, uint8_t vector);
 void kvm_irq_pic_ran(struct kvm_vcpu *k, int ret); /* after each KVM_RUN, with what it returned */
 
 /* --- kvm_debug.c --- */

@@ -186,6 +186,9 @@ static enum run_exit kvm_cpu_exit(struct vcpu *c, struct kvm_run *run)
     case KVM_EXIT_FAIL_ENTRY:
         return kvm_cpu_error(c, "the CPU refused to enter the guest",
                              run->fail_entry.hardware_entry_failure_reason);
+    case KVM_EXIT_UNKNOWN:
+        return kvm_cpu_error(c, "the CPU left the guest for a reason that KVM does not know",
+                             run->hw.hardware_exit_reason);
     default:
         return kvm_cpu_error(c, "unknown exit", run->exit_reason);
     }
@@ -198,6 +201,8 @@ enum run_exit kvm_cpu_run(struct vcpu *c)
 
     kvm_cpu_adopt_thread(k);
     kvm_clock_sync(c);
+    if (k->stale_pdptes && kvm_state_refresh_pdptes(k))
+        return kvm_cpu_error(c, "the page directory pointers cannot be read", 0);
     do {
         int ret;
 

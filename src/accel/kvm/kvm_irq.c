@@ -82,6 +82,12 @@ static void kvm_irq_learn_level(struct kvm_vm *k, uint64_t addr, uint32_t data)
     pthread_mutex_unlock(&k->lock);
 }
 
+void kvm_irq_learn_vector(struct vcpu *c, uint8_t vector)
+{
+    kvm_irq_learn_level(kvm_of(c->vm), MSI_ADDR_BASE | (uint64_t)c->apic_id << MSI_ADDR_DEST_SHIFT,
+                        MSI_DATA_LEVEL | vector);
+}
+
 static void kvm_irq_msi(struct vm *vm, uint64_t addr, uint32_t data)
 {
     struct kvm_vm *k = kvm_of(vm);

@@ -4,13 +4,18 @@
  *   get: activity first, because KVM takes pending INITs and SIPIs with it, which changes registers
  *   set: special registers (modes, APIC base), then what depends on them; the APIC; the TSC deadline last
  *
- * PDPTEs of PAE mode are not part of the state: KVM reads them again from memory, as bt does.
+ * PDPTEs of PAE mode are not part of the state: KVM reads them from memory with the special registers. That
+ * may be too early, since RAM is loaded after the registers, and is done again before the first run.
+ *
+ * Level-triggered interrupts that are pending or in service in a loaded APIC will end with an EOI that our
+ * IOAPIC must hear of: their messages are entered into the routing table, as if they had just been sent.
  */
 #include "accel/kvm/kvm.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "base/endian.h"
 #include "x86/msr.h"
 
 static void kvm_state_seg_get(struct x86_seg *to, const struct kvm_segment *s)
@@ -288,12 +293,29 @@ static int kvm_state_get_lapic(struct kvm_vm *vm, struct kvm_vcpu *k, struct x86
     return ret;
 }
 
-static int kvm_state_set_lapic(struct kvm_vm *vm, struct kvm_vcpu *k, const struct x86_state *s)
+static void kvm_state_learn_levels(struct vcpu *c, const struct x86_state *s)
 {
+    enum { ISR = 0x100, TMR = 0x180, IRR = 0x200, STRIDE = 16 };
+
+    for (unsigned vector = 0; vector < 256; vector++) {
+        unsigned at = vector / 32 * STRIDE;
+        uint32_t open = ld_le32(s->lapic + ISR + at) | ld_le32(s->lapic + IRR + at);
+
+        if (ld_le32(s->lapic + TMR + at) & open & BIT(vector % 32))
+            kvm_irq_learn_vector(c, (uint8_t)vector);
+    }
+}
+
+static int kvm_state_set_lapic(struct vcpu *c, const struct x86_state *s)
+{
+    struct kvm_vm *vm = kvm_of(c->vm);
+    struct kvm_vcpu *k = kvm_vcpu_of(c);
     int ret = kvm_ioctl(k->fd, KVM_SET_LAPIC, (void *)(uintptr_t)s->lapic);
 
     if (!ret && vm->caps.tsc_deadline)
         ret = kvm_msr_write(k, MSR_TSC_DEADLINE, s->tsc_deadline);
+    if (!ret)
+        kvm_state_learn_levels(c, s);
     return ret;
 }
 
@@ -335,8 +357,11 @@ int kvm_state_set(struct vcpu *c, const struct x86_state *s)
 {
     struct kvm_vm *vm = kvm_of(c->vm);
     struct kvm_vcpu *k = kvm_vcpu_of(c);
-    int ret = kvm_state_set_sregs(k, s);
+    bool legacy_paging = (s->cr0 & CR0_PG) && !x86_long_mode(s);
+    int ret = vm->caps.pvm && legacy_paging ? -ENOTSUP : 0; /* it would clear CR0.PG silently */
 
+    if (!ret)
+        ret = kvm_state_set_sregs(k, s);
     if (!ret)
         ret = kvm_state_set_gprs(k, s);
     if (!ret)
@@ -350,9 +375,21 @@ int kvm_state_set(struct vcpu *c, const struct x86_state *s)
     if (!ret)
         ret = kvm_state_set_activity(k, s);
     if (!ret)
-        ret = kvm_state_set_lapic(vm, k, s);
+        ret = kvm_state_set_lapic(c, s);
     if (!ret)
         kvm_clock_set_tsc(c, s->tsc);
+    k->stale_pdptes = legacy_paging && (s->cr4 & CR4_PAE);
+    return ret;
+}
+
+int kvm_state_refresh_pdptes(struct kvm_vcpu *k)
+{
+    struct kvm_sregs r;
+    int ret = kvm_ioctl(k->fd, KVM_GET_SREGS, &r);
+
+    if (!ret)
+        ret = kvm_ioctl(k->fd, KVM_SET_SREGS, &r);
+    k->stale_pdptes = ret != 0;
     return ret;
 }
 
