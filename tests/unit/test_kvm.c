@@ -17,192 +17,27 @@
 #include "accel/accel.h"
 #include "base/bitmap.h"
 #include "base/endian.h"
-#include "boot/boot_place.h"
-#include "vm/vm.h"
+#include "kvmvm.h"
 
-enum {
-    RAM = 4 * MIB,
-    BOOT_AREA = 0x1000, /* for descriptors and page tables */
-    CODE = 0x100000,
-    IDT = 0x180000,
-    STACK = 0x200000,
-    PORT_ECHO = 0x510, /* reads what was written, plus one */
-    PORT_EXIT = 0x5f4,
-    HOLE = 0x20000000, /* MMIO */
-    VECTOR = 0x51,
-};
+enum { VECTOR = 0x51 };
 #define MSI_ADDR 0xfee00000ull
-
-struct fixture {
-    struct vm_config cfg;
-    struct vm *vm;
-    struct ram_region ram;
-    struct device dev;
-    struct boot_params boot;
-    struct boot_place place;
-    struct x86_state s;
-    uint64_t last, mmio_last, mmio_off;
-    unsigned writes;
-    uint8_t log[64]; /* bytes written to PORT_ECHO */
-    struct loop_timer timer;
-    unsigned eois;
-    uint8_t eoi_vector;
-    int irqfd;
-};
-
-static uint64_t echo_read(struct device *d, uint64_t off, unsigned size)
-{
-    (void)off;
-    (void)size;
-    return container_of(d, struct fixture, dev)->last + 1;
-}
-
-static void echo_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
-{
-    struct fixture *f = container_of(d, struct fixture, dev);
-
-    (void)off;
-    (void)size;
-    f->last = val;
-    if (f->writes < sizeof(f->log))
-        f->log[f->writes] = (uint8_t)val;
-    f->writes++;
-}
-
-static void exit_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
-{
-    (void)off;
-    (void)size;
-    vm_debug_exit(d->vm, (int)val);
-}
-
-static uint64_t hole_read(struct device *d, uint64_t off, unsigned size)
-{
-    (void)d;
-    (void)size;
-    return 0x1122334455667788 + off;
-}
-
-static void hole_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
-{
-    struct fixture *f = container_of(d, struct fixture, dev);
-
-    (void)size;
-    f->mmio_off = off;
-    f->mmio_last = val;
-}
-
-static void on_eoi(struct vm *vm, uint8_t vector)
-{
-    struct fixture *f = container_of(vm->cfg, struct fixture, cfg);
-
-    f->eois++;
-    f->eoi_vector = vector;
-}
-
-static const struct io_ops echo_io = { echo_read, echo_write, 1, 4 };
-static const struct io_ops exit_io = { NULL, exit_write, 1, 4 };
-static const struct io_ops hole_io = { hole_read, hole_write, 1, 8 };
-
-static struct fixture *create(const struct accel_ops *accel, unsigned cpus)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    struct err e = { 0 };
-
-    assert_non_null(f);
-    config_init(&f->cfg);
-    f->cfg.cpus = cpus;
-    if (vm_create(&f->vm, &f->cfg, accel, &e))
-        fail_msg("%s", e.msg);
-    pthread_mutex_init(&f->dev.lock, NULL);
-    f->dev.vm = f->vm;
-    f->dev.id = "test";
-    assert_int_equal(bus_claim(&f->vm->pio, PORT_ECHO, 4, &echo_io, &f->dev, &e), 0);
-    assert_int_equal(bus_claim(&f->vm->pio, PORT_EXIT, 4, &exit_io, &f->dev, &e), 0);
-    assert_int_equal(bus_claim(&f->vm->mmio, HOLE, PAGE_SIZE, &hole_io, &f->dev, &e), 0);
-    assert_int_equal(ram_alloc(&f->ram, "low", 0, RAM, &e), 0);
-    assert_int_equal(physmap_add(&f->vm->mem, &f->ram), 0);
-    if (vm_create_vcpus(f->vm, &e))
-        fail_msg("%s", e.msg);
-    f->vm->eoi = on_eoi;
-    f->place.base = BOOT_AREA;
-    f->boot.place = &f->place;
-    f->boot.mem = &f->vm->mem;
-    x86_state_reset(&f->s, 0, true);
-    return f;
-}
-
-static void destroy(struct fixture *f)
-{
-    vm_destroy(f->vm);
-    ram_free(&f->ram);
-    pthread_mutex_destroy(&f->dev.lock);
-    config_fini(&f->cfg);
-    free(f);
-}
 
 static int setup(void **ctx)
 {
-    *ctx = create(&accel_kvm, 1);
+    *ctx = kvmvm_create(&accel_kvm, 1);
     return 0;
 }
 
 static int setup_smp(void **ctx)
 {
-    *ctx = create(&accel_kvm, 2);
+    *ctx = kvmvm_create(&accel_kvm, 2);
     return 0;
 }
 
 static int teardown(void **ctx)
 {
-    destroy(*ctx);
+    kvmvm_destroy(*ctx);
     return 0;
-}
-
-/* Guest code: assembled with this file, between name_start and name_end. */
-#define GUEST(name, bits, text)                                                                    \
-    __asm__(".pushsection .rodata\n.code" #bits "\n.intel_syntax noprefix\n" #name                 \
-            "_start:\n" text "\n" #name "_end:\n.att_syntax\n.code64\n.popsection\n");             \
-    extern const char name##_start[], name##_end[];
-#define LOAD(f, name) load(f, name##_start, name##_end)
-
-static void load(struct fixture *f, const char *start, const char *end)
-{
-    memcpy(f->ram.hva + CODE, start, (size_t)(end - start));
-}
-
-static void start64(struct fixture *f)
-{
-    boot_place_enter64(&f->boot, &f->s, CODE);
-    f->s.gpr[X86_RSP] = STACK;
-}
-
-static int run(struct fixture *f)
-{
-    assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
-    if (vm_run(f->vm) == VM_END_FAILED)
-        fail_msg("%s", f->vm->end_reason);
-    assert_int_equal(f->vm->end, VM_END_DEBUG_EXIT);
-    return f->vm->end_status;
-}
-
-/* A 64-bit interrupt gate to `handler` (an offset in the guest's code). */
-static void set_gate(struct fixture *f, unsigned vector, uint64_t handler)
-{
-    uint8_t *gate = f->ram.hva + IDT + 16 * vector;
-
-    st_le32(gate, (uint32_t)(0x10 << 16 | (handler & 0xffff)));
-    st_le32(gate + 4, (uint32_t)((handler & 0xffff0000) | 0x8e00));
-    st_le64(gate + 8, 0);
-    f->s.idtr = (struct x86_dtable){ IDT, 0xfff };
-}
-
-static bool kvm_is_emulated(void)
-{
-    struct accel_probe p;
-
-    accel_probe(&p);
-    return p.kvm == ACCEL_KVM_EMULATED;
 }
 
 GUEST(real, 16,
@@ -211,13 +46,13 @@ GUEST(real, 16,
 
 static void test_real_mode(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, real);
-    memcpy(f->ram.hva + 0x8000, f->ram.hva + CODE, PAGE_SIZE);
+    memcpy(f->ram.hva + 0x8000, f->ram.hva + KVMVM_CODE, PAGE_SIZE);
     f->s.seg[X86_CS].base = f->s.seg[X86_CS].sel = 0;
     f->s.rip = 0x8000;
-    assert_int_equal(run(f), 5);
+    assert_int_equal(kvmvm_run(f), 5);
     assert_int_equal(f->writes, 2);
     assert_int_equal(f->log[0], 0x42);
     assert_int_equal(f->log[1], 0x43);
@@ -230,11 +65,11 @@ GUEST(prot, 32,
 
 static void test_protected_mode(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, prot);
-    boot_place_enter32(&f->boot, &f->s, CODE);
-    assert_int_equal(run(f), 6);
+    boot_place_enter32(&f->boot, &f->s, KVMVM_CODE);
+    assert_int_equal(kvmvm_run(f), 6);
     assert_int_equal(f->last, 0xaabbccdd);
     assert_int_equal(f->mmio_off, 0x18);
     assert_int_equal(f->mmio_last, 0x5566779c);
@@ -247,11 +82,11 @@ GUEST(strings, 64,
 
 static void test_string_io(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, strings);
-    start64(f);
-    assert_int_equal(run(f), 'o' + 1);
+    kvmvm_start64(f);
+    assert_int_equal(kvmvm_run(f), 'o' + 1);
     assert_int_equal(f->writes, 5);
     assert_memory_equal(f->log, "hello", 5);
 }
@@ -261,40 +96,40 @@ GUEST(wait, 64,
       "mov al, 7; mov dx, 0x5f4; out dx, al; 1: jmp 1b\n"
       ".org wait_start+128; mov edi, 0xfee000b0; mov dword ptr [rdi], 0\n"
       "mov dx, 0x510; in al, dx; mov al, 8; mov dx, 0x5f4; out dx, al; 1: jmp 1b")
-enum { WAIT_HANDLER = CODE + 64, WAIT_EOI_HANDLER = CODE + 128 };
+enum { WAIT_HANDLER = KVMVM_CODE + 64, WAIT_EOI_HANDLER = KVMVM_CODE + 128 };
 
 /* The APIC is off after reset (spurious vector register): on. */
-static void enable_apic(struct fixture *f)
+static void enable_apic(struct kvmvm *f)
 {
     st_le32(f->s.lapic + 0xf0, 0x1ff);
 }
 
 static void fire_msi(struct loop_timer *t)
 {
-    vm_msi(container_of(t, struct fixture, timer)->vm, MSI_ADDR, VECTOR);
+    vm_msi(container_of(t, struct kvmvm, timer)->vm, MSI_ADDR, VECTOR);
 }
 
 static void fire_level_msi(struct loop_timer *t)
 {
-    vm_msi(container_of(t, struct fixture, timer)->vm, MSI_ADDR, 0xc000 | VECTOR);
+    vm_msi(container_of(t, struct kvmvm, timer)->vm, MSI_ADDR, 0xc000 | VECTOR);
 }
 
 static void fire_nmi(struct loop_timer *t)
 {
-    vm_nmi_all(container_of(t, struct fixture, timer)->vm);
+    vm_nmi_all(container_of(t, struct kvmvm, timer)->vm);
 }
 
 static void fire_intr(struct loop_timer *t)
 {
-    vm_intr(container_of(t, struct fixture, timer)->vm, true);
+    vm_intr(container_of(t, struct kvmvm, timer)->vm, true);
 }
 
 static void fire_irqfd(struct loop_timer *t)
 {
-    assert_int_equal(eventfd_write(container_of(t, struct fixture, timer)->irqfd, 1), 0);
+    assert_int_equal(eventfd_write(container_of(t, struct kvmvm, timer)->irqfd, 1), 0);
 }
 
-static void in_20_ms(struct fixture *f, void (*fire)(struct loop_timer *t))
+static void in_20_ms(struct kvmvm *f, void (*fire)(struct loop_timer *t))
 {
     loop_timer_init(f->vm->loop, &f->timer, fire);
     loop_timer_set(&f->timer, util_monotonic_ns() + 20000000);
@@ -302,27 +137,27 @@ static void in_20_ms(struct fixture *f, void (*fire)(struct loop_timer *t))
 
 static void test_msi(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, wait);
-    start64(f);
-    set_gate(f, VECTOR, WAIT_HANDLER);
+    kvmvm_start64(f);
+    kvmvm_set_gate(f, VECTOR, WAIT_HANDLER);
     enable_apic(f);
     in_20_ms(f, fire_msi);
-    assert_int_equal(run(f), 7);
+    assert_int_equal(kvmvm_run(f), 7);
     assert_int_equal(f->eois, 0);
 }
 
 static void test_level_msi_eoi(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, wait);
-    start64(f);
-    set_gate(f, VECTOR, WAIT_EOI_HANDLER);
+    kvmvm_start64(f);
+    kvmvm_set_gate(f, VECTOR, WAIT_EOI_HANDLER);
     enable_apic(f);
     in_20_ms(f, fire_level_msi);
-    assert_int_equal(run(f), 8);
+    assert_int_equal(kvmvm_run(f), 8);
     assert_int_equal(f->eois, 1);
     assert_int_equal(f->eoi_vector, VECTOR);
 }
@@ -331,32 +166,32 @@ static void test_level_msi_eoi(void **ctx)
 static void test_eoi_after_load(void **ctx)
 {
     enum { ISR = 0x100, TMR = 0x180 };
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, wait);
-    start64(f);
+    kvmvm_start64(f);
     enable_apic(f);
     st_le32(f->s.lapic + ISR + VECTOR / 32 * 16, BIT(VECTOR % 32));
     st_le32(f->s.lapic + TMR + VECTOR / 32 * 16, BIT(VECTOR % 32));
     f->s.rip = WAIT_EOI_HANDLER;
-    assert_int_equal(run(f), 8);
+    assert_int_equal(kvmvm_run(f), 8);
     assert_int_equal(f->eois, 1);
     assert_int_equal(f->eoi_vector, VECTOR);
 }
 
 GUEST(pae, 32, "mov eax, [0x300000]; mov dx, 0x5f4; out dx, eax; hlt")
 
-/* Registers are loaded before RAM, and with it the page directory pointers. */
+/* Registers are loaded before KVMVM_RAM, and with it the page directory pointers. */
 static void test_pae_after_load(void **ctx)
 {
     enum { PDPT = 0x30000, PD = 0x31000, LARGE = 0x83 };
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
-    boot_place_enter32(&f->boot, &f->s, CODE);
+    boot_place_enter32(&f->boot, &f->s, KVMVM_CODE);
     f->s.cr3 = PDPT;
     f->s.cr4 |= CR4_PAE;
     f->s.cr0 |= CR0_PG;
-    if (kvm_is_emulated()) { /* PVM has no paging outside of long mode, and the state is refused */
+    if (kvmvm_is_emulated()) { /* PVM has no paging outside of long mode, and the state is refused */
         assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), -ENOTSUP);
         skip();
     }
@@ -373,14 +208,14 @@ static void test_pae_after_load(void **ctx)
 
 static void test_nmi(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, wait);
-    start64(f);
-    set_gate(f, X86_NMI, WAIT_HANDLER);
+    kvmvm_start64(f);
+    kvmvm_set_gate(f, X86_NMI, WAIT_HANDLER);
     enable_apic(f);
     in_20_ms(f, fire_nmi);
-    assert_int_equal(run(f), 7);
+    assert_int_equal(kvmvm_run(f), 7);
 }
 
 static int give_vector(struct vm *vm)
@@ -391,26 +226,26 @@ static int give_vector(struct vm *vm)
 
 static void test_pic(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, wait);
-    start64(f);
-    set_gate(f, VECTOR, WAIT_HANDLER);
+    kvmvm_start64(f);
+    kvmvm_set_gate(f, VECTOR, WAIT_HANDLER);
     enable_apic(f);
     st_le32(f->s.lapic + 0x350, 0x700); /* LINT0: ExtINT */
     f->vm->inta = give_vector;
     in_20_ms(f, fire_intr);
-    assert_int_equal(run(f), 7);
+    assert_int_equal(kvmvm_run(f), 7);
 }
 
 static void test_irqfd(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), other = eventfd(0, EFD_CLOEXEC);
 
     LOAD(f, wait);
-    start64(f);
-    set_gate(f, VECTOR, WAIT_HANDLER);
+    kvmvm_start64(f);
+    kvmvm_set_gate(f, VECTOR, WAIT_HANDLER);
     enable_apic(f);
     assert_int_equal(f->vm->irqchip->irqfd(f->vm, other, MSI_ADDR, 0x60, true), 0);
     assert_int_equal(f->vm->irqchip->irqfd(f->vm, fd, MSI_ADDR, 0x50, true), 0);
@@ -419,7 +254,7 @@ static void test_irqfd(void **ctx)
     assert_int_equal(f->vm->irqchip->irqfd(f->vm, other, 0, 0, false), -ENOENT);
     f->irqfd = fd;
     in_20_ms(f, fire_irqfd);
-    assert_int_equal(run(f), 7);
+    assert_int_equal(kvmvm_run(f), 7);
     assert_int_equal(f->vm->irqchip->irqfd(f->vm, fd, 0, 0, false), 0);
     close(fd);
     close(other);
@@ -431,18 +266,18 @@ GUEST(bell, 64,
 
 static void test_doorbell(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     eventfd_t count;
 
     LOAD(f, bell);
-    start64(f);
-    assert_int_equal(vm_doorbell(f->vm, HOLE + 0x100, 2, fd, true), 0);
-    assert_int_equal(run(f), 9);
+    kvmvm_start64(f);
+    assert_int_equal(vm_doorbell(f->vm, KVMVM_HOLE + 0x100, 2, fd, true), 0);
+    assert_int_equal(kvmvm_run(f), 9);
     assert_int_equal(eventfd_read(fd, &count), 0);
     assert_int_equal(count, 1);
     assert_int_equal(f->mmio_off, 0x102); /* the other one arrived by the slow way */
-    assert_int_equal(vm_doorbell(f->vm, HOLE + 0x100, 2, fd, false), 0);
+    assert_int_equal(vm_doorbell(f->vm, KVMVM_HOLE + 0x100, 2, fd, false), 0);
     close(fd);
 }
 
@@ -450,16 +285,16 @@ GUEST(spin, 64, "1: inc rbx; jmp 1b")
 
 static void stop_loop(struct loop_timer *t)
 {
-    loop_stop(container_of(t, struct fixture, timer)->vm->loop);
+    loop_stop(container_of(t, struct kvmvm, timer)->vm->loop);
 }
 
 static void test_kick(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
     uint64_t before = 0;
 
     LOAD(f, spin);
-    start64(f);
+    kvmvm_start64(f);
     assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
     for (unsigned i = 0; i < 20; i++) {
         loop_timer_init(f->vm->loop, &f->timer, stop_loop);
@@ -476,16 +311,16 @@ GUEST(tsc, 64, "rdtsc; shl rdx, 32; or rax, rdx; mov rbx, rax; 1: jmp 1b")
 /* The guest's TSC stands while it is paused, and is what the state says. */
 static void test_tsc(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
     uint64_t saved;
 
-    if (kvm_is_emulated())
+    if (kvmvm_is_emulated())
         skip(); /* PVM executes RDTSC natively, without an offset */
     LOAD(f, tsc);
-    start64(f);
+    kvmvm_start64(f);
     f->s.tsc = 1ull << 40;
     for (unsigned i = 0; i < 3; i++) {
-        f->s.rip = CODE;
+        f->s.rip = KVMVM_CODE;
         assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
         saved = f->s.tsc;
         usleep(20000);
@@ -505,14 +340,14 @@ GUEST(dirty, 64,
 
 static void test_dirty_log(void **ctx)
 {
-    struct fixture *f = *ctx;
-    uint64_t bits[RAM / PAGE_SIZE / 64];
+    struct kvmvm *f = *ctx;
+    uint64_t bits[KVMVM_RAM / PAGE_SIZE / 64];
 
     LOAD(f, dirty);
-    start64(f);
+    kvmvm_start64(f);
     assert_int_equal(physmap_log_start(&f->vm->mem), 0);
     assert_int_equal(f->vm->accel->ram_map(f->vm, &f->ram), 0);
-    assert_int_equal(run(f), 10);
+    assert_int_equal(kvmvm_run(f), 10);
     assert_non_null(guest_ptr(&f->vm->mem, 0x310000, 1, true)); /* a device */
     assert_int_equal(f->vm->accel->dirty_fetch(f->vm, &f->ram, bits), 0);
     assert_true(bitmap_test(bits, 0x300) && bitmap_test(bits, 0x302) && bitmap_test(bits, 0x310));
@@ -606,10 +441,10 @@ static void expect_same(const struct x86_state *a, const struct x86_state *b)
 
 static void test_state_round_trip(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
     struct x86_state got;
 
-    start64(f);
+    kvmvm_start64(f);
     fill_state(&f->s);
     assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
     memset(&got, 0xee, sizeof(got));
@@ -621,10 +456,10 @@ GUEST(fault, 64, "lidt [rip+fault_none]; ud2; fault_none: .quad 0, 0")
 
 static void test_triple_fault(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, fault);
-    start64(f);
+    kvmvm_start64(f);
     assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
     assert_int_equal(vm_run(f->vm), VM_END_FAILED);
     assert_non_null(strstr(f->vm->end_reason, "triple fault"));
@@ -637,16 +472,16 @@ GUEST(cpuid, 64,
       "add esi, 24; jmp 1b; 2: mov dx, 0x5f4; mov al, 14; out dx, al; hlt")
 
 /* What CPUID answers a guest, as a table. */
-static void ask_cpuid(struct fixture *f, uint32_t ask[][2], unsigned n, struct cpuid *seen)
+static void ask_cpuid(struct kvmvm *f, uint32_t ask[][2], unsigned n, struct cpuid *seen)
 {
     uint32_t *table = (uint32_t *)(void *)(f->ram.hva + 0x300000);
 
     LOAD(f, cpuid);
-    start64(f);
+    kvmvm_start64(f);
     for (unsigned i = 0; i < n; i++)
         memcpy(table + 6 * i, ask[i], sizeof(ask[i]));
     table[6 * n] = ~0u;
-    assert_int_equal(run(f), 14);
+    assert_int_equal(kvmvm_run(f), 14);
     memset(seen, 0, sizeof(*seen));
     for (unsigned i = 0; i < n; i++, table += 6)
         seen->entry[seen->n++] = (struct cpuid_entry){ table[0], table[1], false,   table[2],
@@ -660,7 +495,7 @@ static void test_cpuid(void **ctx)
         { 0, 0 },   { 4, 0 },   { 4, 2 },   { 0xb, 1 },        { 0xd, 2 },
         { 0xd, 5 }, { 0xd, 7 }, { 0xd, 9 }, { 0x80000002, 0 }, { 0x40000000, 0 },
     };
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
     struct cpuid seen;
 
     ask_cpuid(f, ask, ARRAY_SIZE(ask), &seen);
@@ -675,7 +510,7 @@ static void test_cpuid(void **ctx)
 /* And no feature that the table, and so a saved state, does not know of. */
 static void test_cpuid_features(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
     uint32_t ask[CPUID_WORDS][2];
     struct cpuid_words want, got;
     struct cpuid seen;
@@ -702,11 +537,11 @@ GUEST(hard, 64,
 
 static void test_emulation_failure(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, hard);
-    start64(f);
-    assert_int_equal(run(f), 12);
+    kvmvm_start64(f);
+    assert_int_equal(kvmvm_run(f), 12);
     assert_int_equal(f->last, 0x55667788);
 }
 
@@ -730,11 +565,11 @@ static uint64_t expected_sum(void)
 /* One guest, handed to and fro between the accelerators in the middle of its work. */
 static void test_hand_over(void **ctx)
 {
-    struct fixture *f[2] = { *ctx, create(&accel_bt, 1) };
+    struct kvmvm *f[2] = { *ctx, kvmvm_create(&accel_bt, 1) };
     unsigned now = 0, swaps = 0;
 
     LOAD(f[0], sum);
-    start64(f[0]);
+    kvmvm_start64(f[0]);
     assert_int_equal(vcpu_set_state(f[0]->vm->vcpu[0], &f[0]->s), 0);
     for (;;) {
         loop_timer_init(f[now]->vm->loop, &f[now]->timer, stop_loop);
@@ -744,7 +579,7 @@ static void test_hand_over(void **ctx)
         loop_timer_cancel(&f[now]->timer);
         assert_int_equal(vcpu_get_state(f[now]->vm->vcpu[0], &f[now]->s), 0);
         assert_int_equal(vcpu_set_state(f[!now]->vm->vcpu[0], &f[now]->s), 0);
-        memcpy(f[!now]->ram.hva, f[now]->ram.hva, RAM);
+        memcpy(f[!now]->ram.hva, f[now]->ram.hva, KVMVM_RAM);
         now = !now;
         swaps++;
     }
@@ -755,7 +590,7 @@ static void test_hand_over(void **ctx)
     assert_int_equal(ld_le64(f[now]->ram.hva + 0x300008), SUM_ROUNDS * SUM_ADD);
     assert_true(swaps > 0);
     print_message("%u swaps\n", swaps);
-    destroy(f[1]);
+    kvmvm_destroy(f[1]);
 }
 
 GUEST(smp, 64,
@@ -767,14 +602,14 @@ GUEST(ap, 16, "mov ax, 0x2000; mov ds, ax; mov byte ptr [0], 0x77; 1: hlt; jmp 1
 /* A SIPI to page 0x30, where the other processor says that it is there. */
 static void test_smp(void **ctx)
 {
-    struct fixture *f = *ctx;
+    struct kvmvm *f = *ctx;
 
     LOAD(f, ap);
-    memcpy(f->ram.hva + 0x30000, f->ram.hva + CODE, 64);
+    memcpy(f->ram.hva + 0x30000, f->ram.hva + KVMVM_CODE, 64);
     LOAD(f, smp);
-    start64(f);
+    kvmvm_start64(f);
     enable_apic(f);
-    assert_int_equal(run(f), 11);
+    assert_int_equal(kvmvm_run(f), 11);
 }
 
 static void test_probe(void **ctx)

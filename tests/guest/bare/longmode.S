@@ -1,6 +1,7 @@
 /*
  * longmode.S: from protected mode through PAE page tables into long mode: 64-bit registers, addresses and
  * RIP-relative operands, SSE and x87, an IDT with a handler for the #UD that UD2 raises.
+ * kvm: emulated
  */
 #include "boot.inc"
     .text

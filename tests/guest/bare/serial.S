@@ -1,6 +1,7 @@
 /*
  * serial.S: protected mode as multiboot leaves it: the magic in EAX, the UART takes bytes, RAM holds what
  * is written to it, REP MOVS copies.
+ * kvm: emulated
  */
 #include "boot.inc"
     .text
