@@ -17,19 +17,6 @@ struct workq {
     pthread_t thread[WORKQ_MAX_THREADS];
 };
 
-struct workq *workq_create(unsigned max_threads, struct err *e)
-{
-    struct workq *q = calloc(1, sizeof(*q));
-
-    if (!q)
-        return err_oom(e);
-    BUG_ON(!max_threads || max_threads > WORKQ_MAX_THREADS);
-    q->max_threads = max_threads;
-    pthread_mutex_init(&q->lock, NULL);
-    pthread_cond_init(&q->wake, NULL);
-    return q;
-}
-
 static struct work *workq_take(struct workq *q)
 {
     struct work *w = q->head;
@@ -41,6 +28,25 @@ static struct work *workq_take(struct workq *q)
     return w;
 }
 
+static void *workq_thread(void *opaque);
+
+/* One more thread, if more are allowed. Lock held. */
+static void workq_start(struct workq *q)
+{
+    static const int own[] = { SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP };
+    sigset_t others, old;
+
+    if (q->n_threads == q->max_threads)
+        return;
+    sigfillset(&others);
+    for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+        sigdelset(&others, own[i]); /* blocked, they would kill without a word */
+    pthread_sigmask(SIG_SETMASK, &others, &old);
+    if (!pthread_create(&q->thread[q->n_threads], NULL, workq_thread, q))
+        q->n_threads++;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
 static void *workq_thread(void *opaque)
 {
     struct workq *q = opaque;
@@ -50,6 +56,8 @@ static void *workq_thread(void *opaque)
         while (q->head) {
             struct work *w = workq_take(q);
 
+            if (!q->idle && (q->head || !q->ending))
+                workq_start(q);
             pthread_mutex_unlock(&q->lock);
             w->run(w);
             pthread_mutex_lock(&q->lock);
@@ -64,23 +72,25 @@ static void *workq_thread(void *opaque)
     return NULL;
 }
 
-/* One more thread; all signals are for others. Lock held. */
-static void workq_start(struct workq *q)
+struct workq *workq_create(unsigned max_threads, struct err *e)
 {
-    sigset_t all, old;
+    struct workq *q = calloc(1, sizeof(*q));
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (!pthread_create(&q->thread[q->n_threads], NULL, workq_thread, q))
-        q->n_threads++;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (!q)
+        return err_oom(e);
+    BUG_ON(!max_threads || max_threads > WORKQ_MAX_THREADS);
+    q->max_threads = max_threads;
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_cond_init(&q->wake, NULL);
+    pthread_mutex_lock(&q->lock);
+    workq_start(q);
+    pthread_mutex_unlock(&q->lock);
+    return q;
 }
 
 void workq_submit(struct workq *q, struct work *w)
 {
     pthread_mutex_lock(&q->lock);
-    if (q->queued >= q->idle && q->n_threads < q->max_threads)
-        workq_start(q);
     if (!q->n_threads) {
         pthread_mutex_unlock(&q->lock);
         w->run(w);
@@ -97,6 +107,17 @@ void workq_submit(struct workq *q, struct work *w)
     pthread_mutex_unlock(&q->lock);
 }
 
+/* Those that are still at work may start more. */
+static bool workq_has_thread(struct workq *q, unsigned i)
+{
+    bool has;
+
+    pthread_mutex_lock(&q->lock);
+    has = i < q->n_threads;
+    pthread_mutex_unlock(&q->lock);
+    return has;
+}
+
 void workq_destroy(struct workq *q)
 {
     if (!q)
@@ -105,7 +126,7 @@ void workq_destroy(struct workq *q)
     q->ending = true;
     pthread_cond_broadcast(&q->wake);
     pthread_mutex_unlock(&q->lock);
-    for (unsigned i = 0; i < q->n_threads; i++)
+    for (unsigned i = 0; workq_has_thread(q, i); i++)
         pthread_join(q->thread[i], NULL);
     pthread_cond_destroy(&q->wake);
     pthread_mutex_destroy(&q->lock);

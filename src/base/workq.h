@@ -1,6 +1,7 @@
 /*
- * workq.h: a few threads for calls that block. Threads are started when there is work for them and kept;
- * they take no signals.
+ * workq.h: a few threads for calls that block. One is started with the queue and each starts the next before
+ * it goes to work, so that one is idle up to the greatest number: whoever submits never starts a thread, which
+ * the sandbox of a vCPU thread would not allow. They take no signals but those that they cause themselves.
  */
 #ifndef BASE_WORKQ_H
 #define BASE_WORKQ_H
@@ -17,7 +18,7 @@ struct work {
 
 struct workq *workq_create(unsigned max_threads, struct err *e);
 void workq_destroy(struct workq *q); /* finishes what is queued; NULL is fine */
-/* Any thread. Runs w->run(w) soon; on this thread, if not even one other could be started. */
+/* Any thread. Runs w->run(w) soon; on this thread, if not even one could be started. */
 void workq_submit(struct workq *q, struct work *w);
 
 #endif

@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/workq.h"
 #include "control/sandbox.h"
 
 enum { NO_SANDBOX = 77 };
@@ -259,6 +260,69 @@ static void test_work_goes_on(void **ctx)
     assert_non_null(strstr(text, "still here"));
 }
 
+/* A vCPU thread hands blocking work over: several at once, each on a thread of its own. */
+enum { JOBS = 4 };
+
+struct job {
+    struct work work;
+    pthread_barrier_t *all;
+};
+
+static void job_meets(struct work *w)
+{
+    pthread_barrier_wait(container_of(w, struct job, work)->all);
+}
+
+static void job_violates(struct work *w)
+{
+    (void)w;
+    syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0);
+}
+
+static void *vcpu_submits(void *q)
+{
+    pthread_barrier_t all;
+    struct job job[JOBS];
+    struct err e = { 0 };
+
+    if (sandbox_vcpu_thread(&e))
+        _exit(NO_SANDBOX);
+    pthread_barrier_init(&all, NULL, JOBS + 1);
+    for (unsigned i = 0; i < JOBS; i++) {
+        job[i] = (struct job){ .work.run = job_meets, .all = &all };
+        workq_submit(q, &job[i].work);
+    }
+    pthread_barrier_wait(&all);
+    return NULL;
+}
+
+static void vcpu_hands_over(void)
+{
+    struct work violation = { .run = job_violates };
+    struct workq *q = workq_create(JOBS, NULL);
+    pthread_t t;
+
+    enter(true);
+    pthread_create(&t, NULL, vcpu_submits, q);
+    pthread_join(t, NULL);
+    (void)!write(STDERR_FILENO, "handed over\n", 12);
+    workq_submit(q, &violation);
+    workq_destroy(q);
+}
+
+static void test_vcpu_hands_over(void **ctx)
+{
+    char text[1024];
+    int status = in_child(vcpu_hands_over, text, sizeof(text));
+
+    (void)ctx;
+    assert_non_null(strstr(text, "handed over"));
+    if (status == 0)
+        skip();
+    assert_int_equal(status, SANDBOX_EXIT_STATUS);
+    assert_non_null(strstr(text, "ptrace"));
+}
+
 static void socket_without_network(void)
 {
     enter(false);
@@ -302,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_threads_from_before), cmocka_unit_test(test_files),
         cmocka_unit_test(test_capabilities),        cmocka_unit_test(test_work_goes_on),
         cmocka_unit_test(test_no_network),          cmocka_unit_test(test_terminal_injection),
+        cmocka_unit_test(test_vcpu_hands_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
