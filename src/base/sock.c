@@ -13,10 +13,11 @@ enum { SOCK_BACKLOG = 4, SOCK_HOST_MAX = 64 };
 
 /* --- addresses --- */
 
-static int sock_parse_unix(const char *what, const char *path, struct sock_addr *a, struct err *e)
+int sock_parse_unix(const char *what, const char *path, struct sock_addr *a, struct err *e)
 {
     struct sockaddr_un un = { .sun_family = AF_UNIX };
 
+    memset(a, 0, sizeof(*a));
     if (!*path)
         return err_set(e, EINVAL, "%s: unix: lacks the socket's path; write unix:PATH", what);
     if (strlen(path) >= sizeof(un.sun_path))
@@ -89,26 +90,32 @@ int sock_parse(const char *what, const char *text, struct sock_addr *a, struct e
                    what, text);
 }
 
-void sock_name(int fd, char *buf, size_t len)
+void sock_format(const struct sock_addr *a, char *buf, size_t len)
 {
-    struct sockaddr_storage ss = { 0 };
-    const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&ss;
-    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&ss;
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&ss;
-    socklen_t n = sizeof(ss);
+    const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&a->ss;
+    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&a->ss;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&a->ss;
     char host[INET6_ADDRSTRLEN] = "";
 
-    if (getsockname(fd, (struct sockaddr *)&ss, &n)) {
-        snprintf(buf, len, "?");
-    } else if (ss.ss_family == AF_UNIX) {
+    if (a->ss.ss_family == AF_UNIX) {
         snprintf(buf, len, "%s", un->sun_path);
-    } else if (ss.ss_family == AF_INET6) {
+    } else if (a->ss.ss_family == AF_INET6) {
         inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
         snprintf(buf, len, "[%s]:%u", host, ntohs(in6->sin6_port));
     } else {
         inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
         snprintf(buf, len, "%s:%u", host, ntohs(in->sin_port));
     }
+}
+
+void sock_name(int fd, char *buf, size_t len)
+{
+    struct sock_addr a = { .len = sizeof(a.ss) };
+
+    if (getsockname(fd, (struct sockaddr *)&a.ss, &a.len))
+        snprintf(buf, len, "?");
+    else
+        sock_format(&a, buf, len);
 }
 
 /* --- listening --- */
@@ -143,6 +150,7 @@ static int sock_listen_failed(const char *what, const struct sock_addr *a, int f
 {
     int error = errno;
     const char *cure = "";
+    char where[160];
 
     if (error == EADDRINUSE)
         cure = "; another program listens there: choose another port, or end that program";
@@ -151,7 +159,8 @@ static int sock_listen_failed(const char *what, const struct sock_addr *a, int f
     else if (error == EACCES && a->ss.ss_family != AF_UNIX)
         cure = "; ports below 1024 are root's: choose another one";
     util_close(&fd);
-    return err_set(e, error, "%s: cannot listen there: %s%s", what, strerror(error), cure);
+    sock_format(a, where, sizeof(where));
+    return err_set(e, error, "%s: cannot listen at %s: %s%s", what, where, strerror(error), cure);
 }
 
 int sock_listen(const char *what, const struct sock_addr *a, struct err *e)

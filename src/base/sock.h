@@ -19,13 +19,19 @@ struct sock_addr {
  */
 must_check int sock_parse(const char *what, const char *text, struct sock_addr *a, struct err *e);
 
+/* The same for a path alone. */
+must_check int sock_parse_unix(const char *what, const char *path, struct sock_addr *a,
+                               struct err *e);
+
 /*
  * A listening socket, CLOEXEC and not blocking, or -errno. A unix one is its owner's only (mode 0600); a
  * socket file that nobody listens to any more is replaced. what as above.
  */
 must_check int sock_listen(const char *what, const struct sock_addr *a, struct err *e);
 
-/* Where fd listens, as "127.0.0.1:1234", "[::1]:1234" or the path. */
+/* As "127.0.0.1:1234", "[::1]:1234" or the path. */
+void sock_format(const struct sock_addr *a, char *buf, size_t len);
+/* Where fd listens, in the same form. */
 void sock_name(int fd, char *buf, size_t len);
 
 #endif

@@ -6,12 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "base/sock.h"
 
 struct unix_server {
     struct chardev *c;
@@ -52,73 +52,37 @@ static void unix_hangup(struct chardev *c, bool output, int error)
     chardev_disconnect_out(c);
 }
 
-/* A socket file that nobody listens to any more is left over from a killed process: removes it. */
-static int unix_clear_stale(const struct sockaddr_un *addr, struct err *e)
+static int unix_listen(struct unix_server *u, const char *path, struct err *e)
 {
-    struct stat st;
-    int probe, rc;
-
-    if (lstat(addr->sun_path, &st))
-        return 0;
-    if (!S_ISSOCK(st.st_mode))
-        return err_set(e, EEXIST,
-                       "%s exists and is not a socket: choose another path for the serial "
-                       "line",
-                       addr->sun_path);
-    probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (probe < 0)
-        return err_set(e, errno, "cannot make a socket: %s", strerror(errno));
-    rc = connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) ? errno : 0;
-    close(probe);
-    if (rc != ECONNREFUSED)
-        return err_set(e, EADDRINUSE,
-                       "%s is the socket of a running program: choose another path, or "
-                       "end that program",
-                       addr->sun_path);
-    unlink(addr->sun_path);
-    return 0;
-}
-
-static int unix_listen(struct unix_server *u, const struct sockaddr_un *addr, struct err *e)
-{
-    int rc = unix_clear_stale(addr, e);
+    struct sock_addr addr;
+    int rc = sock_parse_unix("console socket", path, &addr, e);
 
     if (rc)
         return rc;
-    u->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* The mode goes on before the name exists: a console is its owner's only. */
-    if (u->fd < 0 || fchmod(u->fd, 0600) ||
-        bind(u->fd, (const struct sockaddr *)addr, sizeof(*addr)) || listen(u->fd, 4) ||
-        stat(addr->sun_path, &u->made)) {
-        rc = err_set(e, errno, "cannot listen on %s: %s", addr->sun_path, strerror(errno));
-        util_close(&u->fd);
-        return rc;
-    }
-    rc = loop_fd_add(u->c->loop, &u->watch, u->fd, EPOLLIN, unix_accept);
+    u->fd = sock_listen("console socket", &addr, e);
+    if (u->fd < 0)
+        return u->fd;
+    rc = stat(path, &u->made) ? -errno : 0;
+    if (!rc)
+        rc = loop_fd_add(u->c->loop, &u->watch, u->fd, EPOLLIN, unix_accept);
     if (rc) {
         util_close(&u->fd);
-        return err_set(e, -rc, "cannot wait for clients of %s: %s", addr->sun_path, strerror(-rc));
+        return err_set(e, -rc, "cannot wait for clients of %s: %s", path, strerror(-rc));
     }
     return 0;
 }
 
 static int unix_open(struct chardev *c, const char *arg, struct err *e)
 {
-    struct sockaddr_un addr = { .sun_family = AF_UNIX };
-    struct unix_server *u;
+    struct unix_server *u = calloc(1, sizeof(*u));
     int rc;
 
-    if (strlen(arg) >= sizeof(addr.sun_path))
-        return err_set(e, ENAMETOOLONG, "the socket's path %s is too long: at most %zu bytes", arg,
-                       sizeof(addr.sun_path) - 1);
-    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", arg);
-    u = calloc(1, sizeof(*u));
     if (!u) {
         err_oom(e);
         return -ENOMEM;
     }
     *u = (struct unix_server){ .c = c, .fd = -1 };
-    rc = unix_listen(u, &addr, e);
+    rc = unix_listen(u, arg, e);
     if (rc) {
         free(u);
         return rc;
