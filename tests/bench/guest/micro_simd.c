@@ -1,6 +1,6 @@
 /*
- * micro_simd.c: vector units and crypto instructions. What the CPU lacks is replaced by plain code with the
- * same result, so that a machine without it still does the work.
+ * micro_simd.c: vector units and crypto instructions. AVX2 and SHA are replaced by plain code with the same
+ * result where the CPU has none (TCG has no SHA), as libraries do.
  */
 #include "micro.h"
 
@@ -114,22 +114,81 @@ static int has_sha(void)
     return b >> 29 & 1;
 }
 
-static __attribute__((target("sha,sse4.1"))) uint64_t simd_sha(uint64_t n)
-{
-    __m128i s0 = _mm_set1_epi32(0x6a09e667), s1 = _mm_set1_epi32(0x3c6ef372);
-    __m128i m0 = _mm_set1_epi32(1), m1 = _mm_set1_epi32(2);
-    unsigned char out[16];
+struct sha_state {
+    uint32_t s0[4], s1[4], m0[4], m1[4];
+};
 
-    if (!has_sha())
-        return 0;
+static __attribute__((target("sha,sse4.1"))) void sha_native(struct sha_state *h, uint64_t n)
+{
+    __m128i s0 = _mm_loadu_si128((__m128i *)h->s0), s1 = _mm_loadu_si128((__m128i *)h->s1);
+    __m128i m0 = _mm_loadu_si128((__m128i *)h->m0), m1 = _mm_loadu_si128((__m128i *)h->m1);
+
     for (uint64_t r = 0; r < n; r++) {
         s1 = _mm_sha256rnds2_epu32(s1, s0, m0);
         m0 = _mm_sha256msg1_epu32(m0, m1);
         s0 = _mm_sha256rnds2_epu32(s0, s1, _mm_shuffle_epi32(m0, 0x0e));
         m1 = _mm_sha256msg2_epu32(m1, m0);
     }
-    _mm_storeu_si128((__m128i *)out, _mm_xor_si128(s0, _mm_xor_si128(s1, m1)));
-    return fold(out, sizeof(out));
+    _mm_storeu_si128((__m128i *)h->s0, s0);
+    _mm_storeu_si128((__m128i *)h->s1, s1);
+    _mm_storeu_si128((__m128i *)h->m0, m0);
+    _mm_storeu_si128((__m128i *)h->m1, m1);
+}
+
+static uint32_t ror(uint32_t x, int n)
+{
+    return x >> n | x << (32 - n);
+}
+
+/* SHA256RNDS2: cdgh (becomes the result), abef, two words with their constants. */
+static void sha_rounds(uint32_t cdgh[4], const uint32_t abef[4], uint32_t w0, uint32_t w1)
+{
+    uint32_t a = abef[3], b = abef[2], e = abef[1], f = abef[0];
+    uint32_t c = cdgh[3], d = cdgh[2], g = cdgh[1], h = cdgh[0];
+
+    for (int i = 0; i < 2; i++) {
+        uint32_t t =
+            h + (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25)) + ((e & f) ^ (~e & g)) + (i ? w1 : w0);
+        uint32_t u = (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+
+        h = g, g = f, f = e, e = d + t;
+        d = c, c = b, b = a, a = t + u;
+    }
+    cdgh[3] = a, cdgh[2] = b, cdgh[1] = e, cdgh[0] = f;
+}
+
+static void sha_plain(struct sha_state *h, uint64_t n)
+{
+    for (uint64_t r = 0; r < n; r++) {
+        uint32_t next[4] = { h->m0[1], h->m0[2], h->m0[3], h->m1[0] };
+
+        sha_rounds(h->s1, h->s0, h->m0[0], h->m0[1]);
+        for (int i = 0; i < 4; i++) /* SHA256MSG1 */
+            h->m0[i] += ror(next[i], 7) ^ ror(next[i], 18) ^ next[i] >> 3;
+        sha_rounds(h->s0, h->s1, h->m0[2], h->m0[3]);
+        for (int i = 0; i < 4; i++) { /* SHA256MSG2 */
+            uint32_t w = i < 2 ? h->m0[i | 2] : h->m1[i & 1];
+
+            h->m1[i] += ror(w, 17) ^ ror(w, 19) ^ w >> 10;
+        }
+    }
+}
+
+static uint64_t simd_sha(uint64_t n)
+{
+    struct sha_state h;
+
+    for (uint32_t i = 0; i < 4; i++) {
+        h.s0[i] = 0x6a09e667 + i;
+        h.s1[i] = 0x3c6ef372;
+        h.m0[i] = 1 + i;
+        h.m1[i] = 2;
+    }
+    if (has_sha())
+        sha_native(&h, n);
+    else
+        sha_plain(&h, n);
+    return fold(&h, sizeof(h));
 }
 
 const struct micro micro_simd[] = {
