@@ -34,8 +34,9 @@ static void gdb_put_tx(struct gdb *g, const char *bytes, size_t n)
 void gdb_send(struct gdb *g)
 {
     char frame[GDB_FRAME_MAX];
+    size_t n = gdb_frame(&g->reply, frame);
 
-    gdb_put_tx(g, frame, gdb_frame(&g->reply, frame));
+    gdb_put_tx(g, frame, n);
 }
 
 /* The last answer is still in g->reply. */
