@@ -162,6 +162,10 @@ static int kvm_vm_init(struct vm *vm, struct err *e)
         ret = kvm_cpu_signal_init(e);
     if (ret)
         goto fail;
+    if (k->caps.pvm)
+        log_warn("kvm",
+                 "this KVM has no hardware underneath and emulates the guest's kernel: a Linux "
+                 "takes many minutes to boot; --accel bt is much faster here");
     kvm_irq_init(k);
     vm->accel_data = k;
     return 0;
