@@ -1,7 +1,7 @@
 /*
  * diff.c: the interpreter against the host CPU, instruction by instruction.
  *
- *   diff [--seed N] [--count N] [--soak MINUTES] [--only TEXT] [--mode 64|32|both]
+ *   diff [--seed N] [--count N] [--soak MINUTES] [--only TEXT] [--mode 64|32|both] [--programs N]
  *
  * The same seed gives the same cases. A difference is shown with as much of its input set to zero as
  * still shows it. Exit status: 0 no difference, 1 differences, 2 cannot run.
@@ -343,15 +343,71 @@ static void diff_batch(struct diff *d)
     d->done += DIFF_BATCH;
 }
 
+static void diff_program_show(const struct diff_program *p, uint64_t seed)
+{
+    ZydisDecoder d;
+    ZydisFormatter f;
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+    char text[128];
+
+    printf("DIFFERENT: program %lu, %s\n", (unsigned long)seed, p->cold ? "cold" : "warm");
+    ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
+    for (unsigned at = 0; at < p->len; at += z.length) {
+        uint64_t rip = DIFF_CODE + p->offset + at;
+
+        if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, p->code + at, p->len - at, &z, ops)))
+            break;
+        ZydisFormatterFormatInstruction(&f, &z, ops, z.operand_count_visible, text, sizeof(text),
+                                        rip, NULL);
+        printf("    %lx  %s\n", (unsigned long)rip, text);
+    }
+    for (unsigned i = 0; i < 16; i++)
+        printf("    %-4s%lx\n", gpr_name[i], (unsigned long)p->gpr[i]);
+}
+
+/* The translator against the interpreter. */
+static void diff_programs(struct diff *d, uint64_t seed, unsigned long count)
+{
+    static struct diff_result a, b;
+    static struct diff_program p;
+
+    for (uint64_t i = seed; i < seed + count; i++) {
+        bool differs;
+
+        diff_program(i, &p);
+        diff_guest_program(d->guest, &p, false, &a);
+        diff_guest_program(d->guest, &p, true, &b);
+        differs = a.trap != b.trap || a.error != b.error || a.cr2 != b.cr2 ||
+                  memcmp(a.regs.gpr, b.regs.gpr, sizeof(a.regs.gpr)) || a.regs.rip != b.regs.rip ||
+                  a.regs.rflags != b.regs.rflags || memcmp(a.mem, b.mem, sizeof(a.mem)) ||
+                  memcmp(a.regs.xsave + 160, b.regs.xsave + 160, 256);
+        if (!differs || d->found++ >= 3)
+            continue;
+        diff_program_show(&p, i);
+        printf("    %-10s one %d  other %d\n", "trap", a.trap, b.trap);
+        diff_field(d, "rip", a.regs.rip, b.regs.rip);
+        diff_field(d, "rflags", a.regs.rflags, b.regs.rflags);
+        diff_field(d, "cr2", a.cr2, b.cr2);
+        for (unsigned k = 0; k < 16; k++)
+            diff_field(d, gpr_name[k], a.regs.gpr[k], b.regs.gpr[k]);
+        diff_bytes(d, "mem", a.mem, b.mem, sizeof(a.mem));
+        diff_bytes(d, "xmm", a.regs.xsave + 160, b.regs.xsave + 160, 256);
+    }
+    printf("%lu programs, %u differences so far, seed %lu\n", count, d->found, (unsigned long)seed);
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
         { "seed", required_argument, NULL, 's' }, { "count", required_argument, NULL, 'c' },
         { "soak", required_argument, NULL, 'm' }, { "only", required_argument, NULL, 'o' },
-        { "mode", required_argument, NULL, 'b' }, { 0 }
+        { "mode", required_argument, NULL, 'b' }, { "programs", required_argument, NULL, 'p' },
+        { 0 }
     };
     struct diff d = { .mask = diff_host_mask() };
-    unsigned long seed = 1, count = 20000, minutes = 0;
+    unsigned long seed = 1, count = 20000, minutes = 0, programs = 0;
     unsigned code32 = 1;
     uint64_t end;
     int opt;
@@ -370,12 +426,15 @@ int main(int argc, char **argv)
         case 'o':
             d.only = optarg;
             break;
+        case 'p':
+            programs = strtoul(optarg, NULL, 0);
+            break;
         case 'b':
             code32 = !strcmp(optarg, "64") ? 0 : !strcmp(optarg, "32") ? 2 : 1;
             break;
         default:
             fprintf(stderr, "usage: diff [--seed N] [--count N] [--soak MINUTES] [--only TEXT] "
-                            "[--mode 64|32|both]\n");
+                            "[--mode 64|32|both] [--programs N]\n");
             return 2;
         }
     }
@@ -384,8 +443,13 @@ int main(int argc, char **argv)
     d.gen = diff_gen_create(seed, d.mask, code32);
     d.guest = diff_guest_create(d.mask);
     end = util_monotonic_ns() + minutes * 60000000000ull;
-    while (minutes ? util_monotonic_ns() < end : d.done < count)
+    while (minutes ? util_monotonic_ns() < end : d.done < count) {
         diff_batch(&d);
+        if (minutes)
+            diff_programs(&d, seed + d.done, DIFF_BATCH);
+    }
+    if (programs)
+        diff_programs(&d, seed, programs);
     diff_host_stop();
     printf("%lu instructions, %u differences, seed %lu\n", d.done, d.found, seed);
     diff_guest_destroy(d.guest);

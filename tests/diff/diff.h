@@ -74,4 +74,16 @@ void diff_guest_destroy(struct diff_guest *g);
 void diff_guest_run(struct diff_guest *g, const struct diff_case *c, bool translated,
                     struct diff_result *r);
 
+/* --- diff_program.c --- */
+struct diff_program {
+    uint8_t code[640];
+    unsigned len, offset; /* in the code page */
+    uint64_t gpr[16], rflags;
+    bool cold; /* starts with an empty TLB */
+};
+void diff_program(uint64_t seed, struct diff_program *p);
+/* Runs it to its HLT or a fault. */
+void diff_guest_program(struct diff_guest *g, const struct diff_program *p, bool translated,
+                        struct diff_result *r);
+
 #endif

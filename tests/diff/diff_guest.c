@@ -109,6 +109,28 @@ void diff_guest_destroy(struct diff_guest *g)
     free(g);
 }
 
+static void diff_guest_result(struct diff_guest *g, int ret, struct diff_result *r)
+{
+    struct bt_cpu *cpu = g->cpu;
+
+    bt_fpu_store(cpu);
+    memcpy(r->regs.xsave, cpu->s.xsave, X86_XSAVE_SIZE);
+    memcpy(r->regs.gpr, cpu->s.gpr, sizeof(cpu->s.gpr));
+    r->regs.rflags = cpu->s.rflags;
+    r->regs.rip = cpu->s.rip;
+    memcpy(r->mem, g->ram.hva + DATA_GPA, DIFF_RW);
+    r->trap = -1;
+    r->error = 0;
+    r->cr2 = 0;
+    if (ret == BT_FAULT || ret == BT_TRAP) {
+        r->trap = cpu->s.exception_vector;
+        r->error = cpu->s.exception_has_error ? cpu->s.exception_error : 0;
+        r->cr2 = r->trap == X86_PF ? cpu->s.cr2 : 0;
+    } else if (ret != BT_NEXT && ret != BT_JUMP) {
+        r->trap = 1000 + ret;
+    }
+}
+
 static int diff_guest_interpret(struct bt_cpu *cpu)
 {
     int ret = 0;
@@ -159,20 +181,39 @@ void diff_guest_run(struct diff_guest *g, const struct diff_case *c, bool transl
         ret = diff_guest_translate(cpu, c->regs.rip + c->len);
     else
         ret = diff_guest_interpret(cpu);
-    bt_fpu_store(cpu);
-    memcpy(r->regs.xsave, cpu->s.xsave, X86_XSAVE_SIZE);
-    memcpy(r->regs.gpr, cpu->s.gpr, sizeof(cpu->s.gpr));
-    r->regs.rflags = cpu->s.rflags;
-    r->regs.rip = cpu->s.rip;
-    memcpy(r->mem, g->ram.hva + DATA_GPA, DIFF_RW);
-    r->trap = -1;
-    r->error = 0;
-    r->cr2 = 0;
-    if (ret == BT_FAULT || ret == BT_TRAP) {
-        r->trap = cpu->s.exception_vector;
-        r->error = cpu->s.exception_has_error ? cpu->s.exception_error : 0;
-        r->cr2 = r->trap == X86_PF ? cpu->s.cr2 : 0;
-    } else if (ret != BT_NEXT && ret != BT_JUMP) {
-        r->trap = 1000 + ret;
+    diff_guest_result(g, ret, r);
+}
+
+void diff_guest_program(struct diff_guest *g, const struct diff_program *p, bool translated,
+                        struct diff_result *r)
+{
+    struct bt_cpu *cpu = g->cpu;
+    int ret = BT_JUMP;
+
+    for (unsigned i = 0; i < DIFF_MEM / 4; i++)
+        ((uint32_t *)(void *)(g->ram.hva + DATA_GPA))[i] = i * 0x01030507u;
+    memset(g->ram.hva + CODE_GPA, 0xf4, PAGE_SIZE);
+    memcpy(g->ram.hva + CODE_GPA + p->offset, p->code, p->len);
+    bt_code_written(g->vm, CODE_GPA, PAGE_SIZE);
+    bt_jit_recheck(cpu);
+    if (p->cold)
+        bt_tlb_flush_all(cpu);
+    memset(cpu->s.xsave, 0, X86_XSAVE_SIZE);
+    memcpy(cpu->s.gpr, p->gpr, sizeof(cpu->s.gpr));
+    cpu->s.rflags = p->rflags;
+    cpu->s.rip = DIFF_CODE + p->offset;
+    cpu->s.cr2 = 0;
+    cpu->s.exception_pending = false;
+    diff_guest_code(cpu, false);
+    atomic_store(&cpu->kick, false);
+    for (unsigned i = 0; i < 200 && (ret == BT_NEXT || ret == BT_JUMP); i++) {
+        struct bt_block *b = bt_block_find(cpu, !translated, &ret);
+
+        if (!b)
+            break;
+        if (translated)
+            bt_jit_heat(cpu, b, cpu->s.rip);
+        ret = bt_enter(cpu, b, cpu->s.rip);
     }
+    diff_guest_result(g, ret, r);
 }

@@ -106,7 +106,7 @@ struct bt_jit_exit {
 struct bt_jit_point {
     uint32_t unit;
     uint32_t retry, resume; /* offsets in the buffer; resume 0: go on at RIP */
-    uint16_t off, end;      /* of its instructions, from the start of the page */
+    uint16_t off;           /* of its first instruction from the start of the page */
     uint8_t count;          /* instructions; 0: none, see bt_jit_called() */
     uint8_t access;         /* BT_JIT_MISS_* */
     uint16_t size;          /* bytes of the access */

@@ -156,6 +156,7 @@ static void branch_call(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     if (branch_backward(in))
         branch_safepoint(g, in);
     bt_jit_operand(g, in, &disp);
+    bt_jit_flags_before(g, in);
     branch_push_next(g, in, disp);
     bt_jit_exit_to(g, branch_target(in));
 }

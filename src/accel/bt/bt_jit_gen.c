@@ -23,12 +23,9 @@ uint32_t bt_jit_new_point(struct bt_jit_gen *g, const struct bt_jit_insn *in, un
         j->n_points++;
     else
         g->full = true;
-    j->point[n] =
-        (struct bt_jit_point){ .unit = (uint32_t)(g->u - j->unit),
-                               .off = in->off,
-                               .end = count ? (uint16_t)(in[count - 1].off + in[count - 1].len)
-                                            : in->off,
-                               .count = (uint8_t)count };
+    j->point[n] = (struct bt_jit_point){ .unit = (uint32_t)(g->u - j->unit),
+                                         .off = in->off,
+                                         .count = (uint8_t)count };
     return n;
 }
 

@@ -101,17 +101,18 @@ static unsigned plan_base(const struct bt_jit_insn *in)
     }
 }
 
-/* Does it leave T0 alone? */
-static bool plan_keeps_t0(const struct bt_jit_insn *in)
+/* Does it leave T0 alone? In a group of another base than RSP, the stack would need it. */
+static bool plan_keeps_t0(const struct bt_jit_insn *in, unsigned base)
 {
     unsigned in_memory = 0;
 
     switch (in->kind) {
-    case BT_JIT_NOP:
     case BT_JIT_PUSH:
     case BT_JIT_POP:
     case BT_JIT_CALL:
     case BT_JIT_RET:
+        return base == X86_RSP;
+    case BT_JIT_NOP:
     case BT_JIT_JCC:
         return true;
     case BT_JIT_RAW:
@@ -191,9 +192,7 @@ static unsigned plan_group(struct bt_jit_insn *insn, unsigned n, unsigned first)
         struct bt_jit_insn *in = &insn[i];
 
         a = plan_access(in, g.base);
-        if (i > first && ((!a.any && (in->mem || !plan_keeps_t0(in))) || in->lock))
-            break;
-        if (i > first && !plan_keeps_t0(in))
+        if (i > first && ((!a.any && in->mem) || in->lock || !plan_keeps_t0(in, g.base)))
             break;
         if (a.any) {
             if (!plan_join(&g, &a))

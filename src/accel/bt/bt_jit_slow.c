@@ -105,8 +105,8 @@ static bool slow_fill(struct bt_cpu *c, const struct bt_jit_point *p)
     return *tag == (lin & PAGE_MASK);
 }
 
-/* One instruction of the interpreter at c->s.rip: enum bt_ret. */
-static int slow_step(struct bt_cpu *c, struct bt_jit_point *p)
+/* One instruction of the interpreter at c->s.rip: enum bt_ret. *next: where the one behind it is. */
+static int slow_step(struct bt_cpu *c, struct bt_jit_point *p, uint64_t *next)
 {
     struct bt_block *b = p->one;
     int ret = 0;
@@ -118,24 +118,28 @@ static int slow_step(struct bt_cpu *c, struct bt_jit_point *p)
         p->one = b->key & BT_KEY_DEAD ? NULL : b;
         p->flushes = c->cache->flushes;
     }
+    *next = c->s.rip + b->len;
     return bt_enter(c, b, c->s.rip);
 }
 
-/* Runs the point's instructions, as long as they follow one another: enum bt_ret. */
-static int slow_run(struct bt_cpu *c, struct bt_jit_point *p, const struct bt_jit_unit *u,
-                    uint64_t page)
+/*
+ * Runs the point's instructions, as long as they follow one another: enum bt_ret; SLOW_STALE: translated
+ * code is not to be resumed; BT_JUMP: nor behind the point, for a branch was taken.
+ */
+enum { SLOW_STALE = BT_EXIT + 1 };
+static int slow_run(struct bt_cpu *c, struct bt_jit_point *p, const struct bt_jit_unit *u)
 {
-    uint64_t flushes = c->jit->flushes;
+    uint64_t flushes = c->jit->flushes, next = 0;
 
     for (unsigned i = 0; i < p->count; i++) {
-        int ret = slow_step(c, p);
+        int ret = slow_step(c, p, &next);
 
         if (ret != BT_NEXT && ret != BT_JUMP)
             return ret;
         if (flushes != c->jit->flushes || u->stale)
-            return BT_EXIT + 1;
-        if (c->s.rip - page <= p->off || c->s.rip - page >= p->end)
-            break;
+            return SLOW_STALE;
+        if (c->s.rip != next)
+            return BT_JUMP;
     }
     return BT_NEXT;
 }
@@ -145,23 +149,22 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
     struct bt_jit *j = c->jit;
     struct bt_jit_point *p = &j->point[n];
     struct bt_jit_unit *u = &j->unit[p->unit];
-    uint64_t page = slow_page(c, u);
     const uint8_t *to;
     int ret;
 
-    c->s.rip = page + p->off;
+    c->s.rip = slow_page(c, u) + p->off;
     if (!p->count && !p->resume)
         return slow_leave(c, BT_JUMP);
     if (p->access && slow_fill(c, p)) {
         bt_jit_frame_in(c);
         return j->x + p->retry;
     }
-    ret = slow_run(c, p, u, page);
-    if (ret == BT_EXIT + 1)
+    ret = slow_run(c, p, u);
+    if (ret == SLOW_STALE)
         return slow_leave(c, BT_JUMP);
-    if (ret != BT_NEXT)
+    if (ret != BT_NEXT && ret != BT_JUMP)
         return slow_leave(c, ret);
-    if (p->resume && c->s.rip == page + p->end) {
+    if (p->resume && ret == BT_NEXT) {
         if (u->fpu)
             bt_fpu_load(c);
         bt_jit_frame_in(c);

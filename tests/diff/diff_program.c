@@ -1,0 +1,292 @@
+/*
+ * diff_program.c: random programs, the translator against the interpreter: what single instructions do not
+ * show (flags from one to the next, shared checks of accesses, the stack, branches, faults in between).
+ *
+ * Memory is reached off a few registers that the program does not change, often close to the end of a page.
+ */
+#include "diff.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "accel/bt/bt_jit_emit.h"
+
+enum { PROGRAM_INSNS = 28, PROGRAM_ROOM = 600 };
+
+struct diff_program_gen {
+    uint64_t rng;
+    struct bt_emit e;
+    uint8_t *start[PROGRAM_INSNS + 1];
+    struct {
+        uint8_t *rel; /* an 8-bit displacement to fill in */
+        unsigned to;
+    } jump[PROGRAM_INSNS];
+    unsigned jumps;
+};
+
+static unsigned program_below(struct diff_program_gen *g, unsigned n)
+{
+    g->rng ^= g->rng << 13;
+    g->rng ^= g->rng >> 7;
+    g->rng ^= g->rng << 17;
+    return (unsigned)((g->rng >> 20) % n);
+}
+
+static unsigned program_reg(struct diff_program_gen *g)
+{
+    static const uint8_t regs[] = { X86_RAX, X86_RCX, X86_RDX, X86_RSI, X86_RDI, X86_R8,
+                                    X86_R9,  X86_R10, X86_R11, X86_R12, X86_R15 };
+
+    return regs[program_below(g, ARRAY_SIZE(regs))];
+}
+
+static const uint8_t program_bases[] = { X86_RBX, X86_RBP, X86_R13, X86_R14, X86_RSP };
+
+static unsigned program_base(struct diff_program_gen *g)
+{
+    return program_bases[program_below(g, ARRAY_SIZE(program_bases))];
+}
+
+static int32_t program_disp(struct diff_program_gen *g)
+{
+    return (int32_t)program_below(g, 12) * 8 - 32 + (program_below(g, 6) ? 0 : 3);
+}
+
+static void program_alu(struct diff_program_gen *g)
+{
+    struct bt_emit *e = &g->e;
+    unsigned op = program_below(g, 8), size = program_below(g, 4), w = program_below(g, 2);
+
+    if (size == 0)
+        bt_emit8(e, 0x66);
+    switch (program_below(g, 5)) {
+    case 0:
+        bt_emit_rr(e, op << 3 | 1, w, program_reg(g), program_reg(g));
+        break;
+    case 1:
+        bt_emit_rm(e, op << 3 | 3, w, program_reg(g), program_base(g), program_disp(g));
+        break;
+    case 2:
+        bt_emit_rm(e, op << 3 | 1, w, program_reg(g), program_base(g), program_disp(g));
+        break;
+    case 3:
+        bt_emit_rr(e, 0x83, w, op, program_reg(g));
+        bt_emit8(e, program_below(g, 256));
+        break;
+    default:
+        bt_emit_rr(e, OP_TEST, w, program_reg(g), program_reg(g));
+    }
+}
+
+static void program_misc(struct diff_program_gen *g)
+{
+    struct bt_emit *e = &g->e;
+    unsigned r = program_reg(g), w = program_below(g, 2);
+
+    switch (program_below(g, 14)) {
+    case 0:
+        bt_emit_rr(e, 0xff, w, program_below(g, 2), r); /* inc, dec */
+        break;
+    case 1:
+        bt_emit_rr(e, 0xc1, w, 4 + program_below(g, 2), r); /* shl, shr */
+        bt_emit8(e, program_below(g, 8));
+        break;
+    case 2:
+        bt_emit_rr(e, 0xd3, w, program_below(g, 2) ? 4 : 7, r); /* by cl */
+        break;
+    case 3:
+        bt_emit_rex(e, w, r, 0, 1);
+        bt_emit16(e, 0xaf0f); /* imul */
+        bt_emit8(e, 0xc0 | (r & 7) << 3 | 1);
+        break;
+    case 4:
+        bt_emit_rex(e, false, 0, 0, r); /* setcc */
+        if (r < 8 && r >= 4)
+            bt_emit8(e, 0x40);
+        bt_emit8(e, 0x0f);
+        bt_emit8(e, 0x90 | program_below(g, 16));
+        bt_emit8(e, 0xc0 | (r & 7));
+        break;
+    case 5:
+        bt_emit_rex(e, w, r, 0, 2); /* cmovcc from rdx */
+        bt_emit8(e, 0x0f);
+        bt_emit8(e, 0x40 | program_below(g, 16));
+        bt_emit8(e, 0xc0 | (r & 7) << 3 | 2);
+        break;
+    case 6:
+        bt_emit_rmx(e, OP_LEA, w, r, program_reg(g), program_reg(g), 1u << program_below(g, 4),
+                    program_disp(g));
+        break;
+    case 7:
+        bt_emit_rr(e, 0xf7, w, 2 + program_below(g, 2), r); /* not, neg */
+        break;
+    case 8:
+        bt_emit_rr(e, 0x87, w, r, program_reg(g)); /* xchg */
+        break;
+    case 9:
+        bt_emit8(e, 0xf0); /* lock add */
+        bt_emit_rm(e, OP_ADD, w, r, program_base(g), program_disp(g));
+        break;
+    case 10:
+        bt_emit_rm(e, 0x87, w, r, program_base(g), program_disp(g));
+        break;
+    case 11:
+        bt_emit_rr(e, 0xf7, w, 6, r); /* div: often a fault */
+        break;
+    case 12:
+        bt_emit8(e, program_below(g, 2) ? 0xf8 : 0xf5); /* clc, cmc */
+        break;
+    default:
+        bt_emit8(e, 0x48);
+        bt_emit8(e, program_below(g, 2) ? 0x98 : 0x99); /* cdqe, cqo */
+    }
+}
+
+static void program_move(struct diff_program_gen *g)
+{
+    struct bt_emit *e = &g->e;
+    unsigned w = program_below(g, 2);
+
+    switch (program_below(g, 6)) {
+    case 0:
+        bt_emit_rr(e, OP_STORE, w, program_reg(g), program_reg(g));
+        break;
+    case 1:
+        bt_emit_rm(e, 0x88, false, program_reg(g), program_base(g), program_disp(g));
+        break;
+    case 2:
+        bt_emit_rm(e, OP_STORE, w, program_reg(g), program_base(g), program_disp(g));
+        break;
+    default:
+        bt_emit_rm(e, OP_LOAD, w, program_reg(g), program_base(g), program_disp(g));
+    }
+}
+
+static void program_stack(struct diff_program_gen *g)
+{
+    struct bt_emit *e = &g->e;
+    unsigned r = program_reg(g);
+
+    switch (program_below(g, 10)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+        bt_emit_rex(e, false, 0, 0, r);
+        bt_emit8(e, 0x50 | (r & 7));
+        break;
+    case 4:
+    case 5:
+    case 6:
+        bt_emit_rex(e, false, 0, 0, r);
+        bt_emit8(e, 0x58 | (r & 7));
+        break;
+    case 7:
+        bt_emit_alu_imm(e, program_below(g, 2) ? 0 : 5, true, X86_RSP,
+                        (int32_t)program_below(g, 5) * 8);
+        break;
+    case 8:
+        bt_emit8(e, 0x6a);
+        bt_emit8(e, program_below(g, 256));
+        break;
+    default:
+        bt_emit8(e, program_below(g, 2) ? 0x9c : 0xfc); /* pushf, cld */
+    }
+}
+
+/* Forward by a few instructions. */
+static void program_jump(struct diff_program_gen *g, unsigned at)
+{
+    unsigned to = at + 1 + program_below(g, 4), kind = program_below(g, 8);
+
+    if (kind == 0) { /* call the next one and take the address off again */
+        bt_emit8(&g->e, 0xe8);
+        bt_emit32(&g->e, 0);
+        return;
+    }
+    bt_emit8(&g->e, kind == 1 ? 0xeb : 0x70 | program_below(g, 16));
+    bt_emit8(&g->e, 0);
+    g->jump[g->jumps].rel = g->e.p - 1;
+    g->jump[g->jumps++].to = to > PROGRAM_INSNS ? PROGRAM_INSNS : to;
+}
+
+static void program_vector(struct diff_program_gen *g)
+{
+    struct bt_emit *e = &g->e;
+    unsigned x = program_below(g, 16);
+
+    switch (program_below(g, 4)) {
+    case 0: /* movdqu xmm, m */
+        bt_emit8(e, 0xf3);
+        bt_emit_rex(e, false, x, 0, X86_RBX);
+        bt_emit16(e, 0x6f0f);
+        bt_emit_modrm(e, x, X86_RBX, program_disp(g));
+        break;
+    case 1: /* movdqa m, xmm: faults where it is not aligned */
+        bt_emit8(e, 0x66);
+        bt_emit_rex(e, false, x, 0, X86_RBP);
+        bt_emit16(e, 0x7f0f);
+        bt_emit_modrm(e, x, X86_RBP, program_disp(g));
+        break;
+    case 2: /* paddd */
+        bt_emit8(e, 0x66);
+        bt_emit_rex(e, false, x, 0, X86_RAX);
+        bt_emit16(e, 0xfe0f);
+        bt_emit8(e, 0xc0 | (x & 7) << 3 | program_below(g, 8));
+        break;
+    default: /* movq r, xmm */
+        bt_emit8(e, 0x66);
+        bt_emit_rex(e, true, x, 0, X86_R8);
+        bt_emit16(e, 0x7e0f);
+        bt_emit8(e, 0xc0 | (x & 7) << 3);
+    }
+}
+
+void diff_program(uint64_t seed, struct diff_program *p)
+{
+    struct diff_program_gen g = { .rng = seed * 0x9e3779b97f4a7c15ull + 1, .e = { p->code } };
+
+    for (unsigned i = 0; i < 8; i++)
+        program_below(&g, 2);
+    for (unsigned i = 0; i < PROGRAM_INSNS; i++) {
+        g.start[i] = g.e.p;
+        switch (program_below(&g, 9)) {
+        case 0:
+        case 1:
+            program_alu(&g);
+            break;
+        case 2:
+            program_misc(&g);
+            break;
+        case 3:
+            program_vector(&g);
+            break;
+        case 4:
+        case 5:
+            program_move(&g);
+            break;
+        case 6:
+            program_jump(&g, i);
+            break;
+        default:
+            program_stack(&g);
+        }
+    }
+    g.start[PROGRAM_INSNS] = g.e.p;
+    bt_emit8(&g.e, 0xf4); /* HLT */
+    for (unsigned i = 0; i < g.jumps; i++)
+        *g.jump[i].rel = (uint8_t)(g.start[g.jump[i].to] - (g.jump[i].rel + 1));
+    p->len = (unsigned)(g.e.p - p->code);
+    for (unsigned i = 0; i < 16; i++)
+        p->gpr[i] = (uint64_t)program_below(&g, 1u << 31) << program_below(&g, 33);
+    for (unsigned i = 0; i < ARRAY_SIZE(program_bases); i++) {
+        uint64_t page = DIFF_DATA + PAGE_SIZE * (1 + program_below(&g, 2));
+
+        p->gpr[program_bases[i]] = page + 8 * program_below(&g, 480) + 128;
+        if (program_below(&g, 4) == 0)
+            p->gpr[program_bases[i]] = page - 64 + 8 * program_below(&g, 16);
+    }
+    p->rflags = FLAG_1 | FLAG_IF | ((unsigned)program_below(&g, 4096) & FLAG_ARITH);
+    p->offset = program_below(&g, PAGE_SIZE - PROGRAM_ROOM);
+    p->cold = program_below(&g, 2);
+}
