@@ -259,13 +259,20 @@ static void gen_raw(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     struct gen_map m = { .disp = 0 };
     uint32_t point = 0;
+    unsigned flags;
 
     if (in->mem)
         point = bt_jit_operand(g, in, &m.disp);
+    flags = g->flags;
     bt_jit_flags_before(g, in);
     gen_slots(g, in, &m);
-    if (in->faults)
-        bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1))->fault = g->e.p;
+    if (in->faults) { /* then in has changed nothing: what held before it still does */
+        struct bt_jit_late *late =
+            bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1));
+
+        late->fault = g->e.p;
+        late->flags |= (uint8_t)flags;
+    }
     if (in->encoding == BT_JIT_LEGACY)
         gen_legacy(g, in, &m);
     else if (in->encoding == BT_JIT_VEX)
