@@ -57,22 +57,34 @@ static void jit_jump_to(struct bt_jit *j, const struct bt_jit_exit *e, uint32_t 
     bt_jit_set_rel(j->w + e->site, j->w + to);
 }
 
+static bool jit_is_far(const struct bt_jit_exit *e)
+{
+    return e->target < 0 || e->target >= PAGE_SIZE;
+}
+
 void bt_jit_link(struct bt_jit *j, uint32_t exit, uint32_t unit)
 {
     struct bt_jit_exit *e = &j->exit[exit];
     struct bt_jit_unit *u = &j->unit[unit];
+    bool far = jit_is_far(e);
+    uint32_t *links = far ? &u->far_links : &u->links;
 
     if (e->to)
         return;
     e->to = unit;
-    e->next = u->links;
-    u->links = exit;
+    e->next = *links;
+    *links = exit;
+    if (far && !e->listed) {
+        e->listed = true;
+        e->next_far = j->far;
+        j->far = exit;
+    }
     jit_jump_to(j, e, e->saved ? u->saved_entry : u->host_entry);
 }
 
-static void jit_unlink(struct bt_jit *j, struct bt_jit_unit *u)
+static void jit_unlink_exits(struct bt_jit *j, uint32_t *links)
 {
-    uint32_t n = u->links;
+    uint32_t n = *links;
 
     while (n) {
         struct bt_jit_exit *e = &j->exit[n];
@@ -81,28 +93,20 @@ static void jit_unlink(struct bt_jit *j, struct bt_jit_unit *u)
         e->to = e->next = 0;
         jit_jump_to(j, e, e->stub);
     }
-    u->links = 0;
+    *links = 0;
 }
 
 void bt_jit_unlink_fixed(struct bt_cpu *c)
 {
     struct bt_jit *j = c->jit;
 
-    if (!j)
-        return;
-    for (uint32_t i = 1; i < j->n_units; i++)
-        j->unit[i].links = 0;
-    for (uint32_t i = 1; i < j->n_exits; i++) {
-        struct bt_jit_exit *e = &j->exit[i];
-        uint32_t to = e->to;
+    while (j && j->far) {
+        struct bt_jit_exit *e = &j->exit[j->far];
 
-        if (!to)
-            continue;
-        e->to = e->next = 0;
-        if (e->target >= 0 && e->target < PAGE_SIZE)
-            bt_jit_link(j, i, to);
-        else
-            jit_jump_to(j, e, e->stub);
+        if (e->to)
+            jit_unlink_exits(j, &j->unit[e->to].far_links);
+        e->listed = false;
+        j->far = e->next_far;
     }
 }
 
@@ -128,7 +132,8 @@ static void jit_page_stale(struct bt_cpu *c, struct bt_jit_page *p)
         u->stale = true;
         in_jc |= u->in_jc;
         u->in_jc = false;
-        jit_unlink(c->jit, u);
+        jit_unlink_exits(c->jit, &u->links);
+        jit_unlink_exits(c->jit, &u->far_links);
     }
     if (in_jc)
         jit_clear_jc(c);
@@ -150,9 +155,9 @@ void bt_jit_recheck(struct bt_cpu *c)
 {
     struct bt_jit *j = c->jit;
 
-    for (unsigned i = 0; j && i < BT_JIT_PAGES; i++)
-        if (j->page[i].page && j->page[i].page->version != j->page[i].version)
-            jit_page_stale(c, &j->page[i]);
+    for (struct bt_jit_page *p = j ? j->pages : NULL; p; p = p->next)
+        if (p->page->version != p->version)
+            jit_page_stale(c, p);
 }
 
 static void jit_page_add(struct bt_jit *j, struct bt_jit_unit *u, uint32_t version)
@@ -160,7 +165,8 @@ static void jit_page_add(struct bt_jit *j, struct bt_jit_unit *u, uint32_t versi
     struct bt_jit_page *p = jit_page(j, u->block->page);
 
     if (!p->page) {
-        *p = (struct bt_jit_page){ .page = u->block->page, .version = version };
+        *p = (struct bt_jit_page){ .page = u->block->page, .next = j->pages, .version = version };
+        j->pages = p;
         j->n_pages++;
     }
     u->page_next = p->units;
@@ -175,10 +181,13 @@ void bt_jit_flush(struct bt_cpu *c)
     if (!j)
         return;
     j->n_units = j->n_exits = j->n_points = 1;
-    j->n_faults = j->n_pages = j->arena_used = 0;
+    j->n_faults = j->n_pages = j->arena_used = j->far = 0;
     j->used = j->thunks_end;
-    for (unsigned i = 0; i < BT_JIT_PAGES; i++)
-        j->page[i] = (struct bt_jit_page){ 0 };
+    for (struct bt_jit_page *p = j->pages, *next; p; p = next) {
+        next = p->next;
+        *p = (struct bt_jit_page){ 0 };
+    }
+    j->pages = NULL;
     jit_clear_jc(c);
     j->flushes++;
 }

@@ -98,7 +98,9 @@ struct bt_jit_exit {
     uint32_t stub;       /* and of where that leads when not linked */
     int32_t target;      /* from the start of the unit's page */
     uint32_t next;       /* of the exits linked to the same unit; 0: last */
+    uint32_t next_far;   /* of bt_jit.far; 0: last */
     uint32_t to;         /* unit it is linked to; 0: none */
+    bool listed;         /* in bt_jit.far */
     bool saved;          /* flags are in frame.flags at the jump; else in EFLAGS */
 };
 
@@ -129,7 +131,7 @@ struct bt_jit_unit {
     uint8_t *bytes;                   /* what it was made from */
     uint32_t saved_entry, host_entry; /* offsets in the buffer: flags in frame.flags, in EFLAGS */
     uint32_t code, end;
-    uint32_t links; /* exits that lead here */
+    uint32_t links, far_links; /* exits that lead here: from its own page, from others */
     uint32_t first_exit, n_exits;
     uint16_t len;
     bool fixed; /* good for lin only */
@@ -142,6 +144,7 @@ struct bt_jit_unit {
 struct bt_jit_page {
     struct bt_code_page *page;
     struct bt_jit_unit *units;
+    struct bt_jit_page *next; /* of bt_jit.pages */
     uint32_t version;
 };
 
@@ -167,6 +170,8 @@ struct bt_jit {
     struct bt_jit_point *point;
     struct bt_jit_fault *fault;
     struct bt_jit_page *page; /* hash table by page */
+    struct bt_jit_page *pages; /* those in use */
+    uint32_t far;              /* exits that lead, or led, into another page */
     uint8_t *arena;           /* bytes of units */
     uint32_t arena_used;
     struct bt_jit_scratch *scratch;
