@@ -130,6 +130,7 @@ struct bt_cpu {
     bool single;                  /* bt_step_one(): stop after one instruction */
     bool fpu_live;     /* s.xsave is stale: the guest's FPU state is in the host's registers */
     bool event_window; /* interrupts may have become deliverable: look before the next block */
+    bool intr_check;   /* the APIC may have one: kicked, or its registers were accessed, since it was asked */
     bool debugged; /* by a debugger outside of the guest (bt_debugger.c): stay in the interpreter */
     bool debug_step, debug_hit; /* it wants one instruction; one of its watchpoints was hit */
     unsigned debug_version;     /* of its list of points, as decoded blocks and TLB know it */
@@ -231,6 +232,13 @@ void bt_code_store(struct bt_cpu *c, uint64_t gpa, unsigned len);
 void bt_code_written(struct vm *vm, uint64_t gpa, uint64_t len);
 /* The page of gpa may have been written through a stale tag_w: compare its blocks before they run again. */
 void bt_code_recheck(struct vm *vm, uint64_t gpa);
+
+/* bt_deliver_events() would do nothing. */
+static inline bool bt_events_quiet(const struct bt_cpu *c)
+{
+    return !c->s.exception_pending && !c->s.interrupt_pending && !c->s.nmi_pending &&
+           !c->intr_check;
+}
 
 /* --- FPU (bt_native.c) --- */
 void bt_fpu_load(struct bt_cpu *c);  /* guest state into the host's registers, if it is not there */

@@ -35,6 +35,8 @@ enum {
     BT_KEY_AVX = BIT(13),
     BT_KEY_AVX512 = BIT(14),
     BT_KEY_SLOW = BIT(15), /* alignment is checked: no translation */
+    BT_KEY_SMAP = BIT(16), /* CLAC and STAC choose the TLB */
+    BT_KEY_TSC = BIT(17),  /* RDTSC is allowed */
 };
 
 struct bt_code_page {

@@ -119,6 +119,7 @@ static bool cr8_set(struct bt_cpu *c, uint64_t v)
     c->s.cr8 = v;
     if (c->vcpu->lapic) {
         bt_fpu_store(c);
+        c->intr_check = true;
         exit_tpr_set(c->vcpu, (uint8_t)v);
     }
     c->event_window = true;

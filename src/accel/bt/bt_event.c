@@ -316,7 +316,7 @@ static int event_deliver_external(struct bt_cpu *c, unsigned vector)
 
 static bool event_take_nmi(struct bt_cpu *c)
 {
-    if (c->s.nmi_masked || !(c->s.nmi_pending || exit_nmi_take(c->vcpu)))
+    if (c->s.nmi_masked || !(c->s.nmi_pending || (c->intr_check && exit_nmi_take(c->vcpu))))
         return false;
     c->s.nmi_pending = false;
     c->s.nmi_masked = true;
@@ -350,10 +350,11 @@ int bt_deliver_events(struct bt_cpu *c)
         return 0;
     if (event_take_nmi(c))
         return event_deliver_external(c, X86_NMI);
-    if (!(c->s.rflags & FLAG_IF))
+    if (!(c->s.rflags & FLAG_IF) || !c->intr_check)
         return 0;
     bt_fpu_store(c);
-    if (!exit_intr_pending(c->vcpu))
+    c->intr_check = exit_intr_pending(c->vcpu);
+    if (!c->intr_check)
         return 0;
     vector = exit_intr_ack(c->vcpu);
     return vector < 0 ? 0 : event_deliver_external(c, (unsigned)vector);

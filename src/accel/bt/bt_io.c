@@ -33,6 +33,7 @@ static int io_allowed(struct bt_cpu *c, uint16_t port, unsigned size)
 static uint64_t io_do(struct bt_cpu *c, uint16_t port, unsigned size, bool write, uint64_t val)
 {
     bt_fpu_store(c);
+    c->intr_check = true;
     exit_pio(c->vcpu, port, size, write, &val);
     bt_debug_io(c, port, size);
     return val & bt_mask(size);

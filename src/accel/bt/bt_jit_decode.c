@@ -11,7 +11,9 @@ static bool jit_integer(ZydisMnemonic m)
 {
     switch (m) {
     case ZYDIS_MNEMONIC_ADC:
+    case ZYDIS_MNEMONIC_ADCX:
     case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_ADOX:
     case ZYDIS_MNEMONIC_AND:
     case ZYDIS_MNEMONIC_BSF:
     case ZYDIS_MNEMONIC_BSR:
@@ -38,7 +40,11 @@ static bool jit_integer(ZydisMnemonic m)
     case ZYDIS_MNEMONIC_IMUL:
     case ZYDIS_MNEMONIC_INC:
     case ZYDIS_MNEMONIC_LAHF:
+    case ZYDIS_MNEMONIC_LFENCE:
+    case ZYDIS_MNEMONIC_LZCNT:
+    case ZYDIS_MNEMONIC_MFENCE:
     case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_MOVBE:
     case ZYDIS_MNEMONIC_MOVSX:
     case ZYDIS_MNEMONIC_MOVSXD:
     case ZYDIS_MNEMONIC_MOVZX:
@@ -46,6 +52,7 @@ static bool jit_integer(ZydisMnemonic m)
     case ZYDIS_MNEMONIC_NEG:
     case ZYDIS_MNEMONIC_NOT:
     case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_POPCNT:
     case ZYDIS_MNEMONIC_RCL:
     case ZYDIS_MNEMONIC_RCR:
     case ZYDIS_MNEMONIC_ROL:
@@ -53,6 +60,7 @@ static bool jit_integer(ZydisMnemonic m)
     case ZYDIS_MNEMONIC_SAHF:
     case ZYDIS_MNEMONIC_SAR:
     case ZYDIS_MNEMONIC_SBB:
+    case ZYDIS_MNEMONIC_SFENCE:
     case ZYDIS_MNEMONIC_SHL:
     case ZYDIS_MNEMONIC_SHLD:
     case ZYDIS_MNEMONIC_SHR:
@@ -60,6 +68,7 @@ static bool jit_integer(ZydisMnemonic m)
     case ZYDIS_MNEMONIC_STC:
     case ZYDIS_MNEMONIC_SUB:
     case ZYDIS_MNEMONIC_TEST:
+    case ZYDIS_MNEMONIC_TZCNT:
     case ZYDIS_MNEMONIC_XADD:
     case ZYDIS_MNEMONIC_XCHG:
     case ZYDIS_MNEMONIC_XOR:
@@ -405,6 +414,54 @@ static bool jit_native(struct bt_cpu *c, const ZydisDecodedInstruction *z, const
     return true;
 }
 
+static bool jit_fence(ZydisMnemonic m)
+{
+    return m == ZYDIS_MNEMONIC_LFENCE || m == ZYDIS_MNEMONIC_MFENCE || m == ZYDIS_MNEMONIC_SFENCE;
+}
+
+/* System instructions that need no C most of the time. */
+static bool jit_sys(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
+                    struct bt_jit_insn *in)
+{
+    bool super = c->cpl == 0;
+
+    if (in->lock || in->p66)
+        return false;
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_CLI:
+        in->cc = BT_JIT_CLI;
+        break;
+    case ZYDIS_MNEMONIC_STI:
+        in->cc = BT_JIT_STI;
+        break;
+    case ZYDIS_MNEMONIC_SWAPGS:
+        in->cc = BT_JIT_SWAPGS;
+        break;
+    case ZYDIS_MNEMONIC_CLAC:
+        in->cc = BT_JIT_CLAC;
+        super = super && (c->code_key & BT_KEY_SMAP);
+        break;
+    case ZYDIS_MNEMONIC_STAC:
+        in->cc = BT_JIT_STAC;
+        super = super && (c->code_key & BT_KEY_SMAP);
+        break;
+    case ZYDIS_MNEMONIC_PUSHFQ:
+        in->cc = BT_JIT_PUSHF;
+        in->writes = BIT(X86_RSP);
+        super = true;
+        break;
+    case ZYDIS_MNEMONIC_RDTSC:
+        in->cc = BT_JIT_RDTSC;
+        in->writes = BIT(X86_RAX) | BIT(X86_RDX);
+        super = c->code_key & BT_KEY_TSC;
+        break;
+    default:
+        return false;
+    }
+    in->kind = BT_JIT_SYS;
+    return super;
+}
+
 static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
                     const ZydisDecodedOperand *ops, const struct bt_insn *op, unsigned flags,
                     struct bt_jit_insn *in)
@@ -413,8 +470,9 @@ static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
                    (jit_integer(z->mnemonic) || jit_conditional(z->mnemonic));
 
     if (flags & BT_DECODE_CALL)
-        integer = false; /* MOV of a control register, say */
-    if (z->mnemonic == ZYDIS_MNEMONIC_NOP || z->mnemonic == ZYDIS_MNEMONIC_ENDBR64) {
+        integer = jit_fence(z->mnemonic); /* and not MOV of a control register, say */
+    if (z->mnemonic == ZYDIS_MNEMONIC_NOP || z->mnemonic == ZYDIS_MNEMONIC_ENDBR64 ||
+        op->op == bt_op_nop || z->meta.category == ZYDIS_CATEGORY_PREFETCH) {
         in->kind = BT_JIT_NOP;
         return true;
     }
@@ -460,6 +518,8 @@ bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt
             jit_flags(&z, ops, in);
             return true;
         }
+        if (jit_sys(c, &z, in))
+            return true;
         if (!(flags & BT_DECODE_END) &&
             (jit_stack(&z, ops, in) || jit_raw(c, &z, ops, &op, flags, in))) {
             jit_flags(&z, ops, in);

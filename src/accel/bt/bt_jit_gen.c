@@ -385,6 +385,9 @@ static void gen_insn(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     case BT_JIT_LEAVEQ:
         gen_leave(g, in);
         break;
+    case BT_JIT_SYS:
+        bt_jit_sys(g, in, in + 1 < g->insn + g->n ? in + 1 : NULL);
+        break;
     default:
         bt_jit_branch(g, in);
     }

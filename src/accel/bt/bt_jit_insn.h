@@ -18,12 +18,23 @@ enum bt_jit_kind {
     BT_JIT_PUSH, /* of a register or an immediate */
     BT_JIT_POP,  /* to a register but RSP */
     BT_JIT_LEAVEQ,
+    BT_JIT_SYS, /* cc: enum bt_jit_sys */
     BT_JIT_JCC,
     BT_JIT_JMP,
     BT_JIT_CALL,
     BT_JIT_JMP_IND,
     BT_JIT_CALL_IND,
     BT_JIT_RET,
+};
+
+enum bt_jit_sys {
+    BT_JIT_CLI,
+    BT_JIT_STI,
+    BT_JIT_PUSHF,
+    BT_JIT_SWAPGS,
+    BT_JIT_CLAC,
+    BT_JIT_STAC,
+    BT_JIT_RDTSC,
 };
 
 enum { BT_JIT_NO_REG = 0xff };
@@ -201,6 +212,10 @@ void bt_jit_interp(struct bt_jit_gen *g, const struct bt_jit_insn *in, bool leav
 enum { BT_JIT_ALWAYS = 16 };
 uint8_t *bt_jit_jump(struct bt_jit_gen *g, unsigned cc);
 void bt_jit_set_rel(uint8_t *rel, const uint8_t *to);
+
+/* --- bt_jit_sys.c --- */
+/* next: the instruction behind it in the unit, or NULL. */
+void bt_jit_sys(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct bt_jit_insn *next);
 
 /* --- bt_jit_branch.c --- */
 void bt_jit_branch(struct bt_jit_gen *g, const struct bt_jit_insn *in);

@@ -19,20 +19,25 @@ void bt_jit_frame_in(struct bt_cpu *c)
     struct bt_jit_frame *f = bt_jit_frame(c);
 
     f->flags = (c->s.rflags & FLAG_ARITH) | HOST_FLAGS;
+    c->s.rflags &= ~(uint64_t)FLAG_ARITH;
     f->tlb = &c->tlb[(size_t)c->mmu * BT_TLB_SIZE];
     f->context = bt_tlb_context(c);
 }
 
 static void slow_frame_out(struct bt_cpu *c)
 {
-    c->s.rflags = (c->s.rflags & ~(uint64_t)FLAG_ARITH) | (bt_jit_frame(c)->flags & FLAG_ARITH);
+    c->s.rflags |= bt_jit_frame(c)->flags & FLAG_ARITH;
 }
 
 /* Must the run loop look at something before the next instruction? */
 static bool slow_must_leave(struct bt_cpu *c)
 {
-    return bt_kicked(c) || c->event_window || c->s.shadow_sti || c->s.shadow_mov_ss ||
-           (c->s.rflags & FLAG_TF) || c->s.mp_state != X86_MP_RUNNING || bt_debug_armed(c);
+    if (bt_kicked(c) || c->s.shadow_sti || c->s.shadow_mov_ss || (c->s.rflags & FLAG_TF) ||
+        c->s.mp_state != X86_MP_RUNNING || bt_debug_armed(c) || !bt_events_quiet(c))
+        return true;
+    c->event_window = false;
+    c->s.rflags &= ~(uint64_t)FLAG_RF;
+    return false;
 }
 
 const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect)

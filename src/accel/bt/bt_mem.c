@@ -125,6 +125,7 @@ static unsigned mem_mmio_size(unsigned len)
 static void mem_mmio(struct bt_cpu *c, uint64_t gpa, uint8_t *buf, unsigned len, bool write)
 {
     bt_fpu_store(c);
+    c->intr_check = true;
     while (len) {
         unsigned n = mem_mmio_size(len);
 

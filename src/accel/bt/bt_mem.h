@@ -52,7 +52,7 @@ struct bt_tlb_exec {
     uint64_t context;
     uint64_t pages[16];          /* hashed */
     uint64_t large_lo, large_hi; /* bounds of the large mappings among them */
-    bool any;
+    bool any, half[2]; /* in the lower, upper half of the address space */
     bool local; /* one of them is not global */
 };
 struct bt_tlb_set {

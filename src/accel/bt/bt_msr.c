@@ -268,6 +268,7 @@ static bool msr_write_special(struct bt_cpu *c, uint32_t index, uint64_t v, bool
 static bool msr_write_machine(struct bt_cpu *c, uint32_t index, uint64_t v)
 {
     bt_fpu_store(c);
+    c->intr_check = true;
     if (!exit_msr(c->vcpu, index, true, &v))
         return false;
     if (index == MSR_APIC_BASE) {

@@ -36,6 +36,10 @@ static uint32_t bt_mode_jit_key(const struct bt_cpu *c)
         key |= BT_KEY_SLOW;
     if (c->cpl == 1 || c->cpl == 2)
         key |= BT_KEY_SLOW;
+    if (s->cr4 & CR4_SMAP)
+        key |= BT_KEY_SMAP;
+    if (c->cpl == 0 || !(s->cr4 & CR4_TSD))
+        key |= BT_KEY_TSC;
     if ((s->cr4 & CR4_OSFXSR) && !(s->cr0 & (CR0_EM | CR0_TS)))
         key |= BT_KEY_SSE;
     if (vector && (s->xcr0 & avx) == avx)
@@ -147,7 +151,7 @@ static int bt_turn(struct bt_cpu *c)
 static enum run_exit bt_loop(struct bt_cpu *c)
 {
     c->stack_bound = (uintptr_t)__builtin_frame_address(0) - BT_STACK_BOUND;
-    c->event_window = true;
+    c->event_window = c->intr_check = true;
     for (;;) {
         int ret;
 

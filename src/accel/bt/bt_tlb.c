@@ -48,6 +48,8 @@ static void exec_flush_page(struct bt_cpu *c, struct bt_tlb_exec *x, uint64_t li
 {
     uint64_t page = lin >> PAGE_SHIFT;
 
+    if (!x->half[lin >> 63])
+        return;
     if ((x->pages[page / 64 % ARRAY_SIZE(x->pages)] >> page % 64 & 1) ||
         (lin >= x->large_lo && lin <= x->large_hi))
         exec_changed(c, x);
@@ -73,10 +75,11 @@ bool bt_tlb_note_exec(struct bt_cpu *c, uint64_t lin)
         c->s.cr2 = cr2;
         return false;
     }
-    x->any = true;
+    x->any = x->half[lin >> 63] = true;
     x->local |= !w.global;
-    x->pages[page / 64 % ARRAY_SIZE(x->pages)] |= BIT64(page % 64);
     size = BIT64(w.page_bits);
+    if (size == PAGE_SIZE)
+        x->pages[page / 64 % ARRAY_SIZE(x->pages)] |= BIT64(page % 64);
     if (size > PAGE_SIZE && (lin & ~(size - 1)) < x->large_lo)
         x->large_lo = lin & ~(size - 1);
     if (size > PAGE_SIZE && (lin | (size - 1)) > x->large_hi)
