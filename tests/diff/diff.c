@@ -23,6 +23,7 @@ struct diff {
     const char *only;
     unsigned long done;
     unsigned found;
+    unsigned code32; /* as diff_gen_create() has it */
     bool quiet;      /* while minimizing */
     bool translated; /* by the translator; else by the interpreter: in turns */
 };
@@ -30,9 +31,9 @@ struct diff {
 static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15" };
 
-static void diff_decoder(const struct diff_case *c, ZydisDecoder *d)
+static void diff_decoder(bool code32, ZydisDecoder *d)
 {
-    if (c->code32)
+    if (code32)
         ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
     else
         ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
@@ -46,7 +47,7 @@ static void diff_disassemble(const struct diff_case *c, char *text, size_t len)
     ZydisDecoder d;
 
     snprintf(text, len, "?");
-    diff_decoder(c, &d);
+    diff_decoder(c->code32, &d);
     ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
     if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, c->code, c->len, &z, ops)))
         ZydisFormatterFormatInstruction(&f, &z, ops, z.operand_count_visible, text, len,
@@ -67,7 +68,7 @@ static struct diff_allow diff_allowed(const struct diff_case *c, const struct di
     ZydisDecodedInstruction z;
     ZydisDecoder d;
 
-    diff_decoder(c, &d);
+    diff_decoder(c->code32, &d);
     if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, c->code, c->len, &z, ops)))
         return allow;
     /* OF is undefined unless the count is 1; the forms with an immediate and with CL differ in it. */
@@ -351,8 +352,9 @@ static void diff_program_show(const struct diff_program *p, uint64_t seed)
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
     char text[128];
 
-    printf("DIFFERENT: program %lu, %s\n", (unsigned long)seed, p->cold ? "cold" : "warm");
-    ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    printf("DIFFERENT: program %lu, %s, %s\n", (unsigned long)seed, p->code32 ? "32-bit" : "64-bit",
+           p->cold ? "cold" : "warm");
+    diff_decoder(p->code32, &d);
     ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
     for (unsigned at = 0; at < p->len; at += z.length) {
         uint64_t rip = DIFF_CODE + p->offset + at;
@@ -376,7 +378,7 @@ static void diff_programs(struct diff *d, uint64_t seed, unsigned long count)
     for (uint64_t i = seed; i < seed + count; i++) {
         bool differs;
 
-        diff_program(i, &p);
+        diff_program(i, d->code32 == 1 ? i & 1 : d->code32 != 0, &p);
         diff_guest_program(d->guest, &p, false, &a);
         diff_guest_program(d->guest, &p, true, &b);
         differs = a.trap != b.trap || a.error != b.error || a.cr2 != b.cr2 ||
@@ -400,12 +402,13 @@ static void diff_programs(struct diff *d, uint64_t seed, unsigned long count)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "seed", required_argument, NULL, 's' }, { "count", required_argument, NULL, 'c' },
-        { "soak", required_argument, NULL, 'm' }, { "only", required_argument, NULL, 'o' },
-        { "mode", required_argument, NULL, 'b' }, { "programs", required_argument, NULL, 'p' },
-        { 0 }
-    };
+    static const struct option options[] = { { "seed", required_argument, NULL, 's' },
+                                             { "count", required_argument, NULL, 'c' },
+                                             { "soak", required_argument, NULL, 'm' },
+                                             { "only", required_argument, NULL, 'o' },
+                                             { "mode", required_argument, NULL, 'b' },
+                                             { "programs", required_argument, NULL, 'p' },
+                                             { 0 } };
     struct diff d = { .mask = diff_host_mask() };
     unsigned long seed = 1, count = 20000, minutes = 0, programs = 0;
     unsigned code32 = 1;
@@ -440,6 +443,7 @@ int main(int argc, char **argv)
     }
     if (!diff_restart())
         return 2;
+    d.code32 = code32;
     d.gen = diff_gen_create(seed, d.mask, code32);
     d.guest = diff_guest_create(d.mask);
     end = util_monotonic_ns() + minutes * 60000000000ull;

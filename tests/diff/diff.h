@@ -80,8 +80,9 @@ struct diff_program {
     unsigned len, offset; /* in the code page */
     uint64_t gpr[16], rflags;
     bool cold; /* starts with an empty TLB */
+    bool code32;
 };
-void diff_program(uint64_t seed, struct diff_program *p);
+void diff_program(uint64_t seed, bool code32, struct diff_program *p);
 /* Runs it to its HLT or a fault. */
 void diff_guest_program(struct diff_guest *g, const struct diff_program *p, bool translated,
                         struct diff_result *r);

@@ -177,7 +177,7 @@ void diff_guest_run(struct diff_guest *g, const struct diff_case *c, bool transl
     diff_guest_code(cpu, c->code32);
     atomic_store(&cpu->kick, false);
     bt_jit_recheck(cpu);
-    if (translated && !c->code32)
+    if (translated)
         ret = diff_guest_translate(cpu, c->regs.rip + c->len);
     else
         ret = diff_guest_interpret(cpu);
@@ -204,7 +204,7 @@ void diff_guest_program(struct diff_guest *g, const struct diff_program *p, bool
     cpu->s.rip = DIFF_CODE + p->offset;
     cpu->s.cr2 = 0;
     cpu->s.exception_pending = false;
-    diff_guest_code(cpu, false);
+    diff_guest_code(cpu, p->code32);
     atomic_store(&cpu->kick, false);
     for (unsigned i = 0; i < 200 && (ret == BT_NEXT || ret == BT_JUMP); i++) {
         struct bt_block *b = bt_block_find(cpu, !translated, &ret);

@@ -15,6 +15,7 @@ enum { PROGRAM_INSNS = 28, PROGRAM_ROOM = 600 };
 
 struct diff_program_gen {
     uint64_t rng;
+    bool code32;
     struct bt_emit e;
     uint8_t *start[PROGRAM_INSNS + 1];
     struct {
@@ -37,14 +38,20 @@ static unsigned program_reg(struct diff_program_gen *g)
     static const uint8_t regs[] = { X86_RAX, X86_RCX, X86_RDX, X86_RSI, X86_RDI, X86_R8,
                                     X86_R9,  X86_R10, X86_R11, X86_R12, X86_R15 };
 
-    return regs[program_below(g, ARRAY_SIZE(regs))];
+    return regs[program_below(g, g->code32 ? 5 : ARRAY_SIZE(regs))];
 }
 
-static const uint8_t program_bases[] = { X86_RBX, X86_RBP, X86_R13, X86_R14, X86_RSP };
+static const uint8_t program_bases[] = { X86_RBX, X86_RBP, X86_RSP, X86_R13, X86_R14 };
 
 static unsigned program_base(struct diff_program_gen *g)
 {
-    return program_bases[program_below(g, ARRAY_SIZE(program_bases))];
+    return program_bases[program_below(g, g->code32 ? 3 : ARRAY_SIZE(program_bases))];
+}
+
+/* REX.W, or no REX in 32-bit code. */
+static bool program_wide(struct diff_program_gen *g)
+{
+    return program_below(g, 2) && !g->code32;
 }
 
 static int32_t program_disp(struct diff_program_gen *g)
@@ -55,7 +62,8 @@ static int32_t program_disp(struct diff_program_gen *g)
 static void program_alu(struct diff_program_gen *g)
 {
     struct bt_emit *e = &g->e;
-    unsigned op = program_below(g, 8), size = program_below(g, 4), w = program_below(g, 2);
+    unsigned op = program_below(g, 8), size = program_below(g, 4);
+    bool w = program_wide(g);
 
     if (size == 0)
         bt_emit8(e, 0x66);
@@ -81,7 +89,8 @@ static void program_alu(struct diff_program_gen *g)
 static void program_misc(struct diff_program_gen *g)
 {
     struct bt_emit *e = &g->e;
-    unsigned r = program_reg(g), w = program_below(g, 2);
+    unsigned r = program_reg(g);
+    bool w = program_wide(g);
 
     switch (program_below(g, 14)) {
     case 0:
@@ -101,7 +110,7 @@ static void program_misc(struct diff_program_gen *g)
         break;
     case 4:
         bt_emit_rex(e, false, 0, 0, r); /* setcc */
-        if (r < 8 && r >= 4)
+        if (r < 8 && r >= 4 && !g->code32)
             bt_emit8(e, 0x40);
         bt_emit8(e, 0x0f);
         bt_emit8(e, 0x90 | program_below(g, 16));
@@ -137,7 +146,8 @@ static void program_misc(struct diff_program_gen *g)
         bt_emit8(e, program_below(g, 2) ? 0xf8 : 0xf5); /* clc, cmc */
         break;
     default:
-        bt_emit8(e, 0x48);
+        if (!g->code32)
+            bt_emit8(e, 0x48);
         bt_emit8(e, program_below(g, 2) ? 0x98 : 0x99); /* cdqe, cqo */
     }
 }
@@ -145,9 +155,9 @@ static void program_misc(struct diff_program_gen *g)
 static void program_move(struct diff_program_gen *g)
 {
     struct bt_emit *e = &g->e;
-    unsigned w = program_below(g, 2);
+    bool w = program_wide(g);
 
-    switch (program_below(g, 6)) {
+    switch (program_below(g, g->code32 ? 8 : 6)) {
     case 0:
         bt_emit_rr(e, OP_STORE, w, program_reg(g), program_reg(g));
         break;
@@ -156,6 +166,13 @@ static void program_move(struct diff_program_gen *g)
         break;
     case 2:
         bt_emit_rm(e, OP_STORE, w, program_reg(g), program_base(g), program_disp(g));
+        break;
+    case 6: /* of the accumulator at an address */
+        bt_emit8(e, 0xa0 | program_below(g, 4));
+        bt_emit32(e, (uint32_t)DIFF_DATA + PAGE_SIZE * 3u - program_below(g, 16));
+        break;
+    case 7: /* inc, dec */
+        bt_emit8(e, 0x40 | program_below(g, 2) << 3 | program_reg(g));
         break;
     default:
         bt_emit_rm(e, OP_LOAD, w, program_reg(g), program_base(g), program_disp(g));
@@ -182,7 +199,7 @@ static void program_stack(struct diff_program_gen *g)
         bt_emit8(e, 0x58 | (r & 7));
         break;
     case 7:
-        bt_emit_alu_imm(e, program_below(g, 2) ? 0 : 5, true, X86_RSP,
+        bt_emit_alu_imm(e, program_below(g, 2) ? 0 : 5, !g->code32, X86_RSP,
                         (int32_t)program_below(g, 5) * 8);
         break;
     case 8:
@@ -213,7 +230,7 @@ static void program_jump(struct diff_program_gen *g, unsigned at)
 static void program_vector(struct diff_program_gen *g)
 {
     struct bt_emit *e = &g->e;
-    unsigned x = program_below(g, 16);
+    unsigned x = program_below(g, g->code32 ? 8 : 16);
 
     switch (program_below(g, 4)) {
     case 0: /* movdqu xmm, m */
@@ -236,15 +253,18 @@ static void program_vector(struct diff_program_gen *g)
         break;
     default: /* movq r, xmm */
         bt_emit8(e, 0x66);
-        bt_emit_rex(e, true, x, 0, X86_R8);
+        if (!g->code32)
+            bt_emit_rex(e, true, x, 0, X86_R8);
         bt_emit16(e, 0x7e0f);
         bt_emit8(e, 0xc0 | (x & 7) << 3);
     }
 }
 
-void diff_program(uint64_t seed, struct diff_program *p)
+void diff_program(uint64_t seed, bool code32, struct diff_program *p)
 {
-    struct diff_program_gen g = { .rng = seed * 0x9e3779b97f4a7c15ull + 1, .e = { p->code } };
+    struct diff_program_gen g = { .rng = seed * 0x9e3779b97f4a7c15ull + 1,
+                                  .code32 = code32,
+                                  .e = { p->code } };
 
     for (unsigned i = 0; i < 8; i++)
         program_below(&g, 2);
@@ -289,4 +309,7 @@ void diff_program(uint64_t seed, struct diff_program *p)
     p->rflags = FLAG_1 | FLAG_IF | ((unsigned)program_below(&g, 4096) & FLAG_ARITH);
     p->offset = program_below(&g, PAGE_SIZE - PROGRAM_ROOM);
     p->cold = program_below(&g, 2);
+    p->code32 = code32;
+    for (unsigned i = 0; code32 && i < 16; i++)
+        p->gpr[i] = (uint32_t)p->gpr[i];
 }

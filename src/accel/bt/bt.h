@@ -130,7 +130,8 @@ struct bt_cpu {
     bool single;                  /* bt_step_one(): stop after one instruction */
     bool fpu_live;     /* s.xsave is stale: the guest's FPU state is in the host's registers */
     bool event_window; /* interrupts may have become deliverable: look before the next block */
-    bool intr_check;   /* the APIC may have one: kicked, or its registers were accessed, since it was asked */
+    bool
+        intr_check; /* the APIC may have one: kicked, or its registers were accessed, since it was asked */
     bool debugged; /* by a debugger outside of the guest (bt_debugger.c): stay in the interpreter */
     bool debug_step, debug_hit; /* it wants one instruction; one of its watchpoints was hit */
     unsigned debug_version;     /* of its list of points, as decoded blocks and TLB know it */
@@ -156,7 +157,10 @@ static inline uint64_t bt_rip(const struct bt_cpu *c, const struct bt_insn *in)
     return c->block_rip + in->off;
 }
 
-/* --- bt_mode (bt_run.c): after any change to CS, SS, CPL, CR0, CR4, EFER, RFLAGS.{AC,VM,IF,TF} --- */
+/*
+ * --- bt_mode (bt_run.c): after any change to CS, SS, CPL, CR0, CR4, EFER, RFLAGS.{AC,VM,IF,TF}; outside of
+ * 64-bit code also to DS, ES, FS, GS ---
+ */
 void bt_mode_changed(struct bt_cpu *c);
 /* Moves RIP past `in` (wrapped to the code size); for operations that return BT_JUMP, BT_TRAP, BT_HALT. */
 void bt_skip(struct bt_cpu *c, const struct bt_insn *in);

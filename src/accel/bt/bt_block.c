@@ -326,9 +326,10 @@ struct bt_block *bt_block_find(struct bt_cpu *c, bool one, int *ret)
     uint32_t key = c->code_key | (one ? BT_KEY_ONE : 0);
     struct bt_block *b;
 
-    if (c->code_size == 8) {
+    if (key & BT_KEY_FLAT) {
         b = bt_block_peek(c, c->s.rip, key);
-        return b ? b : bt_block_at_rip(c, key, ret);
+        if (b || c->code_size == 8)
+            return b ? b : bt_block_at_rip(c, key, ret);
     }
     b = bt_block_in_limit(c, 1) ? bt_block_at_rip(c, key, ret) : NULL;
     if (b && !bt_block_in_limit(c, b->len))

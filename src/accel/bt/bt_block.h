@@ -37,6 +37,9 @@ enum {
     BT_KEY_SLOW = BIT(15), /* alignment is checked: no translation */
     BT_KEY_SMAP = BIT(16), /* CLAC and STAC choose the TLB */
     BT_KEY_TSC = BIT(17),  /* RDTSC is allowed */
+    BT_KEY_FLAT = BIT(18), /* an address is RIP: 64-bit code, 32-bit code with CS DS ES SS flat */
+    BT_KEY_FS = BIT(19),   /* 32-bit code: the segment has a base but no limit */
+    BT_KEY_GS = BIT(20),
 };
 
 struct bt_code_page {
@@ -112,7 +115,7 @@ static inline struct bt_jump *bt_jump_slot(struct bt_cache *k, uint64_t lin, uin
     return &k->jump[h & ((1u << BT_JUMP_BITS) - 1)];
 }
 
-/* The block at a linear address of 64-bit code if all is known already, else NULL. */
+/* The block at a linear address of code with BT_KEY_FLAT if all is known already, else NULL. */
 static inline struct bt_block *bt_block_peek(struct bt_cpu *c, uint64_t lin, uint32_t key)
 {
     const struct bt_jump *j = bt_jump_slot(c->cache, lin, key);

@@ -224,7 +224,7 @@ void bt_jit_heat(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
     struct bt_jit *j = c->jit;
     struct bt_jit_unit *u;
 
-    if (!j || j->off || c->debugged || c->code_size != 8 ||
+    if (!j || j->off || c->debugged || !(b->key & BT_KEY_FLAT) ||
         (b->key & (BT_KEY_SLOW | BT_KEY_ONE | BT_KEY_DEAD)) || b->hva2 ||
         b->page == &c->cache->no_page)
         return;

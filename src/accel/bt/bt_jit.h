@@ -4,6 +4,7 @@
  *   bt_jit.c         units: when, entering, links, what a write to code does to them
  *   bt_jit_slow.c    what translated code leaves to C: misses, instructions of the interpreter, exits
  *   bt_jit_decode.c  guest bytes to struct bt_jit_insn
+ *   bt_jit_code32.c  what is different in 32-bit code
  *   bt_jit_plan.c    over a unit: which flags are needed where, which accesses share a check
  *   bt_jit_gen.c     struct bt_jit_insn to host code;  bt_jit_mem.c: its operands and the soft TLB
  *   bt_jit_flags.c   where the guest's arithmetic flags are;  bt_jit_branch.c: control flow
@@ -82,6 +83,11 @@ _Static_assert(offsetof(struct bt_jit_cpu, cpu) ==
                    offsetof(struct bt_jit_cpu, frame) + sizeof(struct bt_jit_frame),
                "the frame is right below");
 #define BT_JIT_JC_HASH 0x9e3779b1u
+/*
+ * In the context of 32-bit code, so that its keys are nobody else's: contexts leave bit 63 alone, where
+ * canonical addresses have the same as here.
+ */
+#define BT_JIT_CODE32 BIT64(47)
 enum {
     BT_JIT_JC_KEY = offsetof(struct bt_jit_cpu, jc.key) - offsetof(struct bt_jit_cpu, cpu),
     BT_JIT_JC_CODE = offsetof(struct bt_jit_cpu, jc.code) - offsetof(struct bt_jit_cpu, cpu),
@@ -169,13 +175,14 @@ struct bt_jit {
     struct bt_jit_exit *exit;
     struct bt_jit_point *point;
     struct bt_jit_fault *fault;
-    struct bt_jit_page *page; /* hash table by page */
+    struct bt_jit_page *page;  /* hash table by page */
     struct bt_jit_page *pages; /* those in use */
     uint32_t far;              /* exits that lead, or led, into another page */
-    uint8_t *arena;           /* bytes of units */
+    uint8_t *arena;            /* bytes of units */
     uint32_t arena_used;
     struct bt_jit_scratch *scratch;
     uint64_t translated, flushes; /* statistics: instructions; times that all was dropped */
+    uint32_t jc_key[2][2]; /* code_key of what is in the jump cache: [user code][64-bit code] */
     bool off;
 };
 
@@ -192,7 +199,7 @@ bool bt_jit_ready(struct bt_cpu *c, const struct bt_block *b, uint64_t rip);
 void bt_jit_flush(struct bt_cpu *c);
 /* The page of gpa was, by this vCPU. */
 void bt_jit_recheck_at(struct bt_cpu *c, uint64_t gpa);
-/* The jump cache is emptied: contexts were numbered anew. */
+/* The jump cache is emptied: contexts were numbered anew, or the mode is another. */
 void bt_jit_forget(struct bt_cpu *c);
 /* Pages may have been written by others: those whose version changed are cut off. */
 void bt_jit_recheck(struct bt_cpu *c);

@@ -145,8 +145,8 @@ static void branch_push_next(struct bt_jit_gen *g, const struct bt_jit_insn *in,
     struct bt_emit *e = &g->e;
 
     bt_jit_rip(g, T1, in->off + in->len);
-    bt_emit_rm(e, OP_STORE, true, T1, T0, disp);
-    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, -8);
+    bt_emit_rm(e, OP_STORE, bt_jit_wide(g), T1, T0, disp);
+    bt_emit_rm(e, OP_LEA, bt_jit_wide(g), BT_JIT_RSP, BT_JIT_RSP, -in->word);
 }
 
 static void branch_call(struct bt_jit_gen *g, const struct bt_jit_insn *in)
@@ -168,13 +168,14 @@ static void branch_load_target(struct bt_jit_gen *g, const struct bt_jit_insn *i
     const uint8_t *retry;
 
     if (!in->mem) {
-        bt_emit_mov(e, T0, bt_jit_reg(g, in->slot[BT_JIT_SLOT_RM].reg, T0));
+        bt_emit_rr(e, OP_STORE, bt_jit_wide(g), bt_jit_reg(g, in->slot[BT_JIT_SLOT_RM].reg, T0),
+                   T0);
         return;
     }
     retry = e->p;
     bt_jit_ea(g, in, 0);
-    bt_jit_lookup(g, in, 1, 8, false, retry);
-    bt_emit_rm(e, OP_LOAD, true, T0, T0, 0);
+    bt_jit_lookup(g, in, 1, in->word, false, retry);
+    bt_emit_rm(e, OP_LOAD, bt_jit_wide(g), T0, T0, 0);
 }
 
 static void branch_jmp_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
@@ -202,8 +203,8 @@ static void branch_call_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     if (!g->u->fixed)
         bt_emit_store(e, T0, BT_JIT_FRAME(keep[1]));
     retry = e->p;
-    bt_emit_rm(e, OP_LEA, true, T0, BT_JIT_RSP, -8);
-    bt_jit_lookup(g, in, 1, 8, true, retry);
+    bt_emit_rm(e, OP_LEA, bt_jit_wide(g), T0, BT_JIT_RSP, -in->word);
+    bt_jit_lookup(g, in, 1, in->word, true, retry);
     branch_push_next(g, in, 0);
     if (!g->u->fixed) {
         bt_emit_load(e, T1, BT_JIT_FRAME(keep[1]));
@@ -220,9 +221,9 @@ static void branch_ret(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     branch_safepoint(g, in);
     bt_jit_operand(g, in, &disp);
     bt_jit_flags_save(g);
-    bt_emit_rm(e, OP_LOAD, true, T0, T0, disp);
+    bt_emit_rm(e, OP_LOAD, bt_jit_wide(g), T0, T0, disp);
     branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1)));
-    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, (int32_t)in->value + 8);
+    bt_emit_rm(e, OP_LEA, bt_jit_wide(g), BT_JIT_RSP, BT_JIT_RSP, (int32_t)in->value + in->word);
     branch_go(g);
 }
 

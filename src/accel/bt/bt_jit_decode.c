@@ -258,6 +258,12 @@ static uint8_t jit_ea_reg(ZydisRegister r)
     return (uint8_t)jit_gpr(r);
 }
 
+static bool jit_mem_known(const struct bt_jit_insn *in, const ZydisDecodedOperand *m)
+{
+    return m->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM ||
+           (m->encoding == ZYDIS_OPERAND_ENCODING_DISP16_32_64 && in->word == 4);
+}
+
 /* The operand that ModRM describes. false: there is another one, or one of a kind that is not known. */
 static bool jit_mem(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                     struct bt_jit_insn *in)
@@ -267,7 +273,7 @@ static bool jit_mem(const ZydisDecodedInstruction *z, const ZydisDecodedOperand 
 
         if (m->type != ZYDIS_OPERAND_TYPE_MEMORY)
             continue;
-        if (in->mem || m->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM ||
+        if (in->mem || !jit_mem_known(in, m) ||
             (m->mem.type != ZYDIS_MEMOP_TYPE_MEM && m->mem.type != ZYDIS_MEMOP_TYPE_AGEN))
             return false;
         in->mem = true;
@@ -280,7 +286,7 @@ static bool jit_mem(const ZydisDecodedInstruction *z, const ZydisDecodedOperand 
         in->index = jit_ea_reg(m->mem.index);
         in->scale = m->mem.scale ? m->mem.scale : 1;
         in->disp = (int32_t)m->mem.disp.value;
-        if (in->asize == 8 ? false : in->asize != 4)
+        if (in->asize < 4)
             return false;
         if (m->mem.type == ZYDIS_MEMOP_TYPE_AGEN)
             return true;
@@ -291,8 +297,13 @@ static bool jit_mem(const ZydisDecodedInstruction *z, const ZydisDecodedOperand 
 }
 
 /* --- what it is --- */
-static void jit_branch(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
-                       struct bt_jit_insn *in)
+static bool jit_segment(const struct bt_cpu *c, const struct bt_jit_insn *in)
+{
+    return c->code_size == 8 || !in->mem || bt_jit_code32_mem(c, in);
+}
+
+static void jit_branch(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
+                       const ZydisDecodedOperand *ops, struct bt_jit_insn *in)
 {
     bool rel = ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 
@@ -321,9 +332,9 @@ static void jit_branch(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
             ZydisDecodedInstruction one = *z;
 
             one.operand_count = 1;
-            if (!jit_mem(&one, &ops[i], in))
+            if (!jit_mem(&one, &ops[i], in) || !jit_segment(c, in))
                 in->kind = BT_JIT_LEAVE;
-            in->mem_size = 8;
+            in->mem_size = in->word;
         } else {
             in->slot[BT_JIT_SLOT_RM].reg = (uint8_t)jit_gpr(ops[i].reg.value);
         }
@@ -333,13 +344,13 @@ static void jit_branch(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
 static bool jit_stack(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                       struct bt_jit_insn *in)
 {
-    if (z->mnemonic == ZYDIS_MNEMONIC_LEAVE && z->operand_width == 64) {
+    if (z->mnemonic == ZYDIS_MNEMONIC_LEAVE && z->operand_width == in->word * 8) {
         in->kind = BT_JIT_LEAVEQ;
         in->writes = BIT(X86_RSP) | BIT(X86_RBP);
         return true;
     }
     if ((z->mnemonic != ZYDIS_MNEMONIC_PUSH && z->mnemonic != ZYDIS_MNEMONIC_POP) ||
-        z->operand_width != 64)
+        z->operand_width != in->word * 8)
         return false;
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
         in->slot[i].reg = BT_JIT_NO_REG;
@@ -472,7 +483,8 @@ static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
     if (flags & BT_DECODE_CALL)
         integer = jit_fence(z->mnemonic); /* and not MOV of a control register, say */
     if (z->mnemonic == ZYDIS_MNEMONIC_NOP || z->mnemonic == ZYDIS_MNEMONIC_ENDBR64 ||
-        op->op == bt_op_nop || z->meta.category == ZYDIS_CATEGORY_PREFETCH) {
+        z->mnemonic == ZYDIS_MNEMONIC_ENDBR32 || op->op == bt_op_nop ||
+        z->meta.category == ZYDIS_CATEGORY_PREFETCH) {
         in->kind = BT_JIT_NOP;
         return true;
     }
@@ -482,6 +494,8 @@ static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
         in->kind = BT_JIT_LEA;
         return in->asize == 8 || in->size != 2;
     }
+    if (c->code_size != 8 && (!jit_segment(c, in) || !bt_jit_code32_bytes(in, z, ops)))
+        return false;
     if (!integer && !jit_native(c, z, op, in))
         return false;
     if (z->mnemonic == ZYDIS_MNEMONIC_DIV || z->mnemonic == ZYDIS_MNEMONIC_IDIV ||
@@ -505,7 +519,9 @@ bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt
 
     if (bt_decode_full(c, bytes, n, &op, &flags, &z, ops) != BT_DECODE_OK)
         return false;
-    *in = (struct bt_jit_insn){ .bytes = bytes, .len = op.len, .size = op.size, .value = op.imm };
+    *in = (struct bt_jit_insn){
+        .bytes = bytes, .len = op.len, .size = op.size, .value = op.imm, .word = c->code_size
+    };
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
         in->slot[i].reg = BT_JIT_NO_REG;
     in->kind = flags & BT_DECODE_END ? BT_JIT_LEAVE : BT_JIT_INTERP;
@@ -514,7 +530,7 @@ bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt
     if (jit_encoding(&z, in)) {
         if (z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
             z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR) {
-            jit_branch(&z, ops, in);
+            jit_branch(c, &z, ops, in);
             jit_flags(&z, ops, in);
             return true;
         }

@@ -316,23 +316,25 @@ static void gen_push(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     unsigned r = in->slot[BT_JIT_SLOT_OP].reg;
     struct bt_emit *e = &g->e;
+    bool wide = bt_jit_wide(g);
     int32_t disp;
 
     bt_jit_operand(g, in, &disp);
     bt_jit_flags_before(g, in);
     if (r == BT_JIT_NO_REG) {
-        bt_emit_rm(e, 0xc7, true, 0, T0, disp);
+        bt_emit_rm(e, 0xc7, wide, 0, T0, disp);
         bt_emit32(e, (uint32_t)in->value);
     } else {
-        bt_emit_rm(e, OP_STORE, true, bt_jit_reg(g, r, T1), T0, disp);
+        bt_emit_rm(e, OP_STORE, wide, bt_jit_reg(g, r, T1), T0, disp);
     }
-    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, -8);
+    bt_emit_rm(e, OP_LEA, wide, BT_JIT_RSP, BT_JIT_RSP, -in->word);
 }
 
 static void gen_pop(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     unsigned r = in->slot[BT_JIT_SLOT_OP].reg;
     struct bt_emit *e = &g->e;
+    bool wide = bt_jit_wide(g);
     int32_t disp;
 
     bt_jit_operand(g, in, &disp);
@@ -341,22 +343,23 @@ static void gen_pop(struct bt_jit_gen *g, const struct bt_jit_insn *in)
         bt_emit_rm(e, OP_LOAD, true, T1, T0, disp);
         bt_jit_store_gpr(e, r, T1);
     } else {
-        bt_emit_rm(e, OP_LOAD, true, r, T0, disp);
+        bt_emit_rm(e, OP_LOAD, wide, r, T0, disp);
     }
-    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, 8);
+    bt_emit_rm(e, OP_LEA, wide, BT_JIT_RSP, BT_JIT_RSP, in->word);
 }
 
 static void gen_leave(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     const uint8_t *retry = g->e.p;
     struct bt_emit *e = &g->e;
+    bool wide = bt_jit_wide(g);
     uint32_t point;
 
-    bt_emit_mov(e, T0, X86_RBP);
-    point = bt_jit_lookup(g, in, 1, 8, false, retry);
+    bt_emit_rr(e, OP_STORE, wide, X86_RBP, T0);
+    point = bt_jit_lookup(g, in, 1, in->word, false, retry);
     bt_jit_flags_before(g, in);
-    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, X86_RBP, 8);
-    bt_emit_rm(e, OP_LOAD, true, X86_RBP, T0, 0);
+    bt_emit_rm(e, OP_LEA, wide, BT_JIT_RSP, X86_RBP, in->word);
+    bt_emit_rm(e, OP_LOAD, wide, X86_RBP, T0, 0);
     bt_jit_resume(g, point);
 }
 

@@ -66,6 +66,9 @@ struct bt_jit_insn {
     uint8_t rep; /* F2, F3 or 0 */
     uint8_t rex; /* its byte or 0 */
 
+    uint8_t own[16]; /* `bytes` if they are not the guest's: what means the same in 64-bit code */
+    uint8_t word;    /* bytes of an address and of a push: 8, in 32-bit code 4 */
+
     uint8_t size; /* of the operand, in bytes */
     uint8_t cc;
     int64_t value; /* immediate; branch: displacement */
@@ -142,6 +145,12 @@ struct bt_jit_gen {
     bool full;           /* a table overflowed: the unit is dropped */
 };
 
+/* 64-bit code? Else addresses and the stack's words have 32 bits. */
+static inline bool bt_jit_wide(const struct bt_jit_gen *g)
+{
+    return g->c->code_size == 8;
+}
+
 static inline bool bt_jit_in_memory(unsigned r)
 {
     return r == X86_R10 || r == X86_R11 || r == X86_R14 || r == X86_R15;
@@ -161,6 +170,13 @@ static inline uint32_t bt_jit_here(const struct bt_jit_gen *g)
 /* --- bt_jit_decode.c --- */
 /* Decodes one instruction; false: bytes[0..n) does not hold all of it, or it cannot be decoded. */
 bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt_jit_insn *in);
+
+/* --- bt_jit_code32.c --- */
+/* May an instruction of 32-bit code whose fields are known access memory as it does in 64-bit code? */
+bool bt_jit_code32_mem(const struct bt_cpu *c, const struct bt_jit_insn *in);
+/* Gives it bytes that mean the same in 64-bit code. false: it is left to the interpreter. */
+bool bt_jit_code32_bytes(struct bt_jit_insn *in, const ZydisDecodedInstruction *z,
+                         const ZydisDecodedOperand *ops);
 
 /* --- bt_jit_plan.c --- */
 void bt_jit_plan(struct bt_jit_insn *insn, unsigned n);

@@ -38,11 +38,13 @@ unsigned bt_jit_reg(struct bt_jit_gen *g, unsigned r, unsigned scratch)
 void bt_jit_rip(struct bt_jit_gen *g, unsigned reg, int32_t off)
 {
     if (g->u->fixed) {
-        bt_emit_imm(&g->e, reg, (g->u->lin & PAGE_MASK) + (uint64_t)(int64_t)off);
+        uint64_t lin = (g->u->lin & PAGE_MASK) + (uint64_t)(int64_t)off;
+
+        bt_emit_imm(&g->e, reg, bt_jit_wide(g) ? lin : (uint32_t)lin);
         return;
     }
     bt_emit_load(&g->e, reg, BT_JIT_FRAME(page_lin));
-    bt_emit_rm(&g->e, OP_LEA, true, reg, reg, off);
+    bt_emit_rm(&g->e, OP_LEA, bt_jit_wide(g), reg, reg, off);
 }
 
 /* --- effective addresses --- */
@@ -79,11 +81,11 @@ void bt_jit_ea(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t extra
     } else {
         mem_base_index(g, in, in->disp + extra);
     }
-    if (in->seg >= X86_FS) {
+    if (in->seg >= X86_FS) { /* 32-bit code: addresses wrap */
         bt_emit_load(e, T1,
                      (int)offsetof(struct bt_cpu, s.seg[0].base) +
                          (int)sizeof(struct x86_seg) * in->seg);
-        bt_emit_rmx(e, OP_LEA, true, T0, T0, T1, 1, 0);
+        bt_emit_rmx(e, OP_LEA, bt_jit_wide(g), T0, T0, T1, 1, 0);
     }
 }
 
@@ -141,9 +143,9 @@ uint32_t bt_jit_operand(struct bt_jit_gen *g, const struct bt_jit_insn *in, int3
     if (in->mem && in->kind == BT_JIT_RAW)
         bt_jit_ea(g, in, in->group_lo - in->disp);
     else if (in->group_lo)
-        bt_emit_rm(&g->e, OP_LEA, true, T0, BT_JIT_RSP, in->group_lo);
+        bt_emit_rm(&g->e, OP_LEA, bt_jit_wide(g), T0, BT_JIT_RSP, in->group_lo);
     else
-        bt_emit_mov(&g->e, T0, BT_JIT_RSP);
+        bt_emit_rr(&g->e, OP_STORE, bt_jit_wide(g), BT_JIT_RSP, T0);
     g->group_left = in->group_count;
     g->group_point = bt_jit_lookup(g, in, in->group_count, in->group_size, in->group_write, retry);
     return 0;

@@ -67,16 +67,16 @@ static struct plan_access plan_access(const struct bt_jit_insn *in, unsigned bas
     case BT_JIT_PUSH:
     case BT_JIT_CALL:
         if (base == X86_RSP)
-            a = (struct plan_access){ true, true, -8, 8 };
+            a = (struct plan_access){ true, true, -in->word, in->word };
         break;
     case BT_JIT_POP:
     case BT_JIT_RET:
         if (base == X86_RSP)
-            a = (struct plan_access){ true, false, 0, 8 };
+            a = (struct plan_access){ true, false, 0, in->word };
         break;
     case BT_JIT_RAW:
         if (in->mem && !in->lock && in->base == base && in->index == BT_REG_NONE &&
-            in->asize == 8 && in->seg < X86_FS)
+            in->asize == in->word && in->seg < X86_FS)
             a = (struct plan_access){ true, in->mem_write, in->disp, in->mem_size };
         break;
     default:
@@ -137,10 +137,10 @@ static bool plan_moves(const struct bt_jit_insn *in, unsigned base, int32_t *by)
     if (base != X86_RSP)
         return false;
     if (in->kind == BT_JIT_PUSH)
-        *by = -8;
+        *by = -in->word;
     else if (in->kind == BT_JIT_POP)
-        *by = 8;
-    else if (in->kind == BT_JIT_RAW && !in->mem && rm->reg == X86_RSP && in->size == 8 &&
+        *by = in->word;
+    else if (in->kind == BT_JIT_RAW && !in->mem && rm->reg == X86_RSP && in->size == in->word &&
              in->encoding == BT_JIT_LEGACY && in->imm < in->len && in->modrm == in->opcode + 1 &&
              (in->bytes[in->opcode] | 2) == 0x83) { /* ADD, SUB with an immediate */
         unsigned n = in->bytes[in->modrm] >> 3 & 7;

@@ -13,6 +13,17 @@ static const uint8_t *slow_leave(struct bt_cpu *c, int ret)
     return NULL;
 }
 
+/* What the jump cache has of this kind of code is good for one mode only. */
+static void slow_jc_for(struct bt_cpu *c)
+{
+    uint32_t *key = &c->jit->jc_key[c->cpl == 3][c->code_size == 8];
+
+    if (likely(*key == c->code_key))
+        return;
+    *key = c->code_key;
+    bt_jit_forget(c);
+}
+
 void bt_jit_frame_in(struct bt_cpu *c)
 {
     enum { HOST_FLAGS = FLAG_1 | FLAG_IF };
@@ -22,6 +33,9 @@ void bt_jit_frame_in(struct bt_cpu *c)
     c->s.rflags &= ~(uint64_t)FLAG_ARITH;
     f->tlb = &c->tlb[(size_t)c->mmu * BT_TLB_SIZE];
     f->context = bt_tlb_context(c);
+    if (c->code_size != 8)
+        f->context ^= BT_JIT_CODE32;
+    slow_jc_for(c);
 }
 
 static void slow_frame_out(struct bt_cpu *c)
@@ -75,6 +89,8 @@ static const uint8_t *slow_exit(struct bt_cpu *c, uint32_t n)
     const uint8_t *to;
 
     c->s.rip = slow_page(c, u) + (uint64_t)(int64_t)e->target;
+    if (c->code_size != 8)
+        c->s.rip = (uint32_t)c->s.rip;
     if (bt_kicked(c))
         return slow_leave(c, BT_JUMP);
     to = bt_jit_goto(c, !within && !e->site);

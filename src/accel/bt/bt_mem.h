@@ -48,12 +48,14 @@ enum {
  * part of the keys of the jump cache (bt_jit.h): it changes when one of the mappings may have.
  */
 enum { BT_CONTEXT_SHIFT = 48 }; /* above the bits of canonical addresses that differ */
+/* More than there are: bit 63 is always an address's (bt_jit_frame_in()). */
+#define BT_CONTEXTS BIT(63 - BT_CONTEXT_SHIFT)
 struct bt_tlb_exec {
     uint64_t context;
     uint64_t pages[16];          /* hashed */
     uint64_t large_lo, large_hi; /* bounds of the large mappings among them */
-    bool any, half[2]; /* in the lower, upper half of the address space */
-    bool local; /* one of them is not global */
+    bool any, half[2];           /* in the lower, upper half of the address space */
+    bool local;                  /* one of them is not global */
 };
 struct bt_tlb_set {
     _Alignas(64) struct bt_tlb_entry entry[BT_TLB_ENTRIES];

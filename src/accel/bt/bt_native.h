@@ -146,6 +146,8 @@ void bt_stub_compile(struct bt_fpu *f, struct bt_native *n);
  */
 bool bt_stub_rewrite(struct bt_plan *p, const uint8_t *bytes, const ZydisDecodedInstruction *z,
                      const ZydisDecodedOperand *ops);
+/* Is VEX.W the width of a general register, or of the memory operand in its place? */
+bool bt_stub_w_is_gpr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops);
 
 /* --- bt_native.c --- */
 /* Is that all there is to the instruction: its memory operand is accessed as a whole? */

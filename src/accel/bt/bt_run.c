@@ -21,6 +21,32 @@
 enum { BT_STACK_BOUND = 64 * KIB }; /* of chained blocks */
 
 /* --- mode --- */
+/* A writable data segment of 4 GiB? Its base is another matter. */
+static bool bt_mode_whole(const struct x86_seg *s)
+{
+    const unsigned looked = SEG_UNUSABLE | SEG_P | SEG_S | SEG_CODE | SEG_RW | SEG_DC;
+
+    return (s->attr & looked) == (SEG_P | SEG_S | SEG_RW) && s->limit == ~0u;
+}
+
+/* Protected 32-bit code whose offsets are linear addresses: what the translator knows of segments. */
+static uint32_t bt_mode_flat_key(const struct bt_cpu *c)
+{
+    const struct x86_seg *seg = c->s.seg;
+    uint32_t key = BT_KEY_FLAT;
+
+    if (seg[X86_CS].base || seg[X86_CS].limit != ~0u || c->stack_size != 4)
+        return 0;
+    for (unsigned i = X86_ES; i <= X86_DS; i++)
+        if (i != X86_CS && (seg[i].base || !bt_mode_whole(&seg[i])))
+            return 0;
+    if (bt_mode_whole(&seg[X86_FS]))
+        key |= BT_KEY_FS;
+    if (bt_mode_whole(&seg[X86_GS]))
+        key |= BT_KEY_GS;
+    return key;
+}
+
 /* What translated code is for, apart from its size. */
 static uint32_t bt_mode_jit_key(const struct bt_cpu *c)
 {
@@ -70,6 +96,10 @@ void bt_mode_changed(struct bt_cpu *c)
         c->mmu = (s->cr4 & CR4_SMAP) && !(s->rflags & FLAG_AC) ? BT_MMU_SUPER : BT_MMU_SUPER_AC;
     c->code_key = c->code_size | (uint32_t)c->stack_size << BT_KEY_STACK_SHIFT |
                   (big ? 0 : (uint32_t)BT_KEY_REAL) | bt_mode_jit_key(c);
+    if (c->flat)
+        c->code_key |= BT_KEY_FLAT;
+    else if (big && c->code_size == 4)
+        c->code_key |= bt_mode_flat_key(c);
     if (s->rflags & FLAG_IF)
         c->event_window = true;
 }

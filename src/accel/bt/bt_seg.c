@@ -92,10 +92,10 @@ int bt_load_sreg(struct bt_cpu *c, unsigned seg, uint16_t sel)
 /* The stack's width may have changed; interrupts are held off until the stack pointer was loaded. */
 static void seg_loaded(struct bt_cpu *c, unsigned seg)
 {
-    if (seg != X86_SS)
-        return;
-    c->s.shadow_mov_ss = true;
-    bt_mode_changed(c);
+    if (seg == X86_SS)
+        c->s.shadow_mov_ss = true;
+    if (seg == X86_SS || c->code_size != 8)
+        bt_mode_changed(c);
 }
 
 int bt_op_mov_to_sreg(struct bt_cpu *c, const struct bt_insn *in)
@@ -144,7 +144,7 @@ int bt_op_lds(struct bt_cpu *c, const struct bt_insn *in)
         bt_load_sreg(c, (unsigned)in->imm2, (uint16_t)sel))
         return bt_sys_fault(c, in);
     bt_gpr_set(c, in->reg, in->size, off);
-    if (in->imm2 == X86_SS)
+    if (in->imm2 == X86_SS || c->code_size != 8)
         bt_mode_changed(c);
     return BT_NEXT;
 }

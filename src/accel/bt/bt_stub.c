@@ -305,8 +305,7 @@ static unsigned bt_stub_vvvv(const struct bt_rewrite *w, unsigned byte)
     return (byte & ~(15u << 3)) | vvvv << 3;
 }
 
-/* Is W the width of a general register, or of the memory operand in its place? */
-static bool bt_stub_w_is_gpr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
+bool bt_stub_w_is_gpr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
 {
     for (unsigned i = 0; i < z->operand_count_visible; i++) {
         ZydisRegisterClass class = ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER

@@ -36,7 +36,7 @@ static void exec_changed(struct bt_cpu *c, struct bt_tlb_exec *x)
     if (!x->any)
         return;
     *x = (struct bt_tlb_exec){ .context = x->context, .large_lo = ~0ull };
-    if (++m->contexts == BIT(64 - BT_CONTEXT_SHIFT))
+    if (++m->contexts == BT_CONTEXTS)
         exec_renumber(c);
     else
         x->context = BIT64(BT_CONTEXT_SHIFT) * m->contexts;
