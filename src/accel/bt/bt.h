@@ -39,7 +39,7 @@ struct bt_tlb_entry {
     uint64_t page; /* the page's host address */
 };
 enum {
-    BT_TLB_BITS = 10,
+    BT_TLB_BITS = 12,
     BT_TLB_SIZE = 1 << BT_TLB_BITS,
 };
 

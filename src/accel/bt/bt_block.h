@@ -18,8 +18,8 @@
 
 enum {
     BT_BLOCK_INSNS = 64, /* most instructions of a block */
-    BT_JUMP_BITS = 13,
-    BT_HASH_BITS = 15,
+    BT_JUMP_BITS = 15,
+    BT_HASH_BITS = 17,
     BT_CACHE_BYTES = 48 * MIB, /* of blocks a vCPU; touched as needed; when full all are dropped */
 };
 

@@ -41,7 +41,7 @@ enum {
     BT_JIT_RSP = X86_R15,    /* holds the guest's RSP */
     BT_JIT_HOT = 40,         /* executions of a block before it is translated */
     BT_JIT_BELOW = 64 * KIB, /* of struct bt_cpu: host signals are delivered on it */
-    BT_JIT_JC_BITS = 13,
+    BT_JIT_JC_BITS = 15,
 };
 
 /* Right below struct bt_cpu, within the red zone of [RSP]. */
@@ -225,8 +225,11 @@ static inline unsigned bt_jit_jc_slot(uint64_t key)
 /* --- bt_jit_slow.c --- */
 /* frame.id calls: where to go on in the buffer, or NULL to leave with frame.ret. */
 const uint8_t *bt_jit_called(struct bt_cpu *c);
-/* The entry of the unit at c->s.rip for flags in frame.flags, NULL if there is none. Fills the jump cache. */
-const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect);
+/*
+ * The entry of the unit at c->s.rip for flags in frame.flags, and *b, the block that it belongs to; NULL: the
+ * run loop is to go on with *ret. indirect: the jump cache learns it.
+ */
+const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, struct bt_block **b, int *ret);
 /* frame from c->s, before translated code runs. */
 void bt_jit_frame_in(struct bt_cpu *c);
 

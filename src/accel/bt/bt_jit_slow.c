@@ -54,16 +54,21 @@ static bool slow_must_leave(struct bt_cpu *c)
     return false;
 }
 
-const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect)
+const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, struct bt_block **b, int *ret)
 {
     uint64_t rip = c->s.rip, key;
-    struct bt_block *b = bt_block_peek(c, rip, c->code_key);
     struct bt_jit_jc *jc = bt_jit_jc(c);
+    uint64_t flushes = c->cache->flushes;
     struct bt_jit_unit *u;
 
-    if (!b || !bt_jit_ready(c, b, rip))
+    *ret = BT_JUMP;
+    *b = bt_block_find(c, false, ret);
+    if (!*b)
         return NULL;
-    u = b->jit;
+    *ret = BT_JUMP;
+    if (flushes != c->cache->flushes || !bt_jit_ready(c, *b, rip))
+        return NULL;
+    u = (*b)->jit;
     bt_jit_frame_in(c);
     bt_jit_frame(c)->page_lin = rip & PAGE_MASK;
     if (indirect && bt_tlb_note_exec(c, rip)) {
@@ -86,23 +91,21 @@ static const uint8_t *slow_exit(struct bt_cpu *c, uint32_t n)
     const struct bt_jit_exit *e = &j->exit[n];
     const struct bt_jit_unit *u = &j->unit[e->unit];
     bool within = e->target >= 0 && e->target < PAGE_SIZE;
+    struct bt_block *b;
     const uint8_t *to;
+    int ret;
 
     c->s.rip = slow_page(c, u) + (uint64_t)(int64_t)e->target;
     if (c->code_size != 8)
         c->s.rip = (uint32_t)c->s.rip;
     if (bt_kicked(c))
         return slow_leave(c, BT_JUMP);
-    to = bt_jit_goto(c, !within && !e->site);
+    to = bt_jit_goto(c, !within && !e->site, &b, &ret);
     if (!to)
-        return slow_leave(c, BT_JUMP);
+        return slow_leave(c, ret);
     /* Of kernel code, jumps out of the page hold until mappings change: bt_jit_unlink_fixed(). */
-    if (e->site && (within || bt_tlb_note_exec(c, c->s.rip))) {
-        struct bt_block *b = bt_block_peek(c, c->s.rip, c->code_key);
-
-        if (b && b->jit)
-            bt_jit_link(j, n, (uint32_t)(b->jit - j->unit));
-    }
+    if (e->site && (within || bt_tlb_note_exec(c, c->s.rip)))
+        bt_jit_link(j, n, (uint32_t)(b->jit - j->unit));
     return to;
 }
 
@@ -170,6 +173,7 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
     struct bt_jit *j = c->jit;
     struct bt_jit_point *p = &j->point[n];
     struct bt_jit_unit *u = &j->unit[p->unit];
+    struct bt_block *b;
     const uint8_t *to;
     int ret;
 
@@ -191,8 +195,10 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
         bt_jit_frame_in(c);
         return j->x + p->resume;
     }
-    to = slow_must_leave(c) ? NULL : bt_jit_goto(c, true);
-    return to ? to : slow_leave(c, BT_JUMP);
+    if (slow_must_leave(c))
+        return slow_leave(c, BT_JUMP);
+    to = bt_jit_goto(c, true, &b, &ret);
+    return to ? to : slow_leave(c, ret);
 }
 
 const uint8_t *bt_jit_called(struct bt_cpu *c)
