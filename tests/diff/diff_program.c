@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "accel/bt/bt_jit_emit.h"
+#include "accel/bt/bt_emit.h"
 
 enum { PROGRAM_INSNS = 28, PROGRAM_ROOM = 600 };
 

@@ -9,7 +9,7 @@
  *   bt_jit_gen.c     struct bt_jit_insn to host code;  bt_jit_mem.c: its operands and the soft TLB
  *   bt_jit_flags.c   where the guest's arithmetic flags are;  bt_jit_branch.c: control flow
  *   bt_jit_thunk.c   the way in and out;  bt_jit_buf.c: the code buffer
- *   bt_jit_emit.h    an assembler
+ *   bt_emit.h        an assembler;  bt_exec.c: memory that can be executed
  *
  * A unit is a straight run of instructions in one page, with side exits. Guest and host are the same
  * architecture, so most instructions are emitted as they are, with their registers renamed and a memory

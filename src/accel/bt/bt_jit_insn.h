@@ -6,8 +6,8 @@
 #define ACCEL_BT_BT_JIT_INSN_H
 
 #include "accel/bt/bt_decode.h"
+#include "accel/bt/bt_emit.h"
 #include "accel/bt/bt_jit.h"
-#include "accel/bt/bt_jit_emit.h"
 
 enum bt_jit_kind {
     BT_JIT_RAW,    /* emitted as itself */

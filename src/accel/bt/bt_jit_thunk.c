@@ -11,18 +11,6 @@ enum { RAX = X86_RAX, RBX = X86_RBX, RSP = X86_RSP, RSI = X86_RSI, RDI = X86_RDI
 
 static const uint8_t thunk_saved[] = { X86_RBX, X86_RBP, X86_R12, X86_R13, X86_R14, X86_R15 };
 
-static void thunk_push(struct bt_emit *e, unsigned r)
-{
-    bt_emit_rex(e, false, 0, 0, r);
-    bt_emit8(e, 0x50 | (r & 7));
-}
-
-static void thunk_pop(struct bt_emit *e, unsigned r)
-{
-    bt_emit_rex(e, false, 0, 0, r);
-    bt_emit8(e, 0x58 | (r & 7));
-}
-
 /* The guest's registers and flags from struct bt_cpu; then to T0. */
 static void thunk_resume(struct bt_emit *e)
 {
@@ -38,7 +26,7 @@ static void thunk_resume(struct bt_emit *e)
 static void thunk_enter(struct bt_emit *e)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(thunk_saved); i++)
-        thunk_push(e, thunk_saved[i]);
+        bt_emit_push(e, thunk_saved[i]);
     bt_emit_rsp(e, -8);
     bt_emit_rm(e, OP_STORE, true, RSP, RDI, BT_JIT_FRAME(host_rsp));
     bt_emit_mov(e, BT_JIT_T0, RSI);
@@ -52,7 +40,7 @@ static void thunk_leave(struct bt_emit *e)
     bt_emit_load(e, RSP, BT_JIT_FRAME(host_rsp));
     bt_emit_rsp(e, 8);
     for (unsigned i = ARRAY_SIZE(thunk_saved); i-- > 0;)
-        thunk_pop(e, thunk_saved[i]);
+        bt_emit_pop(e, thunk_saved[i]);
     bt_emit8(e, 0xc3);
 }
 

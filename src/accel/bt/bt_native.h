@@ -104,7 +104,8 @@ struct bt_fpu {
     struct bt_native
         *old; /* plans of the generation before: one block being decoded may still name them */
     unsigned n;
-    uint8_t *code_w, *code_x; /* the same pages, mapped twice */
+    uint8_t *code_w; /* bt_exec.h */
+    const uint8_t *code_x;
     size_t used;
 
     /* The instruction under execution; read by the signal handler of the same thread. */

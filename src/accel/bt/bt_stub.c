@@ -19,16 +19,11 @@
  */
 #include "accel/bt/bt_native.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "accel/bt/bt_block.h"
-
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x10u
-#endif
+#include "accel/bt/bt_emit.h"
+#include "accel/bt/bt_exec.h"
 
 enum {
     STUB_BUFFER = 256 * KIB,
@@ -38,48 +33,10 @@ enum {
 };
 
 /* --- code around the instruction --- */
-struct bt_emit {
-    uint8_t *p;
-};
-
-static void bt_stub_byte(struct bt_emit *e, unsigned b)
+/* mov reg, [cpu + gpr] (OP_LOAD) or mov [cpu + gpr], reg (OP_STORE) */
+static void bt_stub_gpr(struct bt_emit *e, unsigned op, unsigned reg, unsigned cpu, unsigned gpr)
 {
-    *e->p++ = (uint8_t)b;
-}
-
-static void bt_stub_push(struct bt_emit *e, unsigned reg)
-{
-    if (reg >= 8)
-        bt_stub_byte(e, 0x41);
-    bt_stub_byte(e, 0x50 | (reg & 7));
-}
-
-static void bt_stub_pop(struct bt_emit *e, unsigned reg)
-{
-    if (reg >= 8)
-        bt_stub_byte(e, 0x41);
-    bt_stub_byte(e, 0x58 | (reg & 7));
-}
-
-/* mov to, from */
-static void bt_stub_move(struct bt_emit *e, unsigned to, unsigned from)
-{
-    bt_stub_byte(e, 0x48 | (from >> 3) << 2 | to >> 3);
-    bt_stub_byte(e, 0x89);
-    bt_stub_byte(e, 0xc0 | (from & 7) << 3 | (to & 7));
-}
-
-/* mov reg, [cpu + gpr] (opcode 8b) or mov [cpu + gpr], reg (89); cpu is R8 to R11 */
-static void bt_stub_gpr(struct bt_emit *e, unsigned opcode, unsigned reg, unsigned cpu,
-                        unsigned gpr)
-{
-    _Static_assert(offsetof(struct bt_cpu, s.gpr) + 16 * 8 <= 0x80,
-                   "an 8-bit displacement reaches");
-
-    bt_stub_byte(e, 0x48 | (reg >> 3) << 2 | cpu >> 3);
-    bt_stub_byte(e, opcode);
-    bt_stub_byte(e, 0x40 | (reg & 7) << 3 | (cpu & 7));
-    bt_stub_byte(e, (unsigned)offsetof(struct bt_cpu, s.gpr) + gpr * 8);
+    bt_emit_rm(e, op, true, reg, cpu, (int32_t)(offsetof(struct bt_cpu, s.gpr) + gpr * 8));
 }
 
 static unsigned bt_stub_host_reg(const struct bt_plan *p, unsigned gpr)
@@ -105,17 +62,17 @@ static void bt_stub_enter(struct bt_emit *e, const struct bt_plan *p)
 
     for (unsigned r = 0; r < 16; r++)
         if (saved >> r & 1)
-            bt_stub_push(e, r);
+            bt_emit_push(e, r);
     if (p->flags_in) { /* before RDX is wanted for anything else; what follows changes no flags */
-        bt_stub_push(e, X86_RDX);
-        bt_stub_byte(e, 0x9d);
+        bt_emit_push(e, X86_RDX);
+        bt_emit8(e, 0x9d);
     }
-    bt_stub_move(e, p->cpu_reg, X86_RDI);
+    bt_emit_mov(e, p->cpu_reg, X86_RDI);
     if (p->mem_reg != BT_NATIVE_NO_REG && p->mem_reg != X86_RSI)
-        bt_stub_move(e, p->mem_reg, X86_RSI);
+        bt_emit_mov(e, p->mem_reg, X86_RSI);
     for (unsigned r = 0; r < 16; r++)
         if (p->load >> r & 1)
-            bt_stub_gpr(e, 0x8b, bt_stub_host_reg(p, r), p->cpu_reg, r);
+            bt_stub_gpr(e, OP_LOAD, bt_stub_host_reg(p, r), p->cpu_reg, r);
 }
 
 static void bt_stub_leave(struct bt_emit *e, const struct bt_plan *p)
@@ -123,19 +80,19 @@ static void bt_stub_leave(struct bt_emit *e, const struct bt_plan *p)
     unsigned saved = bt_stub_saved(p);
 
     if (p->x87) {
-        bt_stub_byte(e, 0xdf); /* fnstsw ax */
-        bt_stub_byte(e, 0xe0);
-        bt_stub_byte(e, 0x89); /* mov edx, eax */
-        bt_stub_byte(e, 0xc2);
+        bt_emit8(e, 0xdf); /* fnstsw ax */
+        bt_emit8(e, 0xe0);
+        bt_emit8(e, 0x89); /* mov edx, eax */
+        bt_emit8(e, 0xc2);
     }
     if (p->flags_out) {
-        bt_stub_byte(e, 0x9c);
-        bt_stub_pop(e, X86_RAX);
+        bt_emit8(e, 0x9c);
+        bt_emit_pop(e, X86_RAX);
     }
     for (unsigned r = 16; r-- > 0;)
         if (saved >> r & 1)
-            bt_stub_pop(e, r);
-    bt_stub_byte(e, 0xc3);
+            bt_emit_pop(e, r);
+    bt_emit8(e, 0xc3);
 }
 
 void bt_stub_compile(struct bt_fpu *f, struct bt_native *n)
@@ -156,10 +113,10 @@ void bt_stub_compile(struct bt_fpu *f, struct bt_native *n)
     bt_stub_enter(&e, p);
     n->insn_off = (uint16_t)(e.p - start);
     for (unsigned i = 0; i < p->len; i++)
-        bt_stub_byte(&e, p->bytes[i]);
+        bt_emit8(&e, p->bytes[i]);
     for (unsigned r = 0; r < 16; r++)
         if (p->store >> r & 1)
-            bt_stub_gpr(&e, 0x89, bt_stub_host_reg(p, r), p->cpu_reg, r);
+            bt_stub_gpr(&e, OP_STORE, bt_stub_host_reg(p, r), p->cpu_reg, r);
     n->abort_off = (uint16_t)(e.p - start);
     bt_stub_leave(&e, p);
     n->code = f->code_x + f->used;
@@ -461,35 +418,7 @@ bool bt_stub_rewrite(struct bt_plan *p, const uint8_t *bytes, const ZydisDecoded
 /* --- the code buffer --- */
 int bt_stub_init(struct bt_fpu *f, struct err *e)
 {
-    int fd = memfd_create("bt-stubs", MFD_CLOEXEC | MFD_EXEC);
-    int error;
-
-    if (fd < 0 && errno == EINVAL) /* a kernel that does not know MFD_EXEC */
-        fd = memfd_create("bt-stubs", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, STUB_BUFFER))
-        goto fail;
-    f->code_w = mmap(NULL, STUB_BUFFER, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (f->code_w == MAP_FAILED)
-        goto fail_w;
-    f->code_x = mmap(NULL, STUB_BUFFER, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    if (f->code_x == MAP_FAILED)
-        goto fail_x;
-    close(fd);
-    return 0;
-
-fail_x:
-    munmap(f->code_w, STUB_BUFFER);
-    f->code_x = NULL;
-fail_w:
-    f->code_w = NULL;
-fail:
-    error = errno;
-    if (fd >= 0)
-        close(fd);
-    return err_set(e, error,
-                   "no executable memory for the accelerator bt: %s (is it forbidden by a security "
-                   "policy or vm.memfd_noexec?)",
-                   strerror(error));
+    return bt_exec_map(STUB_BUFFER, &f->code_w, &f->code_x, e);
 }
 
 void bt_stub_fini(struct bt_fpu *f)
@@ -497,8 +426,5 @@ void bt_stub_fini(struct bt_fpu *f)
     for (unsigned i = 0; i < BT_NATIVE_HASH; i++)
         bt_stub_free_list(f->hash[i]);
     bt_stub_free_list(f->old);
-    if (f->code_w)
-        munmap(f->code_w, STUB_BUFFER);
-    if (f->code_x)
-        munmap(f->code_x, STUB_BUFFER);
+    bt_exec_unmap(STUB_BUFFER, f->code_w, f->code_x);
 }

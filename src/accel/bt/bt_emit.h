@@ -1,9 +1,9 @@
 /*
- * bt_jit_emit.h: a small assembler for 64-bit host code. Registers are numbers of enum x86_gpr. The caller
+ * bt_emit.h: a small assembler for 64-bit host code. Registers are numbers of enum x86_gpr. The caller
  * has made sure of the room. None of these checks that an encoding exists.
  */
-#ifndef ACCEL_BT_BT_JIT_EMIT_H
-#define ACCEL_BT_BT_JIT_EMIT_H
+#ifndef ACCEL_BT_BT_EMIT_H
+#define ACCEL_BT_BT_EMIT_H
 
 #include "base/endian.h"
 #include "x86/regs.h"
@@ -119,6 +119,18 @@ static inline void bt_emit_rmx(struct bt_emit *e, unsigned op, bool w, unsigned 
         bt_emit8(e, (unsigned)disp);
     else if (mod == 2)
         bt_emit32(e, (uint32_t)disp);
+}
+
+static inline void bt_emit_push(struct bt_emit *e, unsigned reg)
+{
+    bt_emit_rex(e, false, 0, 0, reg);
+    bt_emit8(e, 0x50 | (reg & 7));
+}
+
+static inline void bt_emit_pop(struct bt_emit *e, unsigned reg)
+{
+    bt_emit_rex(e, false, 0, 0, reg);
+    bt_emit8(e, 0x58 | (reg & 7));
 }
 
 /* mov to, from */
