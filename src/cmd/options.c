@@ -255,6 +255,12 @@ static int options_test_device(struct options *o, const char *value, struct err 
     return 0;
 }
 
+static int options_perf_map(struct options *o, const char *value, struct err *e)
+{
+    o->config.perf_map = true;
+    return value ? options_string(&o->config.perf_symbols, value, e) : 0;
+}
+
 static int options_no_sandbox(struct options *o, const char *value, struct err *e)
 {
     (void)value, (void)e;
@@ -317,6 +323,12 @@ static int options_unknown(const char *text, struct err *e)
     return err_set(e, EINVAL, "there is no option %s; `ruche run --help` lists them", typed);
 }
 
+/* Is the whole argument in brackets? */
+static bool options_may_lack(const struct option_spec *s)
+{
+    return s->arg[0] == '[' && !strchr(s->arg, ']')[1];
+}
+
 /* Reads the option at argv[*i] and moves *i past it and its argument. */
 static int options_one(struct options *o, int argc, char **argv, int *i, struct err *e)
 {
@@ -335,8 +347,13 @@ static int options_one(struct options *o, int argc, char **argv, int *i, struct 
     if (!*s->arg && equals)
         return err_set(e, EINVAL, "--%s takes no value", s->name);
     if (*s->arg) {
-        value = equals ? equals + 1 : *i < argc ? argv[(*i)++] : NULL;
-        if (!value)
+        bool may_lack = options_may_lack(s);
+
+        if (equals)
+            value = equals + 1;
+        else if (*i < argc && !(may_lack && argv[*i][0] == '-'))
+            value = argv[(*i)++];
+        if (!value && !may_lack)
             return err_set(e, EINVAL, "--%s needs a value: --%s %s", s->name, s->name, s->arg);
     }
     return s->set(o, value, e);

@@ -121,6 +121,11 @@ static int vmm_build(struct vmm *m, const sigset_t *set, struct err *e)
     if (r)
         return r;
     log_info("vmm", "accelerator %s: %s", accel->name, reason);
+    if (m->cfg.perf_map && accel != &accel_bt)
+        return err_set(e, EINVAL,
+                       "--perf-map names code that bt generates, and accelerator %s "
+                       "generates none: add --accel bt",
+                       accel->name);
     r = vm_create(&m->vm, &m->cfg, accel, e);
     if (!r)
         r = vmm_watch_signals(m, set, e);

@@ -50,6 +50,7 @@ void config_fini(struct vm_config *c)
     free(c->serial);
     free(c->console);
     free(c->gdb);
+    free(c->perf_symbols);
     *c = (struct vm_config){ .debug_exit_port = -1 };
 }
 
@@ -222,6 +223,8 @@ int config_check(const struct vm_config *c, struct err *e)
         r = config_check_file("kernel", c->kernel, e);
     if (!r && c->initrd)
         r = config_check_file("initrd", c->initrd, e);
+    if (!r && c->perf_symbols)
+        r = config_check_file("symbols", c->perf_symbols, e);
     for (unsigned i = 0; !r && i < c->n_disks; i++)
         r = config_check_disk(c, i, e);
     return r;

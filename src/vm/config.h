@@ -36,6 +36,8 @@ struct vm_config {
     char *console; /* of the virtio console, as serial; "none": there is no such device */
     char *gdb;     /* where the debugger's server listens (base/sock.h); NULL: there is none */
     bool gdb_wait; /* stopped until a debugger lets it go */
+    bool perf_map;      /* name generated code for perf */
+    char *perf_symbols; /* by this file (base/symbols.h); NULL: by address */
     bool no_reboot;
     int debug_exit_port; /* -1: none */
     bool test_device;    /* hw/testdev.h */

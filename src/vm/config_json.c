@@ -31,7 +31,8 @@ static const struct config_member vm_members[] = {
     MEMBER(vm_config, KIND_STRING, console),      MEMBER(vm_config, KIND_STRING, gdb),
     MEMBER(vm_config, KIND_BOOL, gdb_wait),       MEMBER(vm_config, KIND_BOOL, no_reboot),
     MEMBER(vm_config, KIND_INT, debug_exit_port), MEMBER(vm_config, KIND_BOOL, test_device),
-    MEMBER(vm_config, KIND_BOOL, no_sandbox),
+    MEMBER(vm_config, KIND_BOOL, no_sandbox),     MEMBER(vm_config, KIND_BOOL, perf_map),
+    MEMBER(vm_config, KIND_STRING, perf_symbols),
 };
 static const struct config_member disk_members[] = {
     MEMBER(config_disk, KIND_STRING, path),

@@ -21,16 +21,22 @@ struct bt_code {
     pthread_mutex_t lock;
     pthread_mutex_t split_lock; /* bt_code_lock() */
     struct bt_code_region region[PHYSMAP_MAX];
+    struct bt_perf *perf; /* NULL: nobody wants names */
 };
 
 int bt_code_create(struct vm *vm, struct bt_code **out, struct err *e)
 {
     struct bt_code *code = calloc(1, sizeof(*code));
+    int rc;
 
-    (void)vm;
     if (!code) {
         err_oom(e);
         return -ENOMEM;
+    }
+    rc = vm->cfg->perf_map ? bt_perf_create(&code->perf, vm->cfg->perf_symbols, e) : 0;
+    if (rc) {
+        free(code);
+        return rc;
     }
     pthread_mutex_init(&code->lock, NULL);
     pthread_mutex_init(&code->split_lock, NULL);
@@ -45,6 +51,7 @@ void bt_code_destroy(struct bt_code *code)
     for (unsigned i = 0; i < PHYSMAP_MAX; i++)
         if (code->region[i].ram)
             bt_code_unmap(code, code->region[i].ram);
+    bt_perf_destroy(code->perf);
     pthread_mutex_destroy(&code->split_lock);
     pthread_mutex_destroy(&code->lock);
     free(code);
@@ -112,6 +119,13 @@ void bt_code_unlock(struct vm *vm)
 struct bt_code *bt_code_of(const struct vm *vm)
 {
     return vm->accel == &accel_bt ? vm->accel_data : NULL;
+}
+
+struct bt_perf *bt_code_perf(const struct vm *vm)
+{
+    const struct bt_code *code = bt_code_of(vm);
+
+    return code ? code->perf : NULL;
 }
 
 /* The 64-byte lines of a page that [gpa, gpa+len) touches; the range lies in one page. */

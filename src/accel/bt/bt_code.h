@@ -6,11 +6,14 @@
 #define ACCEL_BT_BT_CODE_H
 
 #include "accel/bt/bt_block.h"
+#include "accel/bt/bt_perf.h"
 
 /* NULL if the VM runs under another accelerator (the interpreter then serves single instructions). */
 struct bt_code *bt_code_of(const struct vm *vm);
 must_check int bt_code_create(struct vm *vm, struct bt_code **out, struct err *e);
 void bt_code_destroy(struct bt_code *code);
+/* Where generated code is named; NULL: nobody wants that. */
+struct bt_perf *bt_code_perf(const struct vm *vm);
 /* r gets its code bitmap; mapping it again does nothing. */
 must_check int bt_code_map(struct bt_code *code, struct ram_region *r);
 void bt_code_unmap(struct bt_code *code, struct ram_region *r);

@@ -25,6 +25,8 @@ int bt_jit_create(struct bt_cpu *c, struct err *e)
     if (rc)
         return rc;
     bt_jit_thunks(j);
+    bt_perf_name(bt_code_perf(c->vm), j->x, j->call, "ruche enter");
+    bt_perf_name(bt_code_perf(c->vm), j->x + j->call, j->thunks_end - j->call, "ruche call");
     j->n_units = j->n_exits = j->n_points = 1;
     return 0;
 }
@@ -237,6 +239,7 @@ void bt_jit_heat(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
     if (u) {
         jit_page_add(j, u, b->version);
         b->jit = u;
+        bt_perf_guest(bt_code_perf(c->vm), j->x + u->code, u->end - u->code, u->lin, !u->fixed);
     }
 }
 

@@ -26,7 +26,7 @@ int bt_native_init(struct bt_cpu *c, struct err *e)
     memset(c->fpu, 0, sizeof(*c->fpu));
     r = bt_fpu_init(c, e);
     if (!r)
-        r = bt_stub_init(c->fpu, e);
+        r = bt_stub_init(c->vm, c->fpu, e);
     if (r)
         bt_native_fini(c);
     return r;

@@ -135,7 +135,7 @@ void bt_native_fini(struct bt_cpu *c);
 bool bt_isa_allowed(const struct bt_cpu *c, const ZydisDecodedInstruction *z, uint8_t *class);
 
 /* --- bt_stub.c --- */
-must_check int bt_stub_init(struct bt_fpu *f, struct err *e);
+must_check int bt_stub_init(const struct vm *vm, struct bt_fpu *f, struct err *e);
 void bt_stub_fini(struct bt_fpu *f);
 /* The one struct bt_native of the plan; NULL: out of memory. */
 struct bt_native *bt_stub_get(struct bt_cpu *c, const struct bt_plan *p);

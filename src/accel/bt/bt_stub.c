@@ -21,7 +21,7 @@
 
 #include <string.h>
 
-#include "accel/bt/bt_block.h"
+#include "accel/bt/bt_code.h"
 #include "accel/bt/bt_emit.h"
 #include "accel/bt/bt_exec.h"
 
@@ -416,9 +416,13 @@ bool bt_stub_rewrite(struct bt_plan *p, const uint8_t *bytes, const ZydisDecoded
 }
 
 /* --- the code buffer --- */
-int bt_stub_init(struct bt_fpu *f, struct err *e)
+int bt_stub_init(const struct vm *vm, struct bt_fpu *f, struct err *e)
 {
-    return bt_exec_map(STUB_BUFFER, &f->code_w, &f->code_x, e);
+    int rc = bt_exec_map(STUB_BUFFER, &f->code_w, &f->code_x, e);
+
+    if (!rc)
+        bt_perf_name(bt_code_perf(vm), f->code_x, STUB_BUFFER, "ruche stubs");
+    return rc;
 }
 
 void bt_stub_fini(struct bt_fpu *f)
