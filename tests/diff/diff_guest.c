@@ -214,6 +214,10 @@ void diff_guest_program(struct diff_guest *g, const struct diff_program *p, bool
         if (translated)
             bt_jit_heat(cpu, b, cpu->s.rip);
         ret = bt_enter(cpu, b, cpu->s.rip);
+        if (ret == BT_FAULT && cpu->split.retry) { /* as the run loop does */
+            cpu->split.retry = false;
+            ret = BT_JUMP;
+        }
     }
     diff_guest_result(g, ret, r);
 }

@@ -211,6 +211,39 @@ static void program_stack(struct diff_program_gen *g)
     }
 }
 
+/* RSI and RDI to where memory is, RCX to a few elements; a bit string; a push of memory. */
+static void program_string(struct diff_program_gen *g)
+{
+    static const uint8_t bit_ops[] = { 0xa3, 0xab, 0xb3, 0xbb };
+    struct bt_emit *e = &g->e;
+
+    switch (program_below(g, 4)) {
+    case 0:
+        bt_emit_rm(e, 0xff, false, 6, program_base(g), program_disp(g));
+        return;
+    case 1:
+        bt_emit_imm(e, X86_RCX, program_below(g, 200));
+        if (program_below(g, 2))
+            bt_emit8(e, 0xf0);
+        bt_emit_rex(e, program_below(g, 2), X86_RCX, 0, X86_RBX);
+        bt_emit8(e, 0x0f);
+        bt_emit8(e, bit_ops[program_below(g, 4)]);
+        if (e->p[-1] == 0xa3 && (e->p[-3] == 0xf0 || e->p[-4] == 0xf0))
+            e->p[-1] = 0xab; /* BT cannot be locked */
+        bt_emit_modrm(e, X86_RCX, X86_RBX, program_disp(g));
+        return;
+    default:
+        bt_emit_rm(e, OP_LEA, true, X86_RSI, program_base(g), program_disp(g));
+        bt_emit_rm(e, OP_LEA, true, X86_RDI, program_base(g), program_disp(g));
+        bt_emit_imm(e, X86_RCX, program_below(g, 20));
+        if (program_below(g, 4) == 0)
+            bt_emit8(e, 0x66);
+        bt_emit8(e, 0xf3);
+        bt_emit_rex(e, program_below(g, 2), 0, 0, 0);
+        bt_emit8(e, (program_below(g, 2) ? 0xa4 : 0xaa) | program_below(g, 2));
+    }
+}
+
 /* Forward by a few instructions. */
 static void program_jump(struct diff_program_gen *g, unsigned at)
 {
@@ -270,7 +303,13 @@ void diff_program(uint64_t seed, bool code32, struct diff_program *p)
         program_below(&g, 2);
     for (unsigned i = 0; i < PROGRAM_INSNS; i++) {
         g.start[i] = g.e.p;
-        switch (program_below(&g, 9)) {
+        switch (program_below(&g, 10)) {
+        case 9:
+            if (program_below(&g, 3) == 0)
+                program_string(&g);
+            else
+                program_alu(&g);
+            break;
         case 0:
         case 1:
             program_alu(&g);

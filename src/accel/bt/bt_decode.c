@@ -251,11 +251,14 @@ static void bt_decode_choose(struct bt_cpu *c, const uint8_t *bytes,
     *flags = BT_DECODE_END;
 }
 
-static void bt_decode_invalid(struct bt_insn *in, bt_op *op, unsigned *flags)
+/* Its length is that of the bytes it was found invalid by: if one of them changes, it may be valid. */
+static void bt_decode_invalid(struct bt_insn *in, bt_op *op, size_t n, unsigned *flags)
 {
-    *in = (struct bt_insn){
-        .op = op, .len = 1, .rm = BT_REG_NONE, .base = BT_REG_NONE, .index = BT_REG_NONE
-    };
+    *in = (struct bt_insn){ .op = op,
+                            .len = (uint8_t)(n > BT_INSN_MAX ? BT_INSN_MAX : n),
+                            .rm = BT_REG_NONE,
+                            .base = BT_REG_NONE,
+                            .index = BT_REG_NONE };
     *flags = BT_DECODE_END;
 }
 
@@ -295,9 +298,9 @@ enum bt_decode_result bt_decode_full(struct bt_cpu *c, const uint8_t *bytes, siz
     if (status == ZYDIS_STATUS_NO_MORE_DATA && n < BT_INSN_MAX)
         return BT_DECODE_MORE;
     if (status == ZYDIS_STATUS_NO_MORE_DATA || status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
-        bt_decode_invalid(in, bt_op_gp, flags);
+        bt_decode_invalid(in, bt_op_gp, n, flags);
     else
-        bt_decode_invalid(in, bt_op_ud, flags);
+        bt_decode_invalid(in, bt_op_ud, n, flags);
     return BT_DECODE_OK;
 }
 

@@ -46,9 +46,9 @@ enum {
 
 /* Right below struct bt_cpu, within the red zone of [RSP]. */
 struct bt_jit_frame {
-    uint64_t spare[6];
+    uint64_t spare[4];
     _Atomic(uint64_t) safe; /* address that safepoints load from; NULL: kicked, the load faults */
-    uint64_t keep[2];       /* across the parts of one instruction */
+    uint64_t keep[4];       /* across the parts of one instruction */
     uint32_t id;            /* BT_JIT_ID_*: which point or exit calls C */
     int32_t ret;            /* enum bt_ret, when translated code is left */
     uint64_t t0;            /* the address of an access that missed the TLB */

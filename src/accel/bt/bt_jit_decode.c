@@ -372,6 +372,64 @@ static bool jit_stack(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
     return true;
 }
 
+/* REP MOVS and REP STOS: value says which, size the element. */
+static bool jit_string(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+                       struct bt_jit_insn *in)
+{
+    bool movs = false;
+
+    if (!in->rep || in->lock || z->address_width != 64)
+        return false;
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_MOVSB:
+    case ZYDIS_MNEMONIC_MOVSW:
+    case ZYDIS_MNEMONIC_MOVSD:
+    case ZYDIS_MNEMONIC_MOVSQ:
+        movs = true;
+        break;
+    case ZYDIS_MNEMONIC_STOSB:
+    case ZYDIS_MNEMONIC_STOSW:
+    case ZYDIS_MNEMONIC_STOSD:
+    case ZYDIS_MNEMONIC_STOSQ:
+        break;
+    default:
+        return false;
+    }
+    if (z->meta.category != ZYDIS_CATEGORY_STRINGOP)
+        return false; /* MOVSD of SSE */
+    for (unsigned i = 0; i < z->operand_count; i++)
+        if (ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            (ops[i].mem.segment == ZYDIS_REGISTER_FS || ops[i].mem.segment == ZYDIS_REGISTER_GS))
+            return false;
+    in->kind = BT_JIT_STRING;
+    in->value = movs;
+    in->writes = (uint16_t)(BIT(X86_RCX) | BIT(X86_RDI) | (movs ? BIT(X86_RSI) : 0));
+    return true;
+}
+
+/* BT and its kin with a bit of a register somewhere from the operand on. */
+static bool jit_bit_string(const ZydisDecodedInstruction *z, const struct bt_jit_insn *in)
+{
+    unsigned reg = in->slot[BT_JIT_SLOT_REG].reg;
+
+    return in->mem && z->mnemonic >= ZYDIS_MNEMONIC_BT && z->mnemonic <= ZYDIS_MNEMONIC_BTS &&
+           reg != BT_JIT_NO_REG;
+}
+
+static bool jit_push_mem(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+                         struct bt_jit_insn *in)
+{
+    ZydisDecodedInstruction one = *z;
+
+    one.operand_count = 1;
+    if (z->mnemonic != ZYDIS_MNEMONIC_PUSH || z->operand_width != 64 || in->lock ||
+        ops[0].type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_mem(&one, ops, in))
+        return false;
+    in->kind = BT_JIT_PUSH_MEM;
+    in->writes = BIT(X86_RSP);
+    return true;
+}
+
 /* Is the FPU state that the instruction needs switched on in this mode? */
 static bool jit_fpu_on(const struct bt_cpu *c, unsigned class)
 {
@@ -417,9 +475,13 @@ static bool jit_native(struct bt_cpu *c, const ZydisDecodedInstruction *z, const
 {
     uint8_t class = BT_CLASS_NONE;
 
-    if (!bt_native_is_plain(op->op) || !bt_isa_allowed(c, z, &class) || op->native->plan.waits ||
-        !jit_fpu_on(c, class))
+    if (!(bt_native_is_plain(op->op) || bt_mask_is_contiguous(op->op)) ||
+        !bt_isa_allowed(c, z, &class) || op->native->plan.waits || !jit_fpu_on(c, class))
         return false;
+    if (in->mem) {
+        in->mem_size = op->native->plan.mem_size;
+        in->mem_write = op->native->plan.access & BT_ACCESS_WRITE;
+    }
     in->fpu = class != BT_CLASS_NONE;
     in->faults = in->fpu && (in->mem || jit_may_trap(z));
     return true;
@@ -503,10 +565,11 @@ static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
         in->faults = true;
     if (z->mnemonic == ZYDIS_MNEMONIC_XCHG && in->mem)
         in->lock = true; /* as if it had the prefix */
-    if (in->mem && z->mnemonic >= ZYDIS_MNEMONIC_BT && z->mnemonic <= ZYDIS_MNEMONIC_BTS &&
-        in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG)
-        return false; /* the bit may lie outside the operand */
     in->kind = BT_JIT_RAW;
+    if (jit_bit_string(z, in)) { /* the bit may lie outside the operand */
+        in->kind = BT_JIT_BITS;
+        return in->size >= 4 && in->asize == 8 && !bt_jit_in_memory(in->slot[BT_JIT_SLOT_REG].reg);
+    }
     return true;
 }
 
@@ -537,7 +600,8 @@ bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt
         if (jit_sys(c, &z, in))
             return true;
         if (!(flags & BT_DECODE_END) &&
-            (jit_stack(&z, ops, in) || jit_raw(c, &z, ops, &op, flags, in))) {
+            (jit_stack(&z, ops, in) || jit_string(&z, ops, in) || jit_push_mem(&z, ops, in) ||
+             jit_raw(c, &z, ops, &op, flags, in))) {
             jit_flags(&z, ops, in);
             return true;
         }

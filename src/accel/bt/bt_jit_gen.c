@@ -388,6 +388,15 @@ static void gen_insn(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     case BT_JIT_LEAVEQ:
         gen_leave(g, in);
         break;
+    case BT_JIT_STRING:
+        bt_jit_string(g, in);
+        break;
+    case BT_JIT_BITS:
+        bt_jit_bits(g, in);
+        break;
+    case BT_JIT_PUSH_MEM:
+        bt_jit_push_mem(g, in);
+        break;
     case BT_JIT_SYS:
         bt_jit_sys(g, in, in + 1 < g->insn + g->n ? in + 1 : NULL);
         break;

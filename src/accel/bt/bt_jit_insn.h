@@ -18,7 +18,10 @@ enum bt_jit_kind {
     BT_JIT_PUSH, /* of a register or an immediate */
     BT_JIT_POP,  /* to a register but RSP */
     BT_JIT_LEAVEQ,
-    BT_JIT_SYS, /* cc: enum bt_jit_sys */
+    BT_JIT_STRING,   /* REP MOVS (value 1), REP STOS (0) */
+    BT_JIT_BITS,     /* BT and its kin: memory, register */
+    BT_JIT_PUSH_MEM, /* of a memory operand */
+    BT_JIT_SYS,      /* cc: enum bt_jit_sys */
     BT_JIT_JCC,
     BT_JIT_JMP,
     BT_JIT_CALL,
@@ -228,6 +231,11 @@ void bt_jit_interp(struct bt_jit_gen *g, const struct bt_jit_insn *in, bool leav
 enum { BT_JIT_ALWAYS = 16 };
 uint8_t *bt_jit_jump(struct bt_jit_gen *g, unsigned cc);
 void bt_jit_set_rel(uint8_t *rel, const uint8_t *to);
+
+/* --- bt_jit_string.c --- */
+void bt_jit_string(struct bt_jit_gen *g, const struct bt_jit_insn *in);
+void bt_jit_bits(struct bt_jit_gen *g, const struct bt_jit_insn *in);
+void bt_jit_push_mem(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 
 /* --- bt_jit_sys.c --- */
 /* next: the instruction behind it in the unit, or NULL. */

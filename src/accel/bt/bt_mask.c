@@ -138,6 +138,11 @@ static int bt_mask_op(struct bt_cpu *c, const struct bt_insn *in)
     return hva ? bt_native_run(c, in, hva) : bt_mask_bounce(c, in);
 }
 
+bool bt_mask_is_contiguous(bt_op *op)
+{
+    return op == bt_mask_op;
+}
+
 /* --- gathers and scatters --- */
 /* Offset of an element's memory in its segment. */
 static uint64_t bt_mask_address(struct bt_cpu *c, const struct bt_insn *in, const struct bt_plan *p,

@@ -153,6 +153,8 @@ bool bt_stub_w_is_gpr(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
 /* --- bt_native.c --- */
 /* Is that all there is to the instruction: its memory operand is accessed as a whole? */
 bool bt_native_is_plain(bt_op *op);
+/* Or is it that and a mask, so that it is plain where all of the operand can be accessed? (bt_mask.c) */
+bool bt_mask_is_contiguous(bt_op *op);
 /* Runs in->native with its memory operand at mem. 0 or BT_FAULT. */
 int bt_native_run(struct bt_cpu *c, const struct bt_insn *in, void *mem);
 /* Linear address of in's memory operand, checked for an access of len bytes. 0 or BT_FAULT. */
