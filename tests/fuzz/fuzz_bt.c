@@ -1,12 +1,15 @@
 /*
  * fuzz_bt.c: any bytes as guest code, at any privilege level and in every mode, over tables and data that
  * the input makes up too. Nothing may leave the VM's RAM: around it lie pages that nobody may touch, next
- * to it in guest-physical space lies nothing. Every run ends soon after it is asked to.
+ * to it in guest-physical space lies nothing. Every run ends soon after it is asked to. What is translated
+ * reaches memory with no check but its own, so what lies around struct bt_cpu, which its code has in a
+ * register, is looked at after each run.
  *
- * Input: mode, flags, a byte for each general register, length of the code, code, then patches of memory
- * {address / 16, length, bytes}.
+ * Input: mode (bit 7: single steps; bit 6: interpret first, else translate at once), flags, a byte for each
+ * general register, length of the code, code, then patches of memory {address / 16, length, bytes}.
  */
 #include "accel/bt/bt.h"
+#include "accel/bt/bt_jit.h"
 
 #include <signal.h>
 #include <time.h>
@@ -27,6 +30,8 @@ enum {
     RUN_NS = 400000,
     RUNS = 2,
     STEPS = 64,
+    CANARY = 16 * KIB, /* at the low end of what signals are delivered on, out of their reach */
+    CANARY_BYTE = 0xa5,
 };
 enum { MODE16, MODE32, MODE32_PAGED, MODE64, MODE64_USER, MODE32_USER, MODE_COMPAT, MODE_V86 };
 
@@ -34,7 +39,9 @@ static struct fuzz_bt {
     struct vm_config cfg;
     struct vm *vm;
     struct ram_region ram;
+    struct ram_region strange; /* allocated like RAM, but no part of the VM */
     struct bt_cpu *stepper;
+    struct bt_cpu before; /* the runner, before it runs */
     struct x86_state s;
     timer_t timer;
 } * fuzz_bt;
@@ -52,6 +59,32 @@ static void fuzz_bt_timer(struct fuzz_bt *t)
 
     BUG_ON(sigaction(SIGRTMIN, &sa, NULL) != 0);
     BUG_ON(timer_create(CLOCK_MONOTONIC, &ev, &t->timer) != 0);
+}
+
+/* --- what the guest must not change --- */
+static uint8_t *fuzz_bt_below(struct bt_cpu *c)
+{
+    return (uint8_t *)c - offsetof(struct bt_jit_cpu, cpu) + offsetof(struct bt_jit_cpu, below);
+}
+
+static void fuzz_bt_canaries(struct fuzz_bt *t)
+{
+    memset(fuzz_bt_below(t->vm->vcpu[0]->accel), CANARY_BYTE, CANARY);
+    memset(t->strange.hva, CANARY_BYTE, CANARY);
+}
+
+static void fuzz_bt_check(struct fuzz_bt *t)
+{
+    struct bt_cpu *c = t->vm->vcpu[0]->accel, *was = &t->before;
+    const uint8_t *below = fuzz_bt_below(c), *strange = t->strange.hva;
+    const struct bt_jit_jc *jc = bt_jit_jc(c);
+
+    BUG_ON(c->vcpu != was->vcpu || c->vm != was->vm || c->mem != was->mem);
+    BUG_ON(c->cache != was->cache || c->jit != was->jit || c->mem_priv != was->mem_priv);
+    for (unsigned i = 0; i < CANARY; i++)
+        BUG_ON(below[i] != CANARY_BYTE || strange[i] != CANARY_BYTE);
+    for (unsigned i = 0; i < ARRAY_SIZE(jc->code); i++)
+        BUG_ON(jc->key[i] && jc->code[i] - (uintptr_t)c->jit->x >= c->jit->used);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -72,6 +105,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     BUG_ON(physmap_log_start(&t.vm->mem) != 0);
     t.stepper = bt_cpu_create(t.vm->vcpu[0], &e);
     BUG_ON(!t.stepper);
+    BUG_ON(ram_alloc(&t.strange, "strange", 0, CANARY, &e) != 0);
+    fuzz_bt_canaries(&t);
     fuzz_signals_chain();
     fuzz_bt_timer(&t);
     return 0;
@@ -264,12 +299,14 @@ static void fuzz_bt_memory(struct fuzz_bt *t, struct fuzz_input *in)
 
 /* --- running --- */
 
-static void fuzz_bt_run(struct fuzz_bt *t)
+static void fuzz_bt_run(struct fuzz_bt *t, unsigned mode)
 {
     const struct itimerspec soon = { { 0, RUN_NS }, { 0, RUN_NS } }, off = { 0 };
     struct vcpu *v = t->vm->vcpu[0];
     enum run_exit why = RUN_KICKED;
 
+    t->before = *(struct bt_cpu *)v->accel;
+    t->before.jit->hot = mode & 0x40 ? BT_JIT_HOT : 1;
     BUG_ON(vcpu_set_state(v, &t->s) != 0);
     for (unsigned i = 0; i < RUNS && why == RUN_KICKED; i++) {
         timer_settime(t->timer, 0, &soon, NULL);
@@ -277,6 +314,7 @@ static void fuzz_bt_run(struct fuzz_bt *t)
         timer_settime(t->timer, 0, &off, NULL);
     }
     BUG_ON(vcpu_get_state(v, &t->s) != 0);
+    fuzz_bt_check(t);
 }
 
 /* One instruction at a time, as accelerator kvm uses the interpreter. */
@@ -301,7 +339,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (mode & 0x80)
         fuzz_bt_steps(t);
     else
-        fuzz_bt_run(t);
+        fuzz_bt_run(t, mode);
     vm_read_virtual(t->vm, &t->s, t->s.rip, code, sizeof(code));
     return 0;
 }

@@ -1,4 +1,5 @@
 #include "btvm.h"
+#include "accel/bt/bt_jit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,6 +42,23 @@ static void test_moves(void **state)
     assert_int_equal(t->s.gpr[X86_R8], 0x88);
     assert_int_equal(t->s.gpr[X86_RCX], 0x8877665544332211);
     assert_int_equal(t->s.gpr[X86_R10], 0xffffffff84030201ull + 4 * 0x8877665544332211ull + 16);
+}
+
+/* A loop that rewrites an instruction right ahead of itself, in translated code, too. */
+static void test_modifies_ahead(void **state)
+{
+    struct btvm *t = *state;
+
+    t->s.gpr[X86_RCX] = 1000;
+    assert_int_equal(BTVM_RUN(t, 0x89, 0x0d, 1, 0, 0, 0, /* L: mov [rip + 1], ecx: the immediate of */
+                              0xb8, 0, 0, 0, 0,          /* mov eax, 0 */
+                              0x39, 0xc8,                /* cmp eax, ecx */
+                              0x75, 0x04,                /* jne out */
+                              0xff, 0xc9,                /* dec ecx */
+                              0x75, 0xed),               /* jnz L; out: */
+                     RUN_SHUTDOWN);
+    assert_int_equal(t->s.gpr[X86_RCX], 0);
+    assert_int_equal(t->s.gpr[X86_RAX], 1);
 }
 
 static void test_flags(void **state)
@@ -329,12 +347,29 @@ static void test_compare_exchange(void **state)
     assert_int_equal(t->s.gpr[X86_RAX], 7);
 }
 
+/* Displacements that are further apart than 31 bits tell share no check of the soft TLB. */
+static void test_jit_far_apart(void **state)
+{
+    struct btvm *t = *state;
+
+    t->c->jit->hot = 1;
+    t->s.gpr[X86_RBX] = 0x70000000 + BTVM_DATA;
+    st_le32(t->ram.hva + BTVM_DATA, 0x1234);
+    BTVM_RUN(t, 0x8b, 0x83, 0, 0, 0, 0x90,  /* mov eax, [rbx - 0x70000000] */
+             0x8b, 0x8b, 0, 0, 0, 0x30,     /* mov ecx, [rbx + 0x30000000]: nothing there */
+             0xc7, 0x83, 0, 0, 0, 0x30, 1, 2, 3, 4);
+    assert_int_equal(t->s.gpr[X86_RAX], 0x1234);
+    assert_int_equal(t->s.rip, BTVM_CODE + 6);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_moves),
         T(test_flags),
+        T(test_jit_far_apart),
+        T(test_modifies_ahead),
         T(test_memory),
         T(test_divide),
         T(test_stack_and_calls),

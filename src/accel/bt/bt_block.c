@@ -210,7 +210,7 @@ static struct bt_block *bt_block_install(struct bt_cpu *c, const struct bt_block
     b = (struct bt_block *)(void *)(k->arena + k->used);
     k->used += size;
     *b = *head;
-    b->heat = b->key & BT_KEY_ONE ? 0 : BT_JIT_HOT;
+    b->heat = !c->jit || (b->key & BT_KEY_ONE) ? 0 : c->jit->hot;
     for (unsigned i = 0; i < b->records; i++)
         b->insn[i] = k->scratch[i];
     for (unsigned i = 0; i < b->len; i++)

@@ -27,6 +27,7 @@ int bt_jit_create(struct bt_cpu *c, struct err *e)
     bt_jit_thunks(j);
     bt_perf_name(bt_code_perf(c->vm), j->x, j->call, "ruche enter");
     bt_perf_name(bt_code_perf(c->vm), j->x + j->call, j->thunks_end - j->call, "ruche call");
+    j->hot = BT_JIT_HOT;
     j->n_units = j->n_exits = j->n_points = 1;
     return 0;
 }
@@ -217,7 +218,7 @@ bool bt_jit_ready(struct bt_cpu *c, const struct bt_block *b, uint64_t rip)
     if (likely(!u->stale) || jit_revive(c, u))
         return true;
     u->block->jit = NULL;
-    u->block->heat = BT_JIT_HOT;
+    u->block->heat = c->jit->hot;
     return false;
 }
 

@@ -156,20 +156,20 @@ static bool plan_moves(const struct bt_jit_insn *in, unsigned base, int32_t *by)
 
 struct plan_group {
     unsigned base, last;
-    int32_t lo, hi, delta;
+    int64_t lo, hi, delta; /* displacements are the guest's: their differences need 64 bits */
     bool write, jumped;
 };
 
 /* Can the access at lo..lo+size join? */
 static bool plan_join(struct plan_group *g, const struct plan_access *a)
 {
-    int32_t lo = a->lo + g->delta, hi = lo + a->size;
+    int64_t lo = a->lo + g->delta, hi = lo + a->size;
 
     if (lo > g->lo)
         lo = g->lo;
     if (hi < g->hi)
         hi = g->hi;
-    if (hi - lo > GROUP_SPAN || (a->write && !g->write && g->jumped))
+    if (hi - lo > GROUP_SPAN || lo < INT32_MIN || (a->write && !g->write && g->jumped))
         return false;
     g->lo = lo;
     g->hi = hi;
@@ -184,9 +184,10 @@ static unsigned plan_group(struct bt_jit_insn *insn, unsigned n, unsigned first)
     struct plan_group g = { .base = plan_base(&insn[first]),
                             .last = first,
                             .lo = a.lo,
-                            .hi = a.lo + a.size,
+                            .hi = (int64_t)a.lo + a.size,
                             .write = a.write };
-    int32_t by, delta = 0;
+    int64_t delta = 0;
+    int32_t by;
 
     for (unsigned i = first; i < n; i++) {
         struct bt_jit_insn *in = &insn[i];
@@ -197,7 +198,6 @@ static unsigned plan_group(struct bt_jit_insn *insn, unsigned n, unsigned first)
         if (a.any) {
             if (!plan_join(&g, &a))
                 break;
-            in->group_off = a.lo + g.delta;
             g.last = i;
         }
         g.jumped |= in->kind == BT_JIT_JCC;
@@ -211,12 +211,12 @@ static unsigned plan_group(struct bt_jit_insn *insn, unsigned n, unsigned first)
         a = plan_access(in, g.base);
         in->member = a.any;
         if (a.any)
-            in->group_off = a.lo + delta - g.lo;
+            in->group_off = (int32_t)(a.lo + delta - g.lo);
         if (plan_moves(in, g.base, &by))
             delta += by;
     }
     insn[first].leader = true;
-    insn[first].group_lo = g.lo;
+    insn[first].group_lo = (int32_t)g.lo;
     insn[first].group_size = (uint16_t)(g.hi - g.lo);
     insn[first].group_write = g.write;
     insn[first].group_count = (uint8_t)(g.last - first + 1);
