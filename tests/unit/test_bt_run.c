@@ -49,7 +49,7 @@ static void test_modifies_ahead(void **state)
 {
     struct btvm *t = *state;
 
-    t->s.gpr[X86_RCX] = 1000;
+    t->s.gpr[X86_RCX] = 30000;
     assert_int_equal(BTVM_RUN(t, 0x89, 0x0d, 1, 0, 0, 0, /* L: mov [rip + 1], ecx: the immediate of */
                               0xb8, 0, 0, 0, 0,          /* mov eax, 0 */
                               0x39, 0xc8,                /* cmp eax, ecx */

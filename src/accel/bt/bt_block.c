@@ -131,10 +131,15 @@ static struct bt_block *bt_block_lookup(struct bt_cpu *c, const struct bt_block_
 {
     struct bt_block **link = bt_block_bucket(c->cache, at->hva, at->key);
 
-    for (struct bt_block *b = *link; b; link = &b->hash_next, b = *link) {
+    for (struct bt_block *b = *link; b; b = *link) {
         uint64_t gpa2;
         uint8_t *hva2;
 
+        if (b->key & BT_KEY_DEAD) { /* code that rewrites itself leaves thousands behind */
+            *link = b->hash_next;
+            continue;
+        }
+        link = &b->hash_next;
         if (b->hva != at->hva || b->key != at->key)
             continue;
         if (b->hva2) {
@@ -147,7 +152,6 @@ static struct bt_block *bt_block_lookup(struct bt_cpu *c, const struct bt_block_
         if (bt_block_valid(c, b))
             return b;
         b->key = BT_KEY_DEAD;
-        *link = b->hash_next;
         return NULL;
     }
     return NULL;
