@@ -54,14 +54,61 @@ static bool slow_must_leave(struct bt_cpu *c)
     return false;
 }
 
+/* The page of lin is mapped for execution where it was when hva was found in it. */
+static bool slow_mapped(const struct bt_cpu *c, uint64_t lin, const uint8_t *hva)
+{
+    const struct bt_tlb_entry *e = bt_tlb_at(c, lin, c->mmu);
+
+    return e->tag_x == (lin & PAGE_MASK) && bt_tlb_hva(e, lin) == (uintptr_t)hva;
+}
+
+/* An instruction in two pages is not translated. Its decoded block, quickly if it is where it was. */
+static struct bt_block *slow_crossing(struct bt_cpu *c, int *ret)
+{
+    uint32_t key = c->code_key | BT_KEY_ONE;
+    const struct bt_jump *j = bt_jump_slot(c->cache, c->s.rip, key);
+    struct bt_block *b = j->block;
+
+    if (c->code_size == 8 && j->lin == c->s.rip && b->key == key && b->hva2 &&
+        slow_mapped(c, j->lin, b->hva) &&
+        slow_mapped(c, (j->lin & PAGE_MASK) + PAGE_SIZE, b->hva2) && bt_block_fresh(b) &&
+        b->page2->version == b->version2)
+        return b;
+    return bt_block_find(c, true, ret);
+}
+
+/* Runs instructions in two pages, if c->s.rip is at one. false: the run loop is to go on with *ret. */
+static bool slow_cross(struct bt_cpu *c, int *ret)
+{
+    enum { LAST_BYTES = 14 };
+    struct bt_block *b;
+
+    while ((c->s.rip & ~PAGE_MASK) >= PAGE_SIZE - LAST_BYTES && !slow_must_leave(c)) {
+        b = slow_crossing(c, ret);
+        if (!b)
+            return false;
+        if (!b->hva2)
+            break;
+        *ret = bt_enter(c, b, c->s.rip);
+        if (*ret != BT_NEXT && *ret != BT_JUMP)
+            return false;
+    }
+    return true;
+}
+
 const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, struct bt_block **b, int *ret)
 {
-    uint64_t rip = c->s.rip, key;
+    uint64_t rip, key;
     struct bt_jit_jc *jc = bt_jit_jc(c);
     uint64_t flushes = c->cache->flushes;
     struct bt_jit_unit *u;
 
+    if (!slow_cross(c, ret))
+        return NULL;
+    rip = c->s.rip;
     *ret = BT_JUMP;
+    if (slow_must_leave(c))
+        return NULL;
     *b = bt_block_find(c, false, ret);
     if (!*b)
         return NULL;
@@ -93,6 +140,7 @@ static const uint8_t *slow_exit(struct bt_cpu *c, uint32_t n)
     bool within = e->target >= 0 && e->target < PAGE_SIZE;
     struct bt_block *b;
     const uint8_t *to;
+    uint64_t rip;
     int ret;
 
     c->s.rip = slow_page(c, u) + (uint64_t)(int64_t)e->target;
@@ -100,11 +148,12 @@ static const uint8_t *slow_exit(struct bt_cpu *c, uint32_t n)
         c->s.rip = (uint32_t)c->s.rip;
     if (bt_kicked(c))
         return slow_leave(c, BT_JUMP);
+    rip = c->s.rip;
     to = bt_jit_goto(c, !within && !e->site, &b, &ret);
     if (!to)
         return slow_leave(c, ret);
     /* Of kernel code, jumps out of the page hold until mappings change: bt_jit_unlink_fixed(). */
-    if (e->site && (within || bt_tlb_note_exec(c, c->s.rip)))
+    if (e->site && c->s.rip == rip && (within || bt_tlb_note_exec(c, rip)))
         bt_jit_link(j, n, (uint32_t)(b->jit - j->unit));
     return to;
 }
