@@ -348,8 +348,14 @@ struct bt_block *bt_block_find(struct bt_cpu *c, bool one, int *ret)
 
 int bt_enter_hot(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
 {
+    uint64_t flushes = c->cache->flushes;
+
     if (!b->jit)
         bt_jit_heat(c, b, rip);
+    if (flushes != c->cache->flushes) { /* b is gone, and a loop of it would never be hot again */
+        c->s.rip = rip;
+        return BT_JUMP;
+    }
     if (bt_jit_ready(c, b, rip))
         return bt_jit_enter(c, b, rip);
     c->block = b;
