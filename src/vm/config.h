@@ -32,10 +32,10 @@ struct vm_config {
     uint8_t mac[6];
     struct config_forward forward[CONFIG_MAX_FORWARDS];
     unsigned n_forwards;
-    char *serial;  /* "stdio", "none", "file:F", "unix:F", "pty" */
-    char *console; /* of the virtio console, as serial; "none": there is no such device */
-    char *gdb;     /* where the debugger's server listens (base/sock.h); NULL: there is none */
-    bool gdb_wait; /* stopped until a debugger lets it go */
+    char *serial;       /* "stdio", "none", "file:F", "unix:F", "pty" */
+    char *console;      /* of the virtio console, as serial; "none": there is no such device */
+    char *gdb;          /* where the debugger's server listens (base/sock.h); NULL: there is none */
+    bool gdb_wait;      /* stopped until a debugger lets it go */
     bool perf_map;      /* name generated code for perf */
     char *perf_symbols; /* by this file (base/symbols.h); NULL: by address */
     bool no_reboot;

@@ -369,6 +369,16 @@ static void diff_program_show(const struct diff_program *p, uint64_t seed)
         printf("    %-4s%lx\n", gpr_name[i], (unsigned long)p->gpr[i]);
 }
 
+/* FCW to FDP, and the registers. */
+static bool diff_program_x87(const struct diff *d, struct diff_result *a, struct diff_result *b)
+{
+    uint8_t *x = a->regs.xsave, *y = b->regs.xsave;
+
+    diff_normalize(d, x);
+    diff_normalize(d, y);
+    return memcmp(x, y, 24) || memcmp(x + 32, y + 32, 128);
+}
+
 /* The translator against the interpreter. */
 static void diff_programs(struct diff *d, uint64_t seed, unsigned long count)
 {
@@ -384,7 +394,8 @@ static void diff_programs(struct diff *d, uint64_t seed, unsigned long count)
         differs = a.trap != b.trap || a.error != b.error || a.cr2 != b.cr2 ||
                   memcmp(a.regs.gpr, b.regs.gpr, sizeof(a.regs.gpr)) || a.regs.rip != b.regs.rip ||
                   a.regs.rflags != b.regs.rflags || memcmp(a.mem, b.mem, sizeof(a.mem)) ||
-                  memcmp(a.regs.xsave + 160, b.regs.xsave + 160, 256);
+                  memcmp(a.regs.xsave + 160, b.regs.xsave + 160, 256) ||
+                  diff_program_x87(d, &a, &b);
         if (!differs || d->found++ >= 3)
             continue;
         diff_program_show(&p, i);
@@ -396,6 +407,8 @@ static void diff_programs(struct diff *d, uint64_t seed, unsigned long count)
             diff_field(d, gpr_name[k], a.regs.gpr[k], b.regs.gpr[k]);
         diff_bytes(d, "mem", a.mem, b.mem, sizeof(a.mem));
         diff_bytes(d, "xmm", a.regs.xsave + 160, b.regs.xsave + 160, 256);
+        diff_bytes(d, "fcw..fdp", a.regs.xsave, b.regs.xsave, 24);
+        diff_bytes(d, "st", a.regs.xsave + 32, b.regs.xsave + 32, 128);
     }
     printf("%lu programs, %u differences so far, seed %lu\n", count, d->found, (unsigned long)seed);
 }

@@ -142,9 +142,11 @@ static int diff_guest_interpret(struct bt_cpu *cpu)
 /* The instruction and the HLT behind it, whose #GP says that it got there. */
 static int diff_guest_translate(struct bt_cpu *cpu, uint64_t end)
 {
+    struct bt_block *b;
     int ret = 0;
-    struct bt_block *b = bt_block_find(cpu, false, &ret);
 
+    bt_fpu_load(cpu); /* the mode depends on the x87 control word */
+    b = bt_block_find(cpu, false, &ret);
     if (!b)
         return ret;
     bt_jit_heat(cpu, b, cpu->s.rip);

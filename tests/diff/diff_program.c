@@ -225,7 +225,7 @@ static void program_string(struct diff_program_gen *g)
         bt_emit_imm(e, X86_RCX, program_below(g, 200));
         if (program_below(g, 2))
             bt_emit8(e, 0xf0);
-        bt_emit_rex(e, program_below(g, 2), X86_RCX, 0, X86_RBX);
+        bt_emit_rex(e, program_wide(g), X86_RCX, 0, X86_RBX);
         bt_emit8(e, 0x0f);
         bt_emit8(e, bit_ops[program_below(g, 4)]);
         if (e->p[-1] == 0xa3 && (e->p[-3] == 0xf0 || e->p[-4] == 0xf0))
@@ -233,14 +233,34 @@ static void program_string(struct diff_program_gen *g)
         bt_emit_modrm(e, X86_RCX, X86_RBX, program_disp(g));
         return;
     default:
-        bt_emit_rm(e, OP_LEA, true, X86_RSI, program_base(g), program_disp(g));
-        bt_emit_rm(e, OP_LEA, true, X86_RDI, program_base(g), program_disp(g));
+        bt_emit_rm(e, OP_LEA, !g->code32, X86_RSI, program_base(g), program_disp(g));
+        bt_emit_rm(e, OP_LEA, !g->code32, X86_RDI, program_base(g), program_disp(g));
         bt_emit_imm(e, X86_RCX, program_below(g, 20));
         if (program_below(g, 4) == 0)
             bt_emit8(e, 0x66);
         bt_emit8(e, 0xf3);
-        bt_emit_rex(e, program_below(g, 2), 0, 0, 0);
+        bt_emit_rex(e, program_wide(g), 0, 0, 0);
         bt_emit8(e, (program_below(g, 2) ? 0xa4 : 0xaa) | program_below(g, 2));
+    }
+}
+
+/* Loads, arithmetic and stores of the x87, on whatever its stack holds; at times a new control word. */
+static void program_x87(struct diff_program_gen *g)
+{
+    static const uint8_t mem_op[][2] = { { 0xd9, 0 }, { 0xdd, 0 }, { 0xdb, 5 }, { 0xd8, 0 },
+                                         { 0xdc, 1 }, { 0xd9, 3 }, { 0xdd, 3 }, { 0xdb, 7 },
+                                         { 0xdf, 0 }, { 0xd9, 7 } };
+    static const uint16_t reg_op[] = { 0xe8d9, 0xeed9, 0xc1d8, 0xc9de, 0xe0df, 0xf1db,
+                                       0xc0da, 0xc9d9, 0xe2db, 0xe3db, 0xd9dd };
+    struct bt_emit *e = &g->e;
+    unsigned i = program_below(g, ARRAY_SIZE(mem_op));
+
+    if (program_below(g, 16) == 0) { /* fldcw */
+        bt_emit_rm(e, 0xd9, false, 5, program_base(g), program_disp(g));
+    } else if (program_below(g, 2)) {
+        bt_emit_rm(e, mem_op[i][0], false, mem_op[i][1], program_base(g), program_disp(g));
+    } else {
+        bt_emit16(e, reg_op[program_below(g, ARRAY_SIZE(reg_op))]);
     }
 }
 
@@ -303,7 +323,7 @@ void diff_program(uint64_t seed, bool code32, struct diff_program *p)
         program_below(&g, 2);
     for (unsigned i = 0; i < PROGRAM_INSNS; i++) {
         g.start[i] = g.e.p;
-        switch (program_below(&g, 10)) {
+        switch (program_below(&g, 11)) {
         case 9:
             if (program_below(&g, 3) == 0)
                 program_string(&g);
@@ -326,6 +346,9 @@ void diff_program(uint64_t seed, bool code32, struct diff_program *p)
             break;
         case 6:
             program_jump(&g, i);
+            break;
+        case 7:
+            program_x87(&g);
             break;
         default:
             program_stack(&g);

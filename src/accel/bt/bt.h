@@ -129,6 +129,7 @@ struct bt_cpu {
     uintptr_t stack_bound;        /* bt_block.h: below it no block chains to another */
     bool single;                  /* bt_step_one(): stop after one instruction */
     bool fpu_live;     /* s.xsave is stale: the guest's FPU state is in the host's registers */
+    bool fpu_masked;   /* all x87 exceptions are, in the state that was loaded last */
     bool event_window; /* interrupts may have become deliverable: look before the next block */
     bool
         intr_check; /* the APIC may have one: kicked, or its registers were accessed, since it was asked */
@@ -136,6 +137,7 @@ struct bt_cpu {
     bool debug_step, debug_hit; /* it wants one instruction; one of its watchpoints was hit */
     unsigned debug_version;     /* of its list of points, as decoded blocks and TLB know it */
     uint8_t db_pending; /* DR6 bits 0 to 3 of data breakpoints hit by this instruction (bt_sys.h) */
+    uint64_t fip;       /* x87 instruction pointer, the guest's (bt_fpu.c) */
     uint64_t tsc_offset; /* guest TSC = host RDTSC + this, while in the run loop (bt_sys.h) */
 
     struct bt_tlb_entry *tlb; /* [BT_MMU_COUNT][BT_TLB_SIZE], of the current address space */

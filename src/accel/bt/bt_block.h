@@ -40,6 +40,7 @@ enum {
     BT_KEY_FLAT = BIT(18), /* an address is RIP: 64-bit code, 32-bit code with CS DS ES SS flat */
     BT_KEY_FS = BIT(19),   /* 32-bit code: the segment has a base but no limit */
     BT_KEY_GS = BIT(20),
+    BT_KEY_X87 = BIT(21), /* x87 and MMX instructions fault for their operands only */
 };
 
 struct bt_code_page {

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "accel/bt/bt_block.h"
 #include "accel/bt/bt_jit.h"
 #include "base/endian.h"
 
@@ -34,7 +35,7 @@ enum {
     XSAVE_HEADER = 512,
     XSAVE_HEADER_LEN = 64,
 };
-enum { FSW_ES = 0x80, FOP_MASK = 0x7ff };
+enum { FSW_ES = 0x80, FOP_MASK = 0x7ff, FCW_MASKS = 0x3f };
 enum { TRAP_DE = 0, TRAP_GP = 13, TRAP_PF = 14, TRAP_MF = 16, TRAP_XM = 19 };
 /* Between a stub and the host's registers no sanitizer may run code of its own. */
 #define BT_FPU_NO_SANITIZE __attribute__((no_sanitize("address", "thread", "undefined")))
@@ -157,6 +158,37 @@ static void bt_fpu_sanitize(const struct bt_cpu *c, uint8_t *x)
     st_le32(x + FX_MXCSR, ld_le32(x + FX_MXCSR) & c->fpu->mxcsr_mask);
 }
 
+/*
+ * With all exceptions masked x87 instructions fault for their operands only, and leave FDP and FOP alone. A
+ * host whose FDP always moves is for the interpreter.
+ */
+uint32_t bt_fpu_key(const struct bt_cpu *c)
+{
+    bool on = (c->s.cr0 & (CR0_EM | CR0_TS | CR0_NE)) == CR0_NE;
+
+    return on && c->fpu_masked && BT_FPU_LAZY && !c->fpu->fdp_always ? BT_KEY_X87 : 0;
+}
+
+static void bt_fpu_control(struct bt_cpu *c, unsigned fcw)
+{
+    bool masked = (fcw & FCW_MASKS) == FCW_MASKS;
+
+    if (likely(masked == c->fpu_masked))
+        return;
+    c->fpu_masked = masked;
+    c->code_key = (c->code_key & ~(uint32_t)BT_KEY_X87) | bt_fpu_key(c);
+}
+
+void bt_fpu_control_changed(struct bt_cpu *c)
+{
+    uint16_t fcw;
+
+    if (!c->fpu_live)
+        return;
+    __asm__ volatile("fnstcw %0" : "=m"(fcw));
+    bt_fpu_control(c, fcw);
+}
+
 void bt_fpu_load(struct bt_cpu *c)
 {
     struct bt_fpu *f = c->fpu;
@@ -166,12 +198,13 @@ void bt_fpu_load(struct bt_cpu *c)
         return;
     bt_fpu_sanitize(c, x);
     if (ld_le64(x + XSAVE_HEADER) & XCR0_X87) {
-        f->fip = ld_le64(x + FX_FIP);
+        c->fip = ld_le64(x + FX_FIP);
         f->fdp = ld_le64(x + FX_FDP);
         f->fop = ld_le16(x + FX_FOP) & FOP_MASK;
     } else {
-        f->fip = f->fdp = f->fop = 0;
+        c->fip = f->fdp = f->fop = 0;
     }
+    bt_fpu_control(c, ld_le64(x + XSAVE_HEADER) & XCR0_X87 ? ld_le16(x + FX_FCW) : FCW_MASKS);
     if (!BT_FPU_LAZY)
         return;
     bt_fpu_xrstor(x, f->mask);
@@ -180,7 +213,7 @@ void bt_fpu_load(struct bt_cpu *c)
 
 static void bt_fpu_put_pointers(struct bt_cpu *c)
 {
-    st_le64(c->s.xsave + FX_FIP, c->fpu->fip);
+    st_le64(c->s.xsave + FX_FIP, c->fip);
     st_le64(c->s.xsave + FX_FDP, c->fpu->fdp);
     st_le16(c->s.xsave + FX_FOP, c->fpu->fop);
 }
@@ -189,7 +222,7 @@ void bt_fpu_set_pointers(struct bt_cpu *c, uint64_t fip, uint64_t fdp, uint16_t 
 {
     struct bt_fpu *f = c->fpu;
 
-    f->fip = fip;
+    c->fip = fip;
     f->fdp = fdp;
     f->fop = fop;
     if (!BT_FPU_LAZY)

@@ -5,6 +5,7 @@
  *   bt_jit_slow.c    what translated code leaves to C: misses, instructions of the interpreter, exits
  *   bt_jit_decode.c  guest bytes to struct bt_jit_insn
  *   bt_jit_code32.c  what is different in 32-bit code
+ *   bt_jit_x87.c     and of what the FPU has to be like
  *   bt_jit_plan.c    over a unit: which flags are needed where, which accesses share a check
  *   bt_jit_gen.c     struct bt_jit_insn to host code;  bt_jit_mem.c: its operands and the soft TLB
  *   bt_jit_flags.c   where the guest's arithmetic flags are;  bt_jit_branch.c: control flow
@@ -137,6 +138,7 @@ struct bt_jit_unit {
     uint8_t *bytes;                   /* what it was made from */
     uint32_t saved_entry, host_entry; /* offsets in the buffer: flags in frame.flags, in EFLAGS */
     uint32_t code, end;
+    uint32_t key;              /* bt_cpu.code_key that it is for */
     uint32_t links, far_links; /* exits that lead here: from its own page, from others */
     uint32_t first_exit, n_exits;
     uint16_t len;
@@ -181,7 +183,7 @@ struct bt_jit {
     uint8_t *arena;            /* bytes of units */
     uint32_t arena_used;
     struct bt_jit_scratch *scratch;
-    uint32_t hot;             /* BT_JIT_HOT; tests want it sooner */
+    uint32_t hot;                 /* BT_JIT_HOT; tests want it sooner */
     uint64_t translated, flushes; /* statistics: instructions; times that all was dropped */
     uint32_t jc_key[2][2]; /* code_key of what is in the jump cache: [user code][64-bit code] */
     bool off;

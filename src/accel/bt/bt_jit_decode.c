@@ -430,23 +430,6 @@ static bool jit_push_mem(const ZydisDecodedInstruction *z, const ZydisDecodedOpe
     return true;
 }
 
-/* Is the FPU state that the instruction needs switched on in this mode? */
-static bool jit_fpu_on(const struct bt_cpu *c, unsigned class)
-{
-    switch (class) {
-    case BT_CLASS_NONE:
-        return true;
-    case BT_FPU_SSE:
-        return BT_FPU_LAZY && (c->code_key & BT_KEY_SSE);
-    case BT_FPU_AVX:
-        return BT_FPU_LAZY && (c->code_key & BT_KEY_AVX);
-    case BT_FPU_AVX512:
-        return BT_FPU_LAZY && (c->code_key & BT_KEY_AVX512);
-    default: /* x87 keeps pointers to its last instruction */
-        return false;
-    }
-}
-
 /* Exceptions that MXCSR may unmask (SDM 2A 2.4, 2.8: not all types have them). */
 static bool jit_may_trap(const ZydisDecodedInstruction *z)
 {
@@ -476,13 +459,12 @@ static bool jit_native(struct bt_cpu *c, const ZydisDecodedInstruction *z, const
     uint8_t class = BT_CLASS_NONE;
 
     if (!(bt_native_is_plain(op->op) || bt_mask_is_contiguous(op->op)) ||
-        !bt_isa_allowed(c, z, &class) || op->native->plan.waits || !jit_fpu_on(c, class))
+        !bt_isa_allowed(c, z, &class) || !bt_jit_x87_decode(c, &op->native->plan, in))
         return false;
     if (in->mem) {
         in->mem_size = op->native->plan.mem_size;
         in->mem_write = op->native->plan.access & BT_ACCESS_WRITE;
     }
-    in->fpu = class != BT_CLASS_NONE;
     in->faults = in->fpu && (in->mem || jit_may_trap(z));
     return true;
 }

@@ -281,6 +281,8 @@ static void gen_raw(struct bt_jit_gen *g, const struct bt_jit_insn *in)
         gen_evex(g, in, &m);
     gen_tail(g, in, &m);
     gen_slots_out(g, in, &m);
+    if (in->x87)
+        bt_jit_x87_record(g, in);
     bt_jit_flags_after(g, in);
     if (point)
         bt_jit_resume(g, point);
@@ -504,6 +506,7 @@ struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint6
                                .hva = b->hva,
                                .bytes = j->arena + j->arena_used,
                                .len = (uint16_t)len,
+                               .key = c->code_key,
                                .fixed = c->cpl == 0,
                                .code = j->used,
                                .first_exit = j->n_exits };

@@ -8,6 +8,7 @@
 #include "accel/bt/bt_decode.h"
 #include "accel/bt/bt_emit.h"
 #include "accel/bt/bt_jit.h"
+#include "accel/bt/bt_native.h"
 
 enum bt_jit_kind {
     BT_JIT_RAW,    /* emitted as itself */
@@ -87,6 +88,7 @@ struct bt_jit_insn {
     uint16_t flags_use, flags_def, flags_change; /* read; set for sure; perhaps changed */
     bool fpu;    /* the guest's FPU state must be in the registers */
     bool faults; /* the host may fault on it */
+    bool x87;    /* moves FIP */
 
     /* bt_jit_plan.c */
     uint16_t need; /* flags that must be right before it */
@@ -173,6 +175,12 @@ static inline uint32_t bt_jit_here(const struct bt_jit_gen *g)
 /* --- bt_jit_decode.c --- */
 /* Decodes one instruction; false: bytes[0..n) does not hold all of it, or it cannot be decoded. */
 bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt_jit_insn *in);
+
+/* --- bt_jit_x87.c --- */
+/* Fills in what an instruction that the host runs as itself needs of the FPU. false: left to the interpreter. */
+bool bt_jit_x87_decode(const struct bt_cpu *c, const struct bt_plan *p, struct bt_jit_insn *in);
+/* After in's own code: FIP is its address. */
+void bt_jit_x87_record(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 
 /* --- bt_jit_code32.c --- */
 /* May an instruction of 32-bit code whose fields are known access memory as it does in 64-bit code? */

@@ -241,6 +241,8 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
     if (p->resume && ret == BT_NEXT) {
         if (u->fpu)
             bt_fpu_load(c);
+        if (c->code_key != u->key) /* by a new x87 control word */
+            return slow_leave(c, BT_JUMP);
         bt_jit_frame_in(c);
         return j->x + p->resume;
     }

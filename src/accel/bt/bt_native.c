@@ -58,6 +58,8 @@ int bt_native_run(struct bt_cpu *c, const struct bt_insn *in, void *mem)
         c->s.rflags = (c->s.rflags & ~(uint64_t)p->flags_out) | (r.flags & p->flags_out);
     if (p->x87)
         bt_fpu_record(c, in, r.fsw);
+    if (p->control)
+        bt_fpu_control_changed(c);
     return BT_NEXT;
 }
 
@@ -368,7 +370,7 @@ static void bt_native_plan_x87(struct bt_plan *p, const uint8_t *bytes,
         return;
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_FLDCW:
-        p->waits = true;
+        p->waits = p->control = true;
         return;
     case ZYDIS_MNEMONIC_FENI8087_NOP:
     case ZYDIS_MNEMONIC_FDISI8087_NOP:
@@ -379,6 +381,7 @@ static void bt_native_plan_x87(struct bt_plan *p, const uint8_t *bytes,
         return;
     case ZYDIS_MNEMONIC_FNINIT:
         p->x87 = BT_X87_INIT;
+        p->control = true;
         return;
     default:
         p->waits = true;

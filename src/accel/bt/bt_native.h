@@ -74,6 +74,7 @@ struct bt_plan {
     uint8_t class;      /* enum bt_fpu_class or BT_CLASS_* */
     uint8_t waits;      /* reports a pending x87 exception */
     uint8_t x87;        /* BT_X87_* */
+    uint8_t control;    /* may change the x87 control word */
     uint8_t mask_kind, mask_reg, element_size;
     uint8_t vector_reg; /* gather: destination; scatter: source */
     uint8_t index_reg, index_size;
@@ -117,10 +118,10 @@ struct bt_fpu {
     uint32_t mxcsr_mask; /* bits of MXCSR that exist */
     uint16_t offset[16]; /* of XSAVE components in the standard format */
     uint16_t size[16];
-    uint16_t align64;  /* components that start at a multiple of 64 in the compacted format */
-    uint64_t fip, fdp; /* x87 instruction and data pointer, the guest's */
-    uint16_t fop;
-    bool fdp_always; /* the host's (and so the guest's) FDP moves with every memory operand */
+    uint16_t align64; /* components that start at a multiple of 64 in the compacted format */
+    uint64_t fdp;     /* x87 data pointer, the guest's, */
+    uint16_t fop;     /* and opcode; the instruction pointer is bt_cpu.fip */
+    bool fdp_always;  /* the host's (and so the guest's) FDP moves with every memory operand */
     _Alignas(64) uint8_t host[576]; /* control state of the host, XSAVE format */
     _Alignas(64) uint8_t bounce[BT_BOUNCE_SIZE];
     uint8_t page[PAGE_SIZE]; /* XSAVE areas on their way from and to the guest */
@@ -170,6 +171,10 @@ must_check int bt_fpu_init(struct bt_cpu *c, struct err *e);
 int bt_native_check(struct bt_cpu *c, unsigned class); /* bt_fpu_check() and BT_CLASS_* */
 /* x87 pointers after an instruction with plan.x87; fsw: the status word it left. */
 void bt_fpu_record(struct bt_cpu *c, const struct bt_insn *in, uint64_t fsw);
+/* The x87 control word may have been changed by what ran on the host. */
+void bt_fpu_control_changed(struct bt_cpu *c);
+/* BT_KEY_X87, or 0. */
+uint32_t bt_fpu_key(const struct bt_cpu *c);
 /* s.xsave becomes exact; the registers stay as they are. */
 void bt_fpu_sync(struct bt_cpu *c);
 /*

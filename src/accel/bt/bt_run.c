@@ -72,7 +72,7 @@ static uint32_t bt_mode_jit_key(const struct bt_cpu *c)
         key |= BT_KEY_AVX;
     if (vector && (s->xcr0 & avx512) == avx512)
         key |= BT_KEY_AVX512;
-    return key;
+    return key | bt_fpu_key(c);
 }
 
 void bt_mode_changed(struct bt_cpu *c)

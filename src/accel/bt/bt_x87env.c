@@ -42,7 +42,7 @@ static unsigned bt_x87env_len(const struct bt_plan *p)
 static void bt_x87env_export(const struct bt_cpu *c, const uint8_t *env, unsigned len, uint8_t *out)
 {
     const struct bt_fpu *f = c->fpu;
-    uint32_t fip = (uint32_t)f->fip, fdp = (uint32_t)f->fdp;
+    uint32_t fip = (uint32_t)c->fip, fdp = (uint32_t)f->fdp;
     bool real = bt_x87env_real(c);
 
     if (len == ENV16) {
@@ -161,10 +161,12 @@ bt_op *bt_x87env_lookup(const ZydisDecodedInstruction *z, struct bt_plan *p)
     case ZYDIS_MNEMONIC_FNSTENV:
     case ZYDIS_MNEMONIC_FNSAVE:
         p->x87 = BT_X87_NONE;
+        p->control = true;
         return bt_x87env_store;
     case ZYDIS_MNEMONIC_FLDENV:
     case ZYDIS_MNEMONIC_FRSTOR:
         p->x87 = BT_X87_NONE;
+        p->control = true;
         return bt_x87env_load;
     default:
         return NULL;
