@@ -50,12 +50,13 @@ static void test_modifies_ahead(void **state)
     struct btvm *t = *state;
 
     t->s.gpr[X86_RCX] = 30000;
-    assert_int_equal(BTVM_RUN(t, 0x89, 0x0d, 1, 0, 0, 0, /* L: mov [rip + 1], ecx: the immediate of */
-                              0xb8, 0, 0, 0, 0,          /* mov eax, 0 */
-                              0x39, 0xc8,                /* cmp eax, ecx */
-                              0x75, 0x04,                /* jne out */
-                              0xff, 0xc9,                /* dec ecx */
-                              0x75, 0xed),               /* jnz L; out: */
+    assert_int_equal(BTVM_RUN(t, 0x89, 0x0d, 1, 0, 0,
+                              0,                /* L: mov [rip + 1], ecx: the immediate of */
+                              0xb8, 0, 0, 0, 0, /* mov eax, 0 */
+                              0x39, 0xc8,       /* cmp eax, ecx */
+                              0x75, 0x04,       /* jne out */
+                              0xff, 0xc9,       /* dec ecx */
+                              0x75, 0xed),      /* jnz L; out: */
                      RUN_SHUTDOWN);
     assert_int_equal(t->s.gpr[X86_RCX], 0);
     assert_int_equal(t->s.gpr[X86_RAX], 1);
@@ -355,8 +356,8 @@ static void test_jit_far_apart(void **state)
     t->c->jit->hot = 1;
     t->s.gpr[X86_RBX] = 0x70000000 + BTVM_DATA;
     st_le32(t->ram.hva + BTVM_DATA, 0x1234);
-    BTVM_RUN(t, 0x8b, 0x83, 0, 0, 0, 0x90,  /* mov eax, [rbx - 0x70000000] */
-             0x8b, 0x8b, 0, 0, 0, 0x30,     /* mov ecx, [rbx + 0x30000000]: nothing there */
+    BTVM_RUN(t, 0x8b, 0x83, 0, 0, 0, 0x90, /* mov eax, [rbx - 0x70000000] */
+             0x8b, 0x8b, 0, 0, 0, 0x30,    /* mov ecx, [rbx + 0x30000000]: nothing there */
              0xc7, 0x83, 0, 0, 0, 0x30, 1, 2, 3, 4);
     assert_int_equal(t->s.gpr[X86_RAX], 0x1234);
     assert_int_equal(t->s.rip, BTVM_CODE + 6);
