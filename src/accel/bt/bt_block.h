@@ -45,6 +45,7 @@ enum {
 
 struct bt_code_page {
     _Atomic uint32_t version;
+    _Atomic uint32_t idle; /* writes since the page held no code any more */
     _Atomic uint64_t lines;
 };
 

@@ -12,6 +12,8 @@
 #include "accel/bt/bt_sys.h"
 #include "base/bitmap.h"
 
+enum { BT_CODE_IDLE = 256 };
+
 struct bt_code_region {
     struct ram_region *ram;
     struct bt_code_page *page; /* one a page of ram */
@@ -192,17 +194,36 @@ struct bt_code_page *bt_code_mark(struct bt_cpu *c, uint64_t gpa, unsigned len, 
     return p;
 }
 
+/*
+ * A page without code is written freely again, but not at once: code that is rewritten comes back, and to
+ * have every TLB drop the page costs more than to look at some writes.
+ */
+static void bt_code_idle(struct bt_code *code, struct bt_code_page *p, uint64_t *bits, uint64_t bit)
+{
+    if (!bitmap_test(bits, bit) || ++p->idle < BT_CODE_IDLE)
+        return;
+    pthread_mutex_lock(&code->lock);
+    if (!p->lines)
+        bitmap_clear_atomic(bits, bit);
+    p->idle = 0;
+    pthread_mutex_unlock(&code->lock);
+}
+
 /* true: decoded code was overwritten */
 static bool bt_code_written_page(struct bt_code *code, uint64_t gpa, uint64_t len)
 {
     struct ram_region *r;
     struct bt_code_page *p = bt_code_page(code, gpa, &r);
 
-    if (!p || !(p->lines & bt_code_lines(gpa, len)))
+    if (!p)
+        return false;
+    if (!p->lines)
+        bt_code_idle(code, p, r->code, (gpa - r->gpa) >> PAGE_SHIFT);
+    if (!(p->lines & bt_code_lines(gpa, len)))
         return false;
     pthread_mutex_lock(&code->lock);
     p->lines = 0;
-    bitmap_clear_atomic(r->code, (gpa - r->gpa) >> PAGE_SHIFT);
+    p->idle = 0;
     p->version++;
     pthread_mutex_unlock(&code->lock);
     return true;
