@@ -378,7 +378,7 @@ static bool jit_string(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
 {
     bool movs = false;
 
-    if (!in->rep || in->lock || z->address_width != 64)
+    if (!in->rep || in->lock || z->address_width != in->word * 8)
         return false;
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_MOVSB:
@@ -399,7 +399,8 @@ static bool jit_string(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
         return false; /* MOVSD of SSE */
     for (unsigned i = 0; i < z->operand_count; i++)
         if (ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-            (ops[i].mem.segment == ZYDIS_REGISTER_FS || ops[i].mem.segment == ZYDIS_REGISTER_GS))
+            (ops[i].mem.segment == ZYDIS_REGISTER_FS || ops[i].mem.segment == ZYDIS_REGISTER_GS ||
+             (ops[i].mem.segment == ZYDIS_REGISTER_CS && in->word == 4)))
             return false;
     in->kind = BT_JIT_STRING;
     in->value = movs;
@@ -416,14 +417,14 @@ static bool jit_bit_string(const ZydisDecodedInstruction *z, const struct bt_jit
            reg != BT_JIT_NO_REG;
 }
 
-static bool jit_push_mem(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
-                         struct bt_jit_insn *in)
+static bool jit_push_mem(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
+                         const ZydisDecodedOperand *ops, struct bt_jit_insn *in)
 {
     ZydisDecodedInstruction one = *z;
 
     one.operand_count = 1;
-    if (z->mnemonic != ZYDIS_MNEMONIC_PUSH || z->operand_width != 64 || in->lock ||
-        ops[0].type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_mem(&one, ops, in))
+    if (z->mnemonic != ZYDIS_MNEMONIC_PUSH || z->operand_width != in->word * 8 || in->lock ||
+        ops[0].type != ZYDIS_OPERAND_TYPE_MEMORY || !jit_mem(&one, ops, in) || !jit_segment(c, in))
         return false;
     in->kind = BT_JIT_PUSH_MEM;
     in->writes = BIT(X86_RSP);
@@ -500,6 +501,7 @@ static bool jit_sys(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
         in->cc = BT_JIT_STAC;
         super = super && (c->code_key & BT_KEY_SMAP);
         break;
+    case ZYDIS_MNEMONIC_PUSHFD:
     case ZYDIS_MNEMONIC_PUSHFQ:
         in->cc = BT_JIT_PUSHF;
         in->writes = BIT(X86_RSP);
@@ -550,7 +552,8 @@ static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
     in->kind = BT_JIT_RAW;
     if (jit_bit_string(z, in)) { /* the bit may lie outside the operand */
         in->kind = BT_JIT_BITS;
-        return in->size >= 4 && in->asize == 8 && !bt_jit_in_memory(in->slot[BT_JIT_SLOT_REG].reg);
+        return in->size >= 4 && in->asize == in->word &&
+               !bt_jit_in_memory(in->slot[BT_JIT_SLOT_REG].reg);
     }
     return true;
 }
@@ -582,7 +585,7 @@ bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt
         if (jit_sys(c, &z, in))
             return true;
         if (!(flags & BT_DECODE_END) &&
-            (jit_stack(&z, ops, in) || jit_string(&z, ops, in) || jit_push_mem(&z, ops, in) ||
+            (jit_stack(&z, ops, in) || jit_string(&z, ops, in) || jit_push_mem(c, &z, ops, in) ||
              jit_raw(c, &z, ops, &op, flags, in))) {
             jit_flags(&z, ops, in);
             return true;

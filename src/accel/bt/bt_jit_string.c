@@ -19,7 +19,7 @@ static void string_operand(struct bt_jit_gen *g, const struct bt_jit_insn *in, u
     struct bt_emit *e = &g->e;
     const uint8_t *retry = e->p;
 
-    bt_emit_mov(e, T0, reg);
+    bt_emit_rr(e, OP_STORE, bt_jit_wide(g), reg, T0);
     bt_jit_lookup(g, in, 1, in->size, write, retry);
     bt_emit_rmx(e, OP_LEA, true, T1, T0, RCX, in->size, -1);
     bt_emit_rr(e, OP_XOR, true, T0, T1);
@@ -31,7 +31,7 @@ static void string_operand(struct bt_jit_gen *g, const struct bt_jit_insn *in, u
 /* The register moves on by RCX elements: its value then, into keep. */
 static void string_after(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsigned reg, int keep)
 {
-    bt_emit_rmx(&g->e, OP_LEA, true, T1, reg, RCX, in->size, 0);
+    bt_emit_rmx(&g->e, OP_LEA, bt_jit_wide(g), T1, reg, RCX, in->size, 0);
     bt_emit_store(&g->e, T1, keep);
 }
 
@@ -45,6 +45,8 @@ void bt_jit_string(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     bt_emit_rm(e, 0xf6, false, 0, X86_RSP, (int)offsetof(struct bt_cpu, s.rflags) + DF_BYTE);
     bt_emit8(e, DF); /* test: descending, or more than a page */
     string_late(g, point, CC_NZ);
+    if (!bt_jit_wide(g)) /* nobody sees the upper half */
+        bt_emit_rr(e, OP_STORE, false, RCX, RCX);
     bt_emit_alu_imm(e, 7, true, RCX, PAGE_SIZE / in->size);
     string_late(g, point, CC_A);
     if (in->value) {
@@ -88,7 +90,7 @@ void bt_jit_bits(struct bt_jit_gen *g, const struct bt_jit_insn *in)
         bt_emit_rr(e, 0x63, true, T1, reg); /* movsxd */
     bt_emit_rr(e, 0xc1, true, 7, T1);       /* sar: to operands */
     bt_emit8(e, w ? 6 : 5);
-    bt_emit_rmx(e, OP_LEA, true, T0, T0, T1, in->size, 0);
+    bt_emit_rmx(e, OP_LEA, bt_jit_wide(g), T0, T0, T1, in->size, 0);
     point = bt_jit_lookup(g, in, 1, in->size, write, retry);
     if (in->lock) {
         bt_emit_rr(e, OP_STORE, false, reg, T1);
@@ -119,20 +121,21 @@ void bt_jit_bits(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 void bt_jit_push_mem(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     struct bt_emit *e = &g->e;
+    bool wide = bt_jit_wide(g);
     const uint8_t *retry = e->p;
     uint32_t first, second;
 
     bt_jit_ea(g, in, 0);
-    first = bt_jit_lookup(g, in, 1, 8, false, retry);
-    bt_emit_rm(e, OP_LOAD, true, T0, T0, 0);
+    first = bt_jit_lookup(g, in, 1, in->word, false, retry);
+    bt_emit_rm(e, OP_LOAD, wide, T0, T0, 0);
     bt_emit_store(e, T0, BT_JIT_FRAME(keep[0]));
     retry = e->p;
-    bt_emit_rm(e, OP_LEA, true, T0, BT_JIT_RSP, -8);
-    second = bt_jit_lookup(g, in, 1, 8, true, retry);
+    bt_emit_rm(e, OP_LEA, wide, T0, BT_JIT_RSP, -in->word);
+    second = bt_jit_lookup(g, in, 1, in->word, true, retry);
     bt_emit_load(e, T1, BT_JIT_FRAME(keep[0]));
-    bt_emit_rm(e, OP_STORE, true, T1, T0, 0);
+    bt_emit_rm(e, OP_STORE, wide, T1, T0, 0);
     bt_jit_flags_before(g, in);
-    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, -8);
+    bt_emit_rm(e, OP_LEA, wide, BT_JIT_RSP, BT_JIT_RSP, -in->word);
     bt_jit_resume(g, first);
     bt_jit_resume(g, second);
 }

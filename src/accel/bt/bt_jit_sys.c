@@ -79,17 +79,17 @@ static void sys_pushf(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 
     bt_jit_flags_save(g);
     retry = e->p;
-    bt_emit_rm(e, OP_LEA, true, T0, BT_JIT_RSP, -8);
-    point = bt_jit_lookup(g, in, 1, 8, true, retry);
+    bt_emit_rm(e, OP_LEA, bt_jit_wide(g), T0, BT_JIT_RSP, -in->word);
+    point = bt_jit_lookup(g, in, 1, in->word, true, retry);
     bt_emit_rm(e, OP_LOAD, false, T1, X86_RSP, BT_JIT_FRAME(flags));
     bt_emit_rr(e, 0x81, false, 4, T1); /* and */
     bt_emit32(e, FLAG_ARITH);
     bt_emit_rm(e, OP_OR_LOAD, true, T1, X86_RSP, SYS_OFF(s.rflags));
     bt_emit_rr(e, 0x81, true, 4, T1);
     bt_emit32(e, ~(uint32_t)(FLAG_RF | FLAG_VM));
-    bt_emit_rm(e, OP_STORE, true, T1, T0, 0);
+    bt_emit_rm(e, OP_STORE, bt_jit_wide(g), T1, T0, 0);
     bt_jit_flags_before(g, in); /* RSP changes */
-    bt_emit_rm(e, OP_LEA, true, BT_JIT_RSP, BT_JIT_RSP, -8);
+    bt_emit_rm(e, OP_LEA, bt_jit_wide(g), BT_JIT_RSP, BT_JIT_RSP, -in->word);
     bt_jit_resume(g, point);
 }
 
