@@ -238,7 +238,8 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
         return slow_leave(c, BT_JUMP);
     if (ret != BT_NEXT && ret != BT_JUMP)
         return slow_leave(c, ret);
-    if (p->resume && ret == BT_NEXT) {
+    /* What others wrote to code before an instruction that serializes is seen behind it. */
+    if (p->resume && ret == BT_NEXT && !bt_kicked(c)) {
         if (u->fpu)
             bt_fpu_load(c);
         if (c->code_key != u->key) /* by a new x87 control word */
