@@ -88,6 +88,7 @@ struct diff_guest *diff_guest_create(uint64_t xcr0)
         diff_guest_map(g, DIFF_DATA + i * PAGE_SIZE, DATA_GPA + i * PAGE_SIZE,
                        i < DIFF_RW / PAGE_SIZE ? PTE_W : 0);
     diff_guest_map(g, DIFF_CODE, CODE_GPA, PTE_W);
+    diff_guest_map(g, DIFF_CODE + PAGE_SIZE, CODE_GPA + PAGE_SIZE, PTE_W);
     g->vcpu.vm = g->vm;
     g->cpu = bt_cpu_create(&g->vcpu, &e);
     if (!g->cpu)
@@ -194,9 +195,9 @@ void diff_guest_program(struct diff_guest *g, const struct diff_program *p, bool
 
     for (unsigned i = 0; i < DIFF_MEM / 4; i++)
         ((uint32_t *)(void *)(g->ram.hva + DATA_GPA))[i] = i * 0x01030507u;
-    memset(g->ram.hva + CODE_GPA, 0xf4, PAGE_SIZE);
+    memset(g->ram.hva + CODE_GPA, 0xf4, 2 * PAGE_SIZE);
     memcpy(g->ram.hva + CODE_GPA + p->offset, p->code, p->len);
-    bt_code_written(g->vm, CODE_GPA, PAGE_SIZE);
+    bt_code_written(g->vm, CODE_GPA, 2 * PAGE_SIZE);
     bt_jit_recheck(cpu);
     if (p->cold)
         bt_tlb_flush_all(cpu);

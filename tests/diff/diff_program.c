@@ -370,6 +370,8 @@ void diff_program(uint64_t seed, bool code32, struct diff_program *p)
     }
     p->rflags = FLAG_1 | FLAG_IF | ((unsigned)program_below(&g, 4096) & FLAG_ARITH);
     p->offset = program_below(&g, PAGE_SIZE - PROGRAM_ROOM);
+    if (program_below(&g, 3) == 0) /* often across the end of the page */
+        p->offset = PAGE_SIZE - program_below(&g, p->len + 1);
     p->cold = program_below(&g, 2);
     p->code32 = code32;
     for (unsigned i = 0; code32 && i < 16; i++)

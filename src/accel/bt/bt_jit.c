@@ -46,8 +46,8 @@ static void jit_clear_jc(struct bt_cpu *c)
 {
     struct bt_jit_jc *jc = bt_jit_jc(c);
 
-    for (unsigned i = 0; i < ARRAY_SIZE(jc->key); i++)
-        jc->key[i] = 0; /* context 0 is nobody's */
+    for (unsigned i = 0; i < ARRAY_SIZE(jc->entry); i++)
+        jc->entry[i].key = 0; /* context 0 is nobody's */
 }
 
 void bt_jit_forget(struct bt_cpu *c)

@@ -42,7 +42,7 @@ enum {
     BT_JIT_RSP = X86_R15,    /* holds the guest's RSP */
     BT_JIT_HOT = 40,         /* executions of a block before it is translated */
     BT_JIT_BELOW = 64 * KIB, /* of struct bt_cpu: host signals are delivered on it */
-    BT_JIT_JC_BITS = 15,
+    BT_JIT_JC_BITS = 16,
 };
 
 /* Right below struct bt_cpu, within the red zone of [RSP]. */
@@ -71,8 +71,9 @@ static inline struct bt_jit_frame *bt_jit_frame(struct bt_cpu *c)
 
 /* Jump cache: linear address and context in one key, to the entry of a unit. Right above struct bt_cpu. */
 struct bt_jit_jc {
-    uint64_t key[1 << BT_JIT_JC_BITS];
-    uint64_t code[1 << BT_JIT_JC_BITS];
+    struct bt_jit_jc_entry {
+        uint64_t key, code;
+    } entry[1 << BT_JIT_JC_BITS];
 };
 struct bt_jit_cpu {
     _Alignas(64) uint8_t below[BT_JIT_BELOW];
@@ -90,8 +91,9 @@ _Static_assert(offsetof(struct bt_jit_cpu, cpu) ==
  */
 #define BT_JIT_CODE32 BIT64(47)
 enum {
-    BT_JIT_JC_KEY = offsetof(struct bt_jit_cpu, jc.key) - offsetof(struct bt_jit_cpu, cpu),
-    BT_JIT_JC_CODE = offsetof(struct bt_jit_cpu, jc.code) - offsetof(struct bt_jit_cpu, cpu),
+    BT_JIT_JC_KEY = offsetof(struct bt_jit_cpu, jc.entry[0].key) - offsetof(struct bt_jit_cpu, cpu),
+    BT_JIT_JC_CODE =
+        offsetof(struct bt_jit_cpu, jc.entry[0].code) - offsetof(struct bt_jit_cpu, cpu),
 };
 static inline struct bt_jit_jc *bt_jit_jc(struct bt_cpu *c)
 {
@@ -220,9 +222,13 @@ static inline uint64_t bt_jit_key(const struct bt_cpu *c, uint64_t lin)
     return lin ^ ((const struct bt_jit_frame *)(const void *)c - 1)->context;
 }
 
-static inline unsigned bt_jit_jc_slot(uint64_t key)
+/* As translated code computes it: the offset of the entry. */
+enum { BT_JIT_JC_MASK = ((1 << BT_JIT_JC_BITS) - 1) * (int)sizeof(struct bt_jit_jc_entry) };
+static inline struct bt_jit_jc_entry *bt_jit_jc_slot(struct bt_cpu *c, uint64_t key)
 {
-    return ((uint32_t)key * BT_JIT_JC_HASH) >> (32 - BT_JIT_JC_BITS);
+    uint32_t at = (uint32_t)key * BT_JIT_JC_HASH & BT_JIT_JC_MASK;
+
+    return &bt_jit_jc(c)->entry[at / sizeof(struct bt_jit_jc_entry)];
 }
 
 /* --- bt_jit_slow.c --- */

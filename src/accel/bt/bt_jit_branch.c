@@ -51,9 +51,8 @@ static void branch_cached(struct bt_jit_gen *g, struct bt_jit_late *miss)
     bt_emit_rm(e, OP_XOR_LOAD, true, T0, X86_RSP, BT_JIT_FRAME(context));
     bt_emit_rr(e, 0x69, false, T1, T0); /* imul t1d, t0d, hash */
     bt_emit32(e, BT_JIT_JC_HASH);
-    bt_emit_rr(e, 0xc1, false, 5, T1); /* shr */
-    bt_emit8(e, 32 - BT_JIT_JC_BITS);
-    bt_emit_rmx(e, OP_CMP_LOAD, true, T0, X86_RSP, T1, 8, BT_JIT_JC_KEY);
+    bt_emit_alu_imm(e, 4, false, T1, BT_JIT_JC_MASK); /* and */
+    bt_emit_rmx(e, OP_CMP_LOAD, true, T0, X86_RSP, T1, 1, BT_JIT_JC_KEY);
     miss->jump = bt_jit_jump(g, CC_NZ);
 }
 
@@ -74,7 +73,7 @@ static void branch_go(struct bt_jit_gen *g)
     branch_page(g);
     if (!g->u->fixed)
         bt_emit_store(&g->e, T0, BT_JIT_FRAME(page_lin));
-    bt_emit_rmx(&g->e, 0xff, false, 4, X86_RSP, T1, 8, BT_JIT_JC_CODE); /* jmp */
+    bt_emit_rmx(&g->e, 0xff, false, 4, X86_RSP, T1, 1, BT_JIT_JC_CODE); /* jmp */
 }
 
 static void branch_cross(struct bt_jit_gen *g, int32_t off)
@@ -197,7 +196,7 @@ static void branch_call_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     bt_jit_flags_save(g);
     branch_load_target(g, in);
     branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1)));
-    bt_emit_rmx(e, OP_LOAD, true, T1, X86_RSP, T1, 8, BT_JIT_JC_CODE);
+    bt_emit_rmx(e, OP_LOAD, true, T1, X86_RSP, T1, 1, BT_JIT_JC_CODE);
     bt_emit_store(e, T1, BT_JIT_FRAME(keep[0]));
     branch_page(g);
     if (!g->u->fixed)

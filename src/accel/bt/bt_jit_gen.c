@@ -437,6 +437,7 @@ static bool gen_ends(const struct bt_jit_insn *in)
 static void gen_unit(struct bt_jit_gen *g)
 {
     const struct bt_jit_insn *last = &g->insn[g->n - 1];
+    uint32_t guard;
 
     gen_entries(g);
     for (unsigned i = 0; i < g->n && !g->full; i++) {
@@ -444,7 +445,10 @@ static void gen_unit(struct bt_jit_gen *g)
 
         if (!g->u->fpu && gen_needs_fpu(in))
             gen_fpu(g, in);
+        guard = in->crosses ? bt_jit_guard(g, in) : 0;
         gen_insn(g, in);
+        if (guard && !gen_ends(in))
+            bt_jit_resume(g, guard);
         if (g->group_left && --g->group_left == 0 && !gen_ends(in))
             bt_jit_resume(g, g->group_point);
     }
@@ -482,6 +486,36 @@ bool bt_jit_full(const struct bt_jit *j)
            j->n_pages >= BT_JIT_PAGES / 2;
 }
 
+/*
+ * The unit came to the end of its page: the instruction there that ends in the next one, if it can be had,
+ * becomes the last. Its bytes are put together in s->bytes, of which `at` are taken.
+ */
+static void gen_decode_crossing(struct bt_jit_gen *g, struct bt_jit_scratch *s, uint64_t lin,
+                                unsigned off, unsigned at)
+{
+    struct bt_jit_insn *in = &s->insn[g->n];
+    uint64_t gpa, cr2 = g->c->s.cr2;
+    unsigned room = PAGE_SIZE - off - at;
+    uint8_t *hva;
+
+    if (bt_fetch(g->c, (lin & PAGE_MASK) + PAGE_SIZE, &gpa, &hva)) {
+        g->c->s.exception_pending = false; /* it is not being executed yet */
+        g->c->s.cr2 = cr2;
+        return;
+    }
+    if (!hva)
+        return;
+    g->next = (struct bt_jit_next){ .hva = hva };
+    g->next.page = bt_code_mark(g->c, gpa, BT_INSN_MAX, &g->next.version);
+    memcpy(s->bytes + at + room, hva, BT_INSN_MAX);
+    if (!g->next.page || !bt_jit_decode(g->c, s->bytes + at, room + BT_INSN_MAX, in) ||
+        in->len <= room)
+        return;
+    in->off = (uint16_t)(off + at);
+    in->crosses = true;
+    g->n++;
+}
+
 struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
 {
     struct bt_jit *j = c->jit;
@@ -497,6 +531,11 @@ struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint6
     g.n = gen_decode(c, s, off, room);
     for (unsigned i = 0; i < g.n; i++)
         len += s->insn[i].len;
+    if (c->code_size == 8 && g.n && g.n < BT_JIT_INSNS && !gen_ends(&s->insn[g.n - 1]) &&
+        off + len < PAGE_SIZE && off + len + BT_INSN_MAX > PAGE_SIZE) {
+        gen_decode_crossing(&g, s, rip, off, len);
+        len += s->insn[g.n - 1].crosses ? PAGE_SIZE - off - len : 0;
+    }
     /* The lines are watched from the mark on: what was read before must still be there. */
     if (!g.n || bt_code_mark(c, b->gpa, len, &version) != b->page || memcmp(s->bytes, b->hva, len))
         return NULL;

@@ -90,6 +90,8 @@ struct bt_jit_insn {
     bool faults; /* the host may fault on it */
     bool x87;    /* moves FIP */
 
+    bool crosses; /* its end is in the next page */
+
     /* bt_jit_plan.c */
     uint16_t need; /* flags that must be right before it */
     uint16_t need_after;
@@ -132,8 +134,15 @@ enum { BT_JIT_LATE = 4 * BT_JIT_INSNS };
 /* A unit in the making. */
 struct bt_jit_scratch {
     struct bt_jit_insn insn[BT_JIT_INSNS];
-    uint8_t bytes[BT_JIT_INSNS * BT_INSN_MAX];
+    uint8_t bytes[(BT_JIT_INSNS + 1) * BT_INSN_MAX];
     struct bt_jit_late late[BT_JIT_LATE];
+};
+
+/* The page that the last instruction of a unit ends in. */
+struct bt_jit_next {
+    const uint8_t *hva; /* of the page */
+    const struct bt_code_page *page;
+    uint32_t version; /* with which its bytes were read */
 };
 
 struct bt_jit_gen {
@@ -147,7 +156,8 @@ struct bt_jit_gen {
     struct bt_jit_recipe recipe;
     uint32_t group_point;
     unsigned group_left; /* instructions, until it goes on after that point */
-    bool full;           /* a table overflowed: the unit is dropped */
+    struct bt_jit_next next;
+    bool full; /* a table overflowed: the unit is dropped */
 };
 
 /* 64-bit code? Else addresses and the stack's words have 32 bits. */
@@ -248,6 +258,9 @@ void bt_jit_push_mem(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 /* --- bt_jit_sys.c --- */
 /* next: the instruction behind it in the unit, or NULL. */
 void bt_jit_sys(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct bt_jit_insn *next);
+
+/* in crosses into g->next: goes to the interpreter if that is not what is there any more. Returns the point. */
+uint32_t bt_jit_guard(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 
 /* --- bt_jit_branch.c --- */
 void bt_jit_branch(struct bt_jit_gen *g, const struct bt_jit_insn *in);

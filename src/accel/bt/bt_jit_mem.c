@@ -150,3 +150,27 @@ uint32_t bt_jit_operand(struct bt_jit_gen *g, const struct bt_jit_insn *in, int3
     g->group_point = bt_jit_lookup(g, in, in->group_count, in->group_size, in->group_write, retry);
     return 0;
 }
+
+uint32_t bt_jit_guard(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    enum { INDEX = (BT_TLB_SIZE - 1) * (int)sizeof(struct bt_tlb_entry) };
+    uint32_t point = bt_jit_new_point(g, in, 1);
+    struct bt_emit *e = &g->e;
+
+    bt_jit_flags_clobber(g);
+    bt_emit_imm(e, T0, (uintptr_t)&g->next.page->version);
+    bt_emit_rm(e, 0x81, false, 7, T0, 0); /* cmp */
+    bt_emit32(e, g->next.version);
+    bt_jit_new_late(g, BT_JIT_LATE_POINT, point)->jump = bt_jit_jump(g, CC_NZ);
+    bt_jit_rip(g, T0, PAGE_SIZE);
+    bt_emit_rr(e, OP_STORE, false, T0, T1);
+    bt_emit_rr(e, 0xc1, false, 5, T1); /* shr */
+    bt_emit8(e, PAGE_SHIFT - 5);
+    bt_emit_alu_imm(e, 4, false, T1, INDEX);
+    bt_emit_rmx(e, OP_CMP_LOAD, true, T0, TLB, T1, 1, (int)offsetof(struct bt_tlb_entry, tag_x));
+    bt_jit_new_late(g, BT_JIT_LATE_POINT, point)->jump = bt_jit_jump(g, CC_NZ);
+    bt_emit_imm(e, T0, (uintptr_t)g->next.hva);
+    bt_emit_rmx(e, OP_CMP_LOAD, true, T0, TLB, T1, 1, (int)offsetof(struct bt_tlb_entry, page));
+    bt_jit_new_late(g, BT_JIT_LATE_POINT, point)->jump = bt_jit_jump(g, CC_NZ);
+    return point;
+}

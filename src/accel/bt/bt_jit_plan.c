@@ -7,6 +7,8 @@
 /* May the interpreter have to take over at this instruction? Then all flags must be right. */
 static bool plan_leaves(const struct bt_jit_insn *in)
 {
+    if (in->crosses)
+        return true;
     switch (in->kind) {
     case BT_JIT_RAW:
         return in->mem || in->faults;
@@ -193,7 +195,8 @@ static unsigned plan_group(struct bt_jit_insn *insn, unsigned n, unsigned first)
         struct bt_jit_insn *in = &insn[i];
 
         a = plan_access(in, g.base);
-        if (i > first && ((!a.any && in->mem) || in->lock || !plan_keeps_t0(in, g.base)))
+        if (i > first &&
+            ((!a.any && in->mem) || in->lock || in->crosses || !plan_keeps_t0(in, g.base)))
             break;
         if (a.any) {
             if (!plan_join(&g, &a))

@@ -99,7 +99,6 @@ static bool slow_cross(struct bt_cpu *c, int *ret)
 const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, struct bt_block **b, int *ret)
 {
     uint64_t rip, key;
-    struct bt_jit_jc *jc = bt_jit_jc(c);
     uint64_t flushes = c->cache->flushes;
     struct bt_jit_unit *u;
 
@@ -120,8 +119,8 @@ const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, struct bt_block **b,
     bt_jit_frame(c)->page_lin = rip & PAGE_MASK;
     if (indirect && bt_tlb_note_exec(c, rip)) {
         key = bt_jit_key(c, rip);
-        jc->key[bt_jit_jc_slot(key)] = key;
-        jc->code[bt_jit_jc_slot(key)] = (uintptr_t)(c->jit->x + u->saved_entry);
+        *bt_jit_jc_slot(c, key) =
+            (struct bt_jit_jc_entry){ key, (uintptr_t)(c->jit->x + u->saved_entry) };
         u->in_jc = true;
     }
     return c->jit->x + u->saved_entry;
