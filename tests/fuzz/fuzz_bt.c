@@ -83,8 +83,8 @@ static void fuzz_bt_check(struct fuzz_bt *t)
     BUG_ON(c->cache != was->cache || c->jit != was->jit || c->mem_priv != was->mem_priv);
     for (unsigned i = 0; i < CANARY; i++)
         BUG_ON(below[i] != CANARY_BYTE || strange[i] != CANARY_BYTE);
-    for (unsigned i = 0; i < ARRAY_SIZE(jc->code); i++)
-        BUG_ON(jc->key[i] && jc->code[i] - (uintptr_t)c->jit->x >= c->jit->used);
+    for (unsigned i = 0; i < ARRAY_SIZE(jc->entry); i++)
+        BUG_ON(jc->entry[i].key && jc->entry[i].code - (uintptr_t)c->jit->x >= c->jit->used);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
