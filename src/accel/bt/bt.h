@@ -139,6 +139,7 @@ struct bt_cpu {
     bool fpu_live;     /* s.xsave is stale: the guest's FPU state is in the host's registers */
     bool fpu_masked;   /* all x87 exceptions are, in the state that was loaded last */
     bool event_window; /* interrupts may have become deliverable: look before the next block */
+    bool nmi_check;    /* an NMI may have come since it was looked for */
     bool
         intr_check; /* the APIC may have one: kicked, or its registers were accessed, since it was asked */
     bool debugged; /* by a debugger outside of the guest (bt_debugger.c): stay in the interpreter */
@@ -252,7 +253,7 @@ void bt_code_recheck(struct vm *vm, uint64_t gpa);
 static inline bool bt_events_quiet(const struct bt_cpu *c)
 {
     return !c->s.exception_pending && !c->s.interrupt_pending && !c->s.nmi_pending &&
-           !c->intr_check;
+           !c->nmi_check && !(c->intr_check && (c->s.rflags & FLAG_IF));
 }
 
 /* --- FPU (bt_native.c) --- */

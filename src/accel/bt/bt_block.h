@@ -54,6 +54,7 @@ struct bt_block {
     struct bt_block *hash_next;
     struct bt_jit_unit *jit; /* its translation, or NULL */
     uint32_t heat;           /* executions until it is translated; 0: never */
+    bool apart; /* translate it without groups of accesses: they often crossed a page */
     const uint8_t *hva;
     uint32_t key;
     uint32_t version;

@@ -316,7 +316,11 @@ static int event_deliver_external(struct bt_cpu *c, unsigned vector)
 
 static bool event_take_nmi(struct bt_cpu *c)
 {
-    if (c->s.nmi_masked || !(c->s.nmi_pending || (c->intr_check && exit_nmi_take(c->vcpu))))
+    bool look = c->nmi_check;
+
+    c->nmi_check =
+        false; /* one that comes while they are masked is found when they no longer are */
+    if (c->s.nmi_masked || !(c->s.nmi_pending || (look && exit_nmi_take(c->vcpu))))
         return false;
     c->s.nmi_pending = false;
     c->s.nmi_masked = true;

@@ -8,6 +8,7 @@
 
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_jit_insn.h"
+#include "accel/bt/bt_mem.h"
 
 typedef int bt_jit_entry(struct bt_cpu *c, const uint8_t *code);
 
@@ -42,17 +43,12 @@ void bt_jit_destroy(struct bt_cpu *c)
 }
 
 /* --- links --- */
-static void jit_clear_jc(struct bt_cpu *c)
+void bt_jit_empty(struct bt_cpu *c)
 {
     struct bt_jit_jc *jc = bt_jit_jc(c);
 
     for (unsigned i = 0; i < ARRAY_SIZE(jc->entry); i++)
         jc->entry[i].key = 0; /* context 0 is nobody's */
-}
-
-void bt_jit_forget(struct bt_cpu *c)
-{
-    jit_clear_jc(c);
 }
 
 static void jit_jump_to(struct bt_jit *j, const struct bt_jit_exit *e, uint32_t to)
@@ -139,7 +135,7 @@ static void jit_page_stale(struct bt_cpu *c, struct bt_jit_page *p)
         jit_unlink_exits(c->jit, &u->far_links);
     }
     if (in_jc)
-        jit_clear_jc(c);
+        bt_tlb_new_contexts(c);
 }
 
 void bt_jit_recheck_at(struct bt_cpu *c, uint64_t gpa)
@@ -177,6 +173,19 @@ static void jit_page_add(struct bt_jit *j, struct bt_jit_unit *u, uint32_t versi
 }
 
 /* --- units --- */
+void bt_jit_take_apart(struct bt_cpu *c, struct bt_jit_unit *u)
+{
+    u->stale = true;
+    if (u->in_jc)
+        bt_tlb_new_contexts(c);
+    u->in_jc = false;
+    jit_unlink_exits(c->jit, &u->links);
+    jit_unlink_exits(c->jit, &u->far_links);
+    u->block->apart = true;
+    u->block->jit = NULL;
+    u->block->heat = 1;
+}
+
 void bt_jit_flush(struct bt_cpu *c)
 {
     struct bt_jit *j = c->jit;
@@ -191,7 +200,7 @@ void bt_jit_flush(struct bt_cpu *c)
         *p = (struct bt_jit_page){ 0 };
     }
     j->pages = NULL;
-    jit_clear_jc(c);
+    bt_jit_empty(c);
     j->flushes++;
 }
 

@@ -120,6 +120,7 @@ struct bt_jit_point {
     uint16_t off;           /* of its first instruction from the start of the page */
     uint8_t count;          /* instructions; 0: none, see bt_jit_called() */
     uint8_t access;         /* BT_JIT_MISS_* */
+    uint8_t crossed;        /* times that a group lay in two pages */
     uint16_t size;          /* bytes of the access */
     struct bt_block *one;   /* the decoded instruction, if it is still that of `flushes` */
     uint64_t flushes;
@@ -204,12 +205,14 @@ bool bt_jit_ready(struct bt_cpu *c, const struct bt_block *b, uint64_t rip);
 void bt_jit_flush(struct bt_cpu *c);
 /* The page of gpa was, by this vCPU. */
 void bt_jit_recheck_at(struct bt_cpu *c, uint64_t gpa);
-/* The jump cache is emptied: contexts were numbered anew, or the mode is another. */
-void bt_jit_forget(struct bt_cpu *c);
+/* The jump cache is emptied: contexts were numbered anew. */
+void bt_jit_empty(struct bt_cpu *c);
 /* Pages may have been written by others: those whose version changed are cut off. */
 void bt_jit_recheck(struct bt_cpu *c);
 /* Executable mappings changed: linear addresses of kernel code may mean something else. */
 void bt_jit_unlink_fixed(struct bt_cpu *c);
+/* The unit's groups of accesses do not pay: it is dropped, its block soon translated without. */
+void bt_jit_take_apart(struct bt_cpu *c, struct bt_jit_unit *u);
 /* Jumps of exit go to the unit from now on. */
 void bt_jit_link(struct bt_jit *j, uint32_t exit, uint32_t unit);
 /* Any thread, after c->kick was set: translated code leaves at its next safepoint. */

@@ -551,7 +551,7 @@ struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint6
                                .first_exit = j->n_exits };
     memcpy(u->bytes, s->bytes, len);
     g.e.p = j->w + j->used;
-    bt_jit_plan(s->insn, g.n);
+    bt_jit_plan(s->insn, g.n, b->apart);
     gen_unit(&g);
     if (g.full)
         return NULL;

@@ -200,7 +200,8 @@ bool bt_jit_code32_bytes(struct bt_jit_insn *in, const ZydisDecodedInstruction *
                          const ZydisDecodedOperand *ops);
 
 /* --- bt_jit_plan.c --- */
-void bt_jit_plan(struct bt_jit_insn *insn, unsigned n);
+/* apart: each access has a check of its own. */
+void bt_jit_plan(struct bt_jit_insn *insn, unsigned n, bool apart);
 /* The flags that the unit needs from before it are gone after these: what its entry is like. */
 unsigned bt_jit_first_flags(const struct bt_jit_insn *insn, unsigned n);
 

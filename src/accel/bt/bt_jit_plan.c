@@ -226,12 +226,12 @@ static unsigned plan_group(struct bt_jit_insn *insn, unsigned n, unsigned first)
     return g.last + 1;
 }
 
-void bt_jit_plan(struct bt_jit_insn *insn, unsigned n)
+void bt_jit_plan(struct bt_jit_insn *insn, unsigned n, bool apart)
 {
     plan_flags(insn, n);
     for (unsigned i = 0; i < n;)
         if (plan_base(&insn[i]) != BT_REG_NONE)
-            i = plan_group(insn, n, i);
+            i = plan_group(insn, apart ? i + 1 : n, i);
         else
             i++;
 }

@@ -21,7 +21,7 @@ static void slow_jc_for(struct bt_cpu *c)
     if (likely(*key == c->code_key))
         return;
     *key = c->code_key;
-    bt_jit_forget(c);
+    bt_tlb_new_contexts(c);
 }
 
 void bt_jit_frame_in(struct bt_cpu *c)
@@ -29,13 +29,13 @@ void bt_jit_frame_in(struct bt_cpu *c)
     enum { HOST_FLAGS = FLAG_1 | FLAG_IF };
     struct bt_jit_frame *f = bt_jit_frame(c);
 
+    slow_jc_for(c);
     f->flags = (c->s.rflags & FLAG_ARITH) | HOST_FLAGS;
     c->s.rflags &= ~(uint64_t)FLAG_ARITH;
     f->tlb = &c->tlb[(size_t)c->mmu * BT_TLB_SIZE];
     f->context = bt_tlb_context(c);
     if (c->code_size != 8)
         f->context ^= BT_JIT_CODE32;
-    slow_jc_for(c);
 }
 
 static void slow_frame_out(struct bt_cpu *c)
@@ -232,6 +232,8 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
         bt_jit_frame_in(c);
         return j->x + p->retry;
     }
+    if (p->count > 1 && ++p->crossed == UINT8_MAX)
+        bt_jit_take_apart(c, u);
     ret = slow_run(c, p, u);
     if (ret == SLOW_STALE)
         return slow_leave(c, BT_JUMP);

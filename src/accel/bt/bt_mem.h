@@ -98,6 +98,8 @@ int bt_tlb_fill(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu
 
 /* The number of the current address space, for the jump cache. */
 uint64_t bt_tlb_context(const struct bt_cpu *c);
+/* All address spaces get new numbers: nothing in the jump cache is found any more. */
+void bt_tlb_new_contexts(struct bt_cpu *c);
 /* Code at lin, which is mapped, will be entered without asking: false, it may not. */
 bool bt_tlb_note_exec(struct bt_cpu *c, uint64_t lin);
 

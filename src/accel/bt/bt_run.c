@@ -187,7 +187,7 @@ static int bt_turn(struct bt_cpu *c)
 static enum run_exit bt_loop(struct bt_cpu *c)
 {
     c->stack_bound = (uintptr_t)__builtin_frame_address(0) - BT_STACK_BOUND;
-    c->event_window = c->intr_check = true;
+    c->event_window = c->intr_check = c->nmi_check = true;
     for (;;) {
         int ret;
 

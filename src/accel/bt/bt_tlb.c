@@ -22,8 +22,21 @@ static void exec_renumber(struct bt_cpu *c)
 {
     struct bt_mem *m = c->mem_priv;
 
-    bt_jit_forget(c);
+    bt_jit_empty(c);
     m->contexts = 0;
+    m->super.context = BIT64(BT_CONTEXT_SHIFT) * ++m->contexts;
+    for (unsigned i = 0; i < BT_TLB_SLOTS; i++)
+        m->set[i].exec.context = BIT64(BT_CONTEXT_SHIFT) * ++m->contexts;
+}
+
+void bt_tlb_new_contexts(struct bt_cpu *c)
+{
+    struct bt_mem *m = c->mem_priv;
+
+    if (m->contexts + BT_TLB_SLOTS + 1 >= BT_CONTEXTS) {
+        exec_renumber(c);
+        return;
+    }
     m->super.context = BIT64(BT_CONTEXT_SHIFT) * ++m->contexts;
     for (unsigned i = 0; i < BT_TLB_SLOTS; i++)
         m->set[i].exec.context = BIT64(BT_CONTEXT_SHIFT) * ++m->contexts;
