@@ -13,7 +13,6 @@
 #include "vm/config.h"
 #include "vm/vcpu.h"
 
-struct bt_code;
 struct machine; /* machine_pc.c's */
 
 enum vm_end {
@@ -41,8 +40,6 @@ struct vm {
     struct device *devices;
     const struct accel_ops *accel;
     void *accel_data; /* the accelerator's own part */
-    struct bt_code
-        *lent_code; /* of bt's processors, where another accelerator borrows them; or NULL */
     const struct irqchip_ops *irqchip;
     struct cpuid cpuid;
     struct vcpu *vcpu[CONFIG_MAX_CPUS];

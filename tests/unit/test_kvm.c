@@ -573,7 +573,7 @@ static void test_hand_over(void **ctx)
     assert_int_equal(vcpu_set_state(f[0]->vm->vcpu[0], &f[0]->s), 0);
     for (;;) {
         loop_timer_init(f[now]->vm->loop, &f[now]->timer, stop_loop);
-        loop_timer_set(&f[now]->timer, util_monotonic_ns() + (now ? 300000 : 1000000));
+        loop_timer_set(&f[now]->timer, util_monotonic_ns() + (now ? 300000 : 8000000));
         if (vm_run(f[now]->vm) != VM_RUNNING)
             break;
         loop_timer_cancel(&f[now]->timer);

@@ -108,14 +108,6 @@ struct bt_split {
     bool retry;        /* somebody came between: the instruction runs again */
 };
 
-/* bt_lend.h: how long a processor lent to another accelerator runs on its own. */
-struct bt_lend {
-    bool on;        /* instructions that are the owner's end the stretch */
-    bool hand_back; /* one of them has come: with BT_FAULT, and nothing of it is done */
-    bool whole; /* it is not for the owner's processor, but needs more than a stretch may touch */
-    uint64_t end_tsc; /* of the host: the owner wants to look for interrupts then */
-};
-
 struct bt_cpu {
     struct x86_state s; /* first: registers are near the structure's start */
 
@@ -161,7 +153,6 @@ struct bt_cpu {
     _Alignas(16)
         uint64_t bounce[2]; /* bt_access.h: operand of a read-modify-write that is not plain RAM */
     struct bt_split split;
-    struct bt_lend lend;
 };
 
 static inline uint64_t bt_rip(const struct bt_cpu *c, const struct bt_insn *in)
@@ -268,8 +259,6 @@ int bt_fpu_check(struct bt_cpu *c, enum bt_fpu_class class);
 /* --- the interpreter as a service: kvm steps over what KVM cannot emulate (bt_run.c) --- */
 struct bt_cpu *bt_cpu_create(struct vcpu *v, struct err *e);
 void bt_cpu_destroy(struct bt_cpu *c);
-void bt_load(struct bt_cpu *c, const struct x86_state *s);
-enum run_exit bt_run_lent(struct bt_cpu *c); /* for bt_lend_run() */
 /*
  * One instruction on *s (loaded and stored whole), or a part of one that repeats: RIP stays until its last.
  * RUN_KICKED: done; RUN_HALT, RUN_SHUTDOWN, RUN_ERROR.

@@ -10,7 +10,6 @@
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_decode.h"
 #include "accel/bt/bt_jit.h"
-#include "accel/bt/bt_lend.h"
 #include "accel/bt/bt_ops.h"
 #include "accel/bt/bt_sys.h"
 
@@ -351,9 +350,7 @@ int bt_enter_hot(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
 {
     uint64_t flushes = c->cache->flushes;
 
-    if (c->lend.on)
-        bt_lend_look(c, b);
-    else if (!b->jit)
+    if (!b->jit)
         bt_jit_heat(c, b, rip);
     if (flushes != c->cache->flushes) { /* b is gone, and a loop of it would never be hot again */
         c->s.rip = rip;

@@ -34,7 +34,6 @@ enum {
     BT_KEY_SSE = BIT(12),   /* instructions of these sets raise neither #UD nor #NM */
     BT_KEY_AVX = BIT(13),
     BT_KEY_AVX512 = BIT(14),
-    BT_KEY_LENT = BIT(30), /* decoded for a processor that is lent (bt_lend.h) */
     BT_KEY_SLOW = BIT(15), /* alignment is checked: no translation */
     BT_KEY_SMAP = BIT(16), /* CLAC and STAC choose the TLB */
     BT_KEY_TSC = BIT(17),  /* RDTSC is allowed */

@@ -120,7 +120,7 @@ void bt_code_unlock(struct vm *vm)
 
 struct bt_code *bt_code_of(const struct vm *vm)
 {
-    return vm->accel == &accel_bt ? vm->accel_data : vm->lent_code;
+    return vm->accel == &accel_bt ? vm->accel_data : NULL;
 }
 
 struct bt_perf *bt_code_perf(const struct vm *vm)
@@ -164,7 +164,7 @@ const struct bt_code_page *bt_code_page_at(const struct vm *vm, uint64_t gpa)
 /* Whoever has translated code of the page will compare it. */
 static void bt_code_tell(struct vm *vm)
 {
-    for (unsigned i = 0; vm->accel == &accel_bt && i < vm->nvcpus; i++)
+    for (unsigned i = 0; i < vm->nvcpus; i++)
         if (vm->vcpu[i] && vm->vcpu[i]->accel)
             bt_tlb_request(vm->vcpu[i]->accel, BT_TLB_REQ_STALE);
 }
@@ -257,22 +257,4 @@ void bt_code_recheck(struct vm *vm, uint64_t gpa)
     p->version++;
     pthread_mutex_unlock(&code->lock);
     bt_code_tell(vm);
-}
-
-static void bt_code_recheck_region(struct bt_code_region *s)
-{
-    size_t words = bitmap_words((size_t)(s->ram->len >> PAGE_SHIFT));
-
-    for (size_t w = 0; w < words; w++)
-        for (uint64_t left = s->ram->code[w]; left; left &= left - 1)
-            s->page[w * 64 + (unsigned)__builtin_ctzll(left)].version++;
-}
-
-void bt_code_recheck_all(struct bt_code *code)
-{
-    pthread_mutex_lock(&code->lock);
-    for (unsigned i = 0; i < PHYSMAP_MAX; i++)
-        if (code->region[i].ram)
-            bt_code_recheck_region(&code->region[i]);
-    pthread_mutex_unlock(&code->lock);
 }

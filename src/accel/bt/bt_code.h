@@ -8,7 +8,7 @@
 #include "accel/bt/bt_block.h"
 #include "accel/bt/bt_perf.h"
 
-/* NULL if the VM runs under another accelerator, which borrows single instructions alone (bt_lend.h). */
+/* NULL if the VM runs under another accelerator (the interpreter then serves single instructions). */
 struct bt_code *bt_code_of(const struct vm *vm);
 must_check int bt_code_create(struct vm *vm, struct bt_code **out, struct err *e);
 void bt_code_destroy(struct bt_code *code);
@@ -17,9 +17,6 @@ struct bt_perf *bt_code_perf(const struct vm *vm);
 /* r gets its code bitmap; mapping it again does nothing. */
 must_check int bt_code_map(struct bt_code *code, struct ram_region *r);
 void bt_code_unmap(struct bt_code *code, struct ram_region *r);
-
-/* Any page may have been written unseen: every block is compared before it runs again. */
-void bt_code_recheck_all(struct bt_code *code);
 
 /* The page that gpa lies in, or NULL. */
 const struct bt_code_page *bt_code_page_at(const struct vm *vm, uint64_t gpa);

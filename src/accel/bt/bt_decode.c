@@ -3,7 +3,6 @@
  */
 #include "accel/bt/bt_decode.h"
 
-#include "accel/bt/bt_lend.h"
 #include "accel/bt/bt_ops.h"
 
 static void bt_decode_init(const struct bt_cpu *c, ZydisDecoder *d)
@@ -237,8 +236,6 @@ static void bt_decode_choose(struct bt_cpu *c, const uint8_t *bytes,
     if (in->op)
         return;
     in->op = bt_sys_lookup(z, ops, in);
-    if (in->op && c->lend.on)
-        in->op = bt_lend_filter(z, in->op);
     if (in->op) {
         *flags = BT_DECODE_CALL;
         if (!bt_decode_sys_goes_on(z, ops))

@@ -95,8 +95,7 @@ void bt_mode_changed(struct bt_cpu *c)
     else
         c->mmu = (s->cr4 & CR4_SMAP) && !(s->rflags & FLAG_AC) ? BT_MMU_SUPER : BT_MMU_SUPER_AC;
     c->code_key = c->code_size | (uint32_t)c->stack_size << BT_KEY_STACK_SHIFT |
-                  (big ? 0 : (uint32_t)BT_KEY_REAL) | (c->lend.on ? (uint32_t)BT_KEY_LENT : 0) |
-                  bt_mode_jit_key(c);
+                  (big ? 0 : (uint32_t)BT_KEY_REAL) | bt_mode_jit_key(c);
     if (c->flat)
         c->code_key |= BT_KEY_FLAT;
     else if (big && c->code_size == 4)
@@ -128,7 +127,7 @@ static int bt_execute(struct bt_cpu *c, bool one)
 /* One instruction, with breakpoints, TF and interrupt shadows. */
 static int bt_step(struct bt_cpu *c)
 {
-    bool tf = c->s.rflags & FLAG_TF, sti = c->s.shadow_sti, mov_ss = c->s.shadow_mov_ss;
+    bool tf = c->s.rflags & FLAG_TF;
     int ret = bt_debug_before(c);
 
     if (ret)
@@ -137,11 +136,6 @@ static int bt_step(struct bt_cpu *c)
         c->event_window = true;
     c->s.shadow_sti = c->s.shadow_mov_ss = false; /* they last for this instruction */
     ret = bt_execute(c, true);
-    if (unlikely(c->lend.hand_back)) {
-        c->s.shadow_sti = sti;
-        c->s.shadow_mov_ss = mov_ss;
-        return ret;
-    }
     if (ret == BT_NEXT || ret == BT_JUMP || ret == BT_HALT) {
         int trap = bt_debug_after(c, tf);
 
@@ -198,8 +192,6 @@ static enum run_exit bt_loop(struct bt_cpu *c)
             return RUN_KICKED;
         }
         ret = bt_turn(c);
-        if (ret == BT_FAULT && unlikely(c->lend.hand_back))
-            return RUN_KICKED;
         if (ret == BT_FAULT && c->split.retry)
             c->split.retry = false;
         else if (ret == BT_FAULT || ret == BT_TRAP)
@@ -236,7 +228,7 @@ struct bt_cpu *bt_cpu_create(struct vcpu *v, struct err *e)
     }
     if (bt_cache_create(&c->cache, e))
         goto fail;
-    if (c->vm->accel == &accel_bt && bt_jit_create(c, e))
+    if (bt_code_of(c->vm) && bt_jit_create(c, e))
         goto fail;
     x86_state_reset(&c->s, v->apic_id, v->index == 0);
     bt_sys_state_loaded(c);
@@ -257,7 +249,7 @@ void bt_cpu_destroy(struct bt_cpu *c)
     free((uint8_t *)c - offsetof(struct bt_jit_cpu, cpu));
 }
 
-void bt_load(struct bt_cpu *c, const struct x86_state *s)
+static void bt_load(struct bt_cpu *c, const struct x86_state *s)
 {
     bt_fpu_store(c);
     c->s = *s;
@@ -279,11 +271,6 @@ enum run_exit bt_step_one(struct bt_cpu *c, struct x86_state *s)
     bt_sys_state_store(c);
     *s = c->s;
     return why;
-}
-
-enum run_exit bt_run_lent(struct bt_cpu *c)
-{
-    return bt_loop(c);
 }
 
 /* --- struct accel_ops --- */

@@ -13,7 +13,6 @@
 #include <errno.h>
 
 #include "accel/bt/bt_jit.h"
-#include "accel/bt/bt_lend.h"
 #include "base/bitmap.h"
 
 /* --- which linear addresses were executed, and under which number --- */
@@ -284,7 +283,7 @@ int bt_tlb_fill(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu
     p->ram = bt_mem_ram(c, w.gpa);
     p->hva = NULL;
     if (!p->ram)
-        return unlikely(c->lend.on) ? bt_lend_hand_back(c) : 0;
+        return 0;
     p->hva = p->ram->hva + (w.gpa - p->ram->gpa);
     if ((access & PF_W) && p->ram->dirty && !p->ram->readonly)
         bitmap_set_atomic(p->ram->dirty, (w.gpa - p->ram->gpa) >> PAGE_SHIFT);
@@ -520,8 +519,6 @@ void bt_tlb_protect(struct bt_cpu *c, uint64_t gpa)
 {
     (void)gpa;
     tlb_protect_code(c, false);
-    if (c->vm->accel != &accel_bt)
-        return; /* lent: there is one */
     for (unsigned i = 0; i < c->vm->nvcpus; i++)
         if (c->vm->vcpu[i] && c->vm->vcpu[i]->accel && c->vm->vcpu[i]->accel != c)
             bt_tlb_request(c->vm->vcpu[i]->accel, BT_TLB_REQ_CODE);

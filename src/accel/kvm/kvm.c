@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "accel/bt/bt_lend.h"
 #include "base/bitmap.h"
 #include "base/log.h"
 
@@ -177,7 +176,6 @@ fail:
 
 static void kvm_vm_fini(struct vm *vm)
 {
-    bt_lend_stop(vm);
     if (vm->accel_data)
         kvm_vm_free(vm->accel_data);
     vm->accel_data = NULL;
@@ -209,7 +207,6 @@ static void kvm_ram_unmap(struct vm *vm, struct ram_region *r)
     struct kvm_vm *k = kvm_of(vm);
     struct kvm_slot *s = kvm_slot_find(k, r);
 
-    bt_lend_unmap(vm, r);
     if (!s)
         return;
     kvm_slot_set(k, s, false, true);
@@ -236,8 +233,6 @@ static int kvm_ram_map(struct vm *vm, struct ram_region *r)
         return -ENOSPC;
     *s = (struct kvm_slot){ r, r->gpa, r->len, r->hva, r->readonly };
     ret = kvm_slot_set(k, s, r->dirty, false);
-    if (!ret)
-        ret = bt_lend_map(vm, r);
     if (ret)
         *s = (struct kvm_slot){ 0 };
     return ret;

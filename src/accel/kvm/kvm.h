@@ -70,20 +70,6 @@ struct kvm_vm {
     int64_t clock_pause; /* host monotonic ns - guest ns at that time */
 };
 
-/* What KVM is to stop at, for kvm_lend.c. */
-enum kvm_lend_mode {
-    KVM_LEND_OFF,
-    KVM_LEND_STEP, /* the next instruction */
-};
-
-struct kvm_lend {
-    bool on;
-    enum kvm_lend_mode mode;
-    bool poll;         /* the next KVM_RUN is for interrupts alone */
-    bool signal_ready; /* KVM knows which signal ends such a KVM_RUN */
-    uint64_t stretches;
-};
-
 struct kvm_vcpu {
     int fd;
     struct kvm_run *run;
@@ -92,9 +78,8 @@ struct kvm_vcpu {
     bool stale_pdptes;  /* PAE: state was set, perhaps before RAM was */
     uint64_t tsc_epoch; /* clock_tsc_offset() for which KVM's offset was set */
     bool tsc_valid;
-    struct bt_cpu *bt; /* created when KVM first fails to emulate */
-    uint64_t steps;    /* instructions bt has stepped over */
-    struct kvm_lend lend;
+    struct bt_cpu *bt;              /* created when KVM first fails to emulate */
+    uint64_t steps;                 /* instructions bt has stepped over */
     struct x86_state before, after; /* of such a step */
     int pic_vector; /* of the 8259, given to KVM, which has not shown yet that it took it; -1: none */
 };
@@ -119,7 +104,6 @@ int kvm_cpu_init(struct vcpu *c, struct err *e);
 void kvm_cpu_fini(struct vcpu *c);
 enum run_exit kvm_cpu_run(struct vcpu *c);
 void kvm_cpu_kick(struct vcpu *c);
-int kvm_cpu_signal(void); /* the kick's */
 /* Installs the empty handler of the kick signal. */
 int kvm_cpu_signal_init(struct err *e);
 
@@ -142,9 +126,6 @@ int kvm_state_refresh_pdptes(struct kvm_vcpu *k);
 /* Without APIC, activity and TSC; set writes only what differs from `old`. On the vCPU's own thread. */
 int kvm_state_get_regs(struct vcpu *c, struct x86_state *s);
 int kvm_state_set_regs(struct vcpu *c, const struct x86_state *s, const struct x86_state *old);
-/* The same without MSRs, but with the activity (get only). */
-int kvm_state_get_core(struct vcpu *c, struct x86_state *s);
-int kvm_state_set_core(struct vcpu *c, const struct x86_state *s, const struct x86_state *old);
 
 /* --- kvm_msr.c --- */
 int kvm_msr_get(struct vcpu *c, struct x86_state *s);
@@ -170,17 +151,6 @@ enum run_exit kvm_debug_exit(struct vcpu *c, const struct kvm_run *run);
 
 /* --- kvm_step.c: one instruction that KVM cannot emulate. RUN_KICKED: go on; else as accel->run --- */
 enum run_exit kvm_step(struct vcpu *c);
-/* Creates k->bt, if there is none yet; false: c->reason says why not. */
-bool kvm_step_prepare(struct vcpu *c);
 void kvm_step_fini(struct kvm_vcpu *k);
-
-/* --- kvm_lend.c: with a KVM that emulates a kernel's code, bt's interpreter does it in stretches --- */
-void kvm_lend_start(struct vcpu *c); /* if that helps here: see kvm_lend.c */
-/* While k->lend.on, after an exit that was handled: results as kvm_step(). */
-enum run_exit kvm_lend(struct vcpu *c);
-/* The same before the first KVM_RUN of several, when registers are whole. */
-enum run_exit kvm_lend_enter(struct vcpu *c);
-/* In place of KVM_RUN if k->lend.poll: delivers interrupts only. 0 or -errno, EINTR as a rule. */
-int kvm_lend_poll(struct vcpu *c);
 
 #endif

@@ -23,7 +23,7 @@ static void kvm_cpu_on_signal(int sig)
     (void)sig; /* its arrival is all there is to it */
 }
 
-int kvm_cpu_signal(void)
+static int kvm_cpu_signal(void)
 {
     return SIGRTMIN + 4;
 }
@@ -180,8 +180,6 @@ static enum run_exit kvm_cpu_exit(struct vcpu *c, struct kvm_run *run)
     case KVM_EXIT_SHUTDOWN:
         return RUN_SHUTDOWN;
     case KVM_EXIT_DEBUG:
-        if (kvm_vcpu_of(c)->lend.on)
-            return RUN_KICKED;
         return kvm_debug_exit(c, run);
     case KVM_EXIT_INTERNAL_ERROR:
         return kvm_cpu_internal_error(c, run);
@@ -205,19 +203,13 @@ enum run_exit kvm_cpu_run(struct vcpu *c)
     kvm_clock_sync(c);
     if (k->stale_pdptes && kvm_state_refresh_pdptes(k))
         return kvm_cpu_error(c, "the page directory pointers cannot be read", 0);
-    why = k->lend.on ? kvm_lend_enter(c) : RUN_KICKED;
-    while (why == RUN_KICKED) {
+    do {
         int ret;
 
         if (c->index == 0)
             kvm_irq_inject_pic(c);
-        ret = k->lend.poll ? kvm_lend_poll(c) : kvm_ioctl_num(k->fd, KVM_RUN, 0);
+        ret = kvm_ioctl_num(k->fd, KVM_RUN, 0);
         kvm_irq_pic_ran(k, ret);
-        if (ret == -EINTR && k->lend.poll &&
-            !__atomic_load_n(&k->run->immediate_exit, __ATOMIC_SEQ_CST)) {
-            why = kvm_lend_enter(c);
-            continue;
-        }
         if (ret == -EINTR || ret == -EAGAIN) {
             /* EAGAIN: it became runnable (an INIT or SIPI came in) but has not run yet */
             __atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
@@ -229,8 +221,6 @@ enum run_exit kvm_cpu_run(struct vcpu *c)
             return RUN_ERROR;
         }
         why = kvm_cpu_exit(c, k->run);
-        if (why == RUN_KICKED && k->lend.on)
-            why = kvm_lend(c);
-    }
+    } while (why == RUN_KICKED);
     return why;
 }

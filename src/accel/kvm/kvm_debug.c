@@ -130,11 +130,6 @@ static int kvm_debug_apply(struct vcpu *c, uint32_t inject)
 
 int kvm_debug_set(struct vcpu *c)
 {
-    struct kvm_vcpu *k = kvm_vcpu_of(c);
-
-    k->lend.on = false; /* one at a time; it starts again if nobody debugs */
-    k->lend.poll = false;
-    k->lend.mode = KVM_LEND_OFF;
     return kvm_debug_apply(c, 0);
 }
 

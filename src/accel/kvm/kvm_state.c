@@ -319,7 +319,7 @@ static int kvm_state_set_lapic(struct vcpu *c, const struct x86_state *s)
     return ret;
 }
 
-static int kvm_state_get_no_msrs(struct vcpu *c, struct x86_state *s)
+int kvm_state_get_regs(struct vcpu *c, struct x86_state *s)
 {
     struct kvm_vcpu *k = kvm_vcpu_of(c);
     int ret = kvm_state_get_gprs(k, s);
@@ -332,21 +332,9 @@ static int kvm_state_get_no_msrs(struct vcpu *c, struct x86_state *s)
         ret = kvm_state_get_debug(k, s);
     if (!ret)
         ret = kvm_state_get_events(k, s);
+    if (!ret)
+        ret = kvm_msr_get(c, s);
     return ret;
-}
-
-int kvm_state_get_core(struct vcpu *c, struct x86_state *s)
-{
-    int ret = kvm_state_get_activity(kvm_vcpu_of(c), s);
-
-    return ret ? ret : kvm_state_get_no_msrs(c, s);
-}
-
-int kvm_state_get_regs(struct vcpu *c, struct x86_state *s)
-{
-    int ret = kvm_state_get_no_msrs(c, s);
-
-    return ret ? ret : kvm_msr_get(c, s);
 }
 
 int kvm_state_get(struct vcpu *c, struct x86_state *s)
@@ -415,7 +403,7 @@ static bool kvm_state_sregs_equal(const struct x86_state *a, const struct x86_st
            a->efer == b->efer && a->apic_base == b->apic_base;
 }
 
-int kvm_state_set_core(struct vcpu *c, const struct x86_state *s, const struct x86_state *old)
+int kvm_state_set_regs(struct vcpu *c, const struct x86_state *s, const struct x86_state *old)
 {
     struct kvm_vcpu *k = kvm_vcpu_of(c);
     int ret = 0;
@@ -429,14 +417,9 @@ int kvm_state_set_core(struct vcpu *c, const struct x86_state *s, const struct x
     if (!ret &&
         (memcmp(s->dr, old->dr, sizeof(s->dr)) != 0 || s->dr6 != old->dr6 || s->dr7 != old->dr7))
         ret = kvm_state_set_debug(k, s);
+    if (!ret && !kvm_msr_equal(s, old))
+        ret = kvm_msr_set(c, s);
     if (!ret)
         ret = kvm_state_set_events(k, s);
     return ret;
-}
-
-int kvm_state_set_regs(struct vcpu *c, const struct x86_state *s, const struct x86_state *old)
-{
-    int ret = kvm_state_set_core(c, s, old);
-
-    return !ret && !kvm_msr_equal(s, old) ? kvm_msr_set(c, s) : ret;
 }

@@ -10,27 +10,19 @@
 #include "accel/bt/bt.h"
 #include "base/log.h"
 
-bool kvm_step_prepare(struct vcpu *c)
+static bool kvm_step_first(struct vcpu *c, struct kvm_vcpu *k)
 {
-    struct kvm_vcpu *k = kvm_vcpu_of(c);
     struct err e = { 0 };
 
     if (k->bt)
         return true;
     k->bt = bt_cpu_create(c, &e);
-    if (!k->bt)
+    if (!k->bt) {
         snprintf(c->reason, sizeof(c->reason),
                  "KVM cannot emulate an instruction, and the interpreter does not start: %.100s",
                  e.msg);
-    return k->bt;
-}
-
-static bool kvm_step_first(struct vcpu *c, struct kvm_vcpu *k)
-{
-    if (k->bt)
-        return true;
-    if (!kvm_step_prepare(c))
         return false;
+    }
     log_info("kvm",
              "vCPU %u: KVM cannot emulate the instruction at %#llx; such ones are interpreted "
              "(slower)",
@@ -78,7 +70,6 @@ enum run_exit kvm_step(struct vcpu *c)
         c->debug.stop = (struct debug_stop){ .why = DEBUG_STOP_STEP };
         return RUN_DEBUG;
     }
-    kvm_lend_start(c);
     return why == RUN_HALT ? kvm_step_halt(k) : why;
 }
 
@@ -86,8 +77,7 @@ void kvm_step_fini(struct kvm_vcpu *k)
 {
     if (!k->bt)
         return;
-    log_info("kvm", "%llu instructions were interpreted, and %llu stretches",
-             (unsigned long long)k->steps, (unsigned long long)k->lend.stretches);
+    log_info("kvm", "%llu instructions were interpreted", (unsigned long long)k->steps);
     bt_cpu_destroy(k->bt);
     k->bt = NULL;
 }
