@@ -182,7 +182,7 @@ void bt_jit_flags_save(struct bt_jit_gen *g)
 void bt_jit_flags_clobber(struct bt_jit_gen *g)
 {
     if (!(g->flags & (BT_JIT_FL_SAVED | BT_JIT_FL_RECIPE)) && g->flags)
-        flags_push(&g->e), g->flags |= BT_JIT_FL_SAVED;
+        bt_jit_flags_save(g);
     g->flags &= ~(unsigned)BT_JIT_FL_HOST;
 }
 

@@ -118,6 +118,25 @@ static void gen_legacy(struct bt_jit_gen *g, const struct bt_jit_insn *in, const
         bt_emit8(e, 0x40 | rex);
 }
 
+/*
+ * VEX and EVEX keep the registers' upper bits inverted in the same places: R and B in the byte with the map,
+ * vvvv in the next one. X goes with the memory operand.
+ */
+static void gen_vex_registers(const struct bt_jit_insn *in, const struct gen_map *m, unsigned *rxb,
+                              unsigned *vvvv)
+{
+    enum { NOT_R = 0x80, NOT_X = 0x40, NOT_B = 0x20 };
+
+    if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG)
+        *rxb = (*rxb & ~(unsigned)NOT_R) | (m->host[BT_JIT_SLOT_REG] < 8 ? NOT_R : 0);
+    if (in->slot[BT_JIT_SLOT_RM].reg != BT_JIT_NO_REG)
+        *rxb = (*rxb & ~(unsigned)NOT_B) | (m->host[BT_JIT_SLOT_RM] < 8 ? NOT_B : 0);
+    if (in->mem)
+        *rxb = (*rxb | NOT_X) & ~(unsigned)NOT_B;
+    if (in->slot[BT_JIT_SLOT_VVVV].reg != BT_JIT_NO_REG)
+        *vvvv = (*vvvv & ~0x78u) | (~m->host[BT_JIT_SLOT_VVVV] & 15) << 3;
+}
+
 static void gen_vex(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct gen_map *m)
 {
     const uint8_t *p = in->bytes + in->prefix;
@@ -130,14 +149,7 @@ static void gen_vex(struct bt_jit_gen *g, const struct bt_jit_insn *in, const st
         b1 = p[1];
         b2 = p[2];
     }
-    if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG)
-        b1 = (b1 & ~0x80u) | (m->host[BT_JIT_SLOT_REG] < 8 ? 0x80 : 0);
-    if (in->slot[BT_JIT_SLOT_RM].reg != BT_JIT_NO_REG)
-        b1 = (b1 & ~0x20u) | (m->host[BT_JIT_SLOT_RM] < 8 ? 0x20 : 0);
-    if (in->mem)
-        b1 = (b1 | 0x40) & ~0x20u;
-    if (in->slot[BT_JIT_SLOT_VVVV].reg != BT_JIT_NO_REG)
-        b2 = (b2 & ~0x78u) | (~m->host[BT_JIT_SLOT_VVVV] & 15) << 3;
+    gen_vex_registers(in, m, &b1, &b2);
     bt_emit8(&g->e, 0xc4);
     bt_emit8(&g->e, b1);
     bt_emit8(&g->e, b2);
@@ -148,14 +160,7 @@ static void gen_evex(struct bt_jit_gen *g, const struct bt_jit_insn *in, const s
     const uint8_t *p = in->bytes + in->prefix;
     unsigned p0 = p[1], p1 = p[2];
 
-    if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG)
-        p0 = (p0 & ~0x80u) | (m->host[BT_JIT_SLOT_REG] < 8 ? 0x80 : 0);
-    if (in->slot[BT_JIT_SLOT_RM].reg != BT_JIT_NO_REG)
-        p0 = (p0 & ~0x20u) | (m->host[BT_JIT_SLOT_RM] < 8 ? 0x20 : 0);
-    if (in->mem)
-        p0 = (p0 | 0x40) & ~0x20u;
-    if (in->slot[BT_JIT_SLOT_VVVV].reg != BT_JIT_NO_REG)
-        p1 = (p1 & ~0x78u) | (~m->host[BT_JIT_SLOT_VVVV] & 15) << 3;
+    gen_vex_registers(in, m, &p0, &p1);
     bt_emit8(&g->e, 0x62);
     bt_emit8(&g->e, p0);
     bt_emit8(&g->e, p1);
@@ -194,7 +199,7 @@ static void gen_tail(struct bt_jit_gen *g, const struct bt_jit_insn *in, const s
 /* Host registers for the slots; those of registers in memory are loaded. */
 static void gen_slots(struct bt_jit_gen *g, const struct bt_jit_insn *in, struct gen_map *m)
 {
-    unsigned free_scratch = in->mem || in->member ? 1 : 2;
+    unsigned scratch = T1; /* a second one, T0, is asked for only where no operand is in memory */
 
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++) {
         unsigned r = in->slot[i].reg;
@@ -208,11 +213,8 @@ static void gen_slots(struct bt_jit_gen *g, const struct bt_jit_insn *in, struct
                 m->host[i] = m->host[k];
         if (m->host[i] != BT_JIT_NO_REG)
             continue;
-        m->host[i] = free_scratch == 2               ? (free_scratch--, T1)
-                     : free_scratch == 1 && !in->mem ? T0
-                                                     : T1;
-        if (in->mem)
-            m->host[i] = T1;
+        m->host[i] = scratch;
+        scratch = T0;
         for (unsigned k = i; k < BT_JIT_SLOTS; k++)
             if (in->slot[k].reg == r && in->slot[k].load) {
                 bt_jit_load_gpr(&g->e, m->host[i], r);
