@@ -84,15 +84,6 @@ static bool jit_conditional(ZydisMnemonic m)
 }
 
 /* --- registers --- */
-static unsigned jit_gpr(ZydisRegister r)
-{
-    ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
-
-    if (whole < ZYDIS_REGISTER_RAX || whole > ZYDIS_REGISTER_R15)
-        return BT_JIT_NO_REG;
-    return whole - ZYDIS_REGISTER_RAX;
-}
-
 static bool jit_slot(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op,
                      struct bt_jit_insn *in)
 {
@@ -114,11 +105,12 @@ static bool jit_slot(const ZydisDecodedInstruction *z, const ZydisDecodedOperand
         s = &in->slot[BT_JIT_SLOT_OP];
         break;
     case ZYDIS_OPERAND_ENCODING_NONE: /* implicit: it must be where the host looks for it */
-        return jit_gpr(r) != X86_RSP && !bt_jit_in_memory(jit_gpr(r)) && !(high && in->mem);
+        return bt_native_gpr(r) != X86_RSP && !bt_jit_in_memory(bt_native_gpr(r)) &&
+               !(high && in->mem);
     default:
         return false;
     }
-    s->reg = (uint8_t)jit_gpr(r);
+    s->reg = (uint8_t)bt_native_gpr(r);
     s->high = high;
     s->byte = !high && op->size == 8;
     s->store = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
@@ -142,7 +134,7 @@ static bool jit_slots(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
 
         if (op->type != ZYDIS_OPERAND_TYPE_REGISTER)
             continue;
-        r = jit_gpr(op->reg.value);
+        r = bt_native_gpr(op->reg.value);
         if (r == BT_JIT_NO_REG)
             continue;
         if (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
@@ -255,7 +247,7 @@ static uint8_t jit_ea_reg(ZydisRegister r)
         return BT_REG_NONE;
     if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP)
         return BT_REG_RIP;
-    return (uint8_t)jit_gpr(r);
+    return (uint8_t)bt_native_gpr(r);
 }
 
 static bool jit_mem_known(const struct bt_jit_insn *in, const ZydisDecodedOperand *m)
@@ -336,7 +328,7 @@ static void jit_branch(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
                 in->kind = BT_JIT_LEAVE;
             in->mem_size = in->word;
         } else {
-            in->slot[BT_JIT_SLOT_RM].reg = (uint8_t)jit_gpr(ops[i].reg.value);
+            in->slot[BT_JIT_SLOT_RM].reg = (uint8_t)bt_native_gpr(ops[i].reg.value);
         }
     }
 }
@@ -357,8 +349,8 @@ static bool jit_stack(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
     if (ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
         in->value = z->raw.imm[0].value.s;
     } else if (ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-               jit_gpr(ops[0].reg.value) != BT_JIT_NO_REG) {
-        in->slot[BT_JIT_SLOT_OP].reg = (uint8_t)jit_gpr(ops[0].reg.value);
+               bt_native_gpr(ops[0].reg.value) != BT_JIT_NO_REG) {
+        in->slot[BT_JIT_SLOT_OP].reg = (uint8_t)bt_native_gpr(ops[0].reg.value);
     } else {
         return false;
     }

@@ -41,7 +41,7 @@ enum bt_jit_sys {
     BT_JIT_RDTSC,
 };
 
-enum { BT_JIT_NO_REG = 0xff };
+enum { BT_JIT_NO_REG = BT_NATIVE_NO_REG };
 
 /* A general register in a field of the instruction. */
 struct bt_jit_slot {

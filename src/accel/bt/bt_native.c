@@ -210,8 +210,7 @@ static bool bt_native_register_ok(ZydisRegister reg)
     }
 }
 
-/* The number of a general register, or BT_NATIVE_NO_REG. */
-static unsigned bt_native_gpr(ZydisRegister reg)
+unsigned bt_native_gpr(ZydisRegister reg)
 {
     ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
 

@@ -152,6 +152,8 @@ bool bt_stub_rewrite(struct bt_plan *p, const uint8_t *bytes, const ZydisDecoded
 bool bt_stub_w_is_gpr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops);
 
 /* --- bt_native.c --- */
+/* The number (enum x86_gpr) of a general register of any width, or BT_NATIVE_NO_REG. */
+unsigned bt_native_gpr(ZydisRegister reg);
 /* Is that all there is to the instruction: its memory operand is accessed as a whole? */
 bool bt_native_is_plain(bt_op *op);
 /* Or is it that and a mask, so that it is plain where all of the operand can be accessed? (bt_mask.c) */
