@@ -70,7 +70,11 @@ struct accel_probe {
 };
 /* Measures in a few milliseconds (a ring-0 guest loop, timed). Any thread. */
 void accel_probe(struct accel_probe *p);
-/* "auto", "kvm", "bt" to an accelerator; reason (may be NULL) gets the sentence that is logged. */
+/*
+ * "auto": KVM on hardware, else bt. "kvm": the same, but an error where there is no KVM, and a warning where
+ * it is emulated and bt is chosen. "kvm-only": KVM, however slow. "bt". reason (may be NULL) gets the
+ * sentence that is logged.
+ */
 must_check int accel_choose(const char *name, const struct accel_ops **accel, char *reason,
                             size_t reason_len, struct err *e);
 

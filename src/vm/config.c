@@ -185,8 +185,10 @@ static int config_check_words(const struct vm_config *c, struct err *e)
     if (!*c->name || strlen(c->name) > 64 || strspn(c->name, name_chars) != strlen(c->name))
         return err_set(e, EINVAL,
                        "a VM's name has 1 to 64 letters, digits and characters of . _ -");
-    if (strcmp(c->accel, "auto") && strcmp(c->accel, "kvm") && strcmp(c->accel, "bt"))
-        return err_set(e, EINVAL, "%s is not an accelerator; known: auto, kvm, bt", c->accel);
+    if (strcmp(c->accel, "auto") && strcmp(c->accel, "kvm") && strcmp(c->accel, "kvm-only") &&
+        strcmp(c->accel, "bt"))
+        return err_set(e, EINVAL, "%s is not an accelerator; known: auto, kvm, kvm-only, bt",
+                       c->accel);
     if (strcmp(c->net, "none") && strcmp(c->net, "user"))
         return err_set(e, EINVAL, "%s is not a kind of network; known: none, user", c->net);
     if (c->mac[0] & 1)

@@ -23,7 +23,7 @@ struct vm_config {
     char *name;
     unsigned cpus;
     uint64_t memory;                /* bytes */
-    char *accel;                    /* "auto", "kvm", "bt" */
+    char *accel;                    /* "auto", "kvm", "kvm-only", "bt" */
     char *cpu;                      /* CPU model; "host" */
     char *kernel, *initrd, *append; /* NULL: none */
     struct config_disk disk[CONFIG_MAX_DISKS];

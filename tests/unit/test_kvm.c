@@ -626,7 +626,10 @@ static void test_probe(void **ctx)
     print_message("%s\n", p.reason);
     assert_int_equal(accel_choose("auto", &accel, reason, sizeof(reason), &e), 0);
     assert_ptr_equal(accel, p.kvm == ACCEL_KVM_REAL ? &accel_kvm : &accel_bt);
-    assert_int_equal(accel_choose("kvm", &accel, NULL, 0, &e), 0);
+    assert_int_equal(accel_choose("kvm", &accel, reason, sizeof(reason), &e), 0);
+    assert_ptr_equal(accel, p.kvm == ACCEL_KVM_REAL ? &accel_kvm : &accel_bt);
+    assert_non_null(strstr(reason, "kvm was asked for"));
+    assert_int_equal(accel_choose("kvm-only", &accel, NULL, 0, &e), 0);
     assert_ptr_equal(accel, &accel_kvm);
     assert_int_equal(accel_choose("xen", &accel, reason, sizeof(reason), &e), -EINVAL);
 }

@@ -20,9 +20,10 @@ enum {
     PROBE_LEAF_LEN = 24,
     PROBE_WARM_UP = 10,
     PROBE_ROUNDS = 3,
+    PROBE_SHORT = 1000, /* iterations of the loop */
+    PROBE_LONG = 5000,
     /* An iteration: hardware takes less than 2, plus its share of the exit; emulators 200 and more. */
     PROBE_REAL_NS = 30,
-    PROBE_EMULATED_NS = 150,
 };
 
 struct probe {
@@ -131,8 +132,8 @@ static uint64_t probe_time(struct probe *b, uint32_t n)
     return max_u64(util_monotonic_ns() - start, 1);
 }
 
-/* The best of some rounds, in ns an iteration; the first that is good enough is enough. */
-static double probe_best(struct probe *b, uint32_t n)
+/* The best of some rounds, in ns; the first that is good enough is enough. */
+static uint64_t probe_best(struct probe *b, uint32_t n)
 {
     uint64_t best = ~0ull;
 
@@ -142,7 +143,21 @@ static double probe_best(struct probe *b, uint32_t n)
         if (ns)
             best = min_u64(best, ns);
     }
-    return (double)best / n;
+    return best;
+}
+
+/*
+ * ns an iteration. Where the short loop is slow, entering and leaving the guest may be what is (nested
+ * virtualization, a busy host): then what the long loop takes beyond it tells.
+ */
+static double probe_loop(struct probe *b)
+{
+    uint64_t few = probe_best(b, PROBE_SHORT), many;
+
+    if (few <= (uint64_t)PROBE_SHORT * PROBE_REAL_NS)
+        return (double)few / PROBE_SHORT;
+    many = probe_best(b, PROBE_LONG);
+    return (double)(many > few ? many - few : 1) / (PROBE_LONG - PROBE_SHORT);
 }
 
 static void probe_measure(struct probe *b, struct accel_probe *p)
@@ -152,9 +167,7 @@ static void probe_measure(struct probe *b, struct accel_probe *p)
         probe_fail(p, "running a test guest");
         return;
     }
-    p->loop_ns = probe_best(b, 1000);
-    if (p->loop_ns > PROBE_REAL_NS && p->loop_ns < PROBE_EMULATED_NS)
-        p->loop_ns = probe_best(b, 20000); /* slow exits (nested virtualization) or slow code? */
+    p->loop_ns = probe_loop(b);
     if (p->loop_ns <= PROBE_REAL_NS) {
         p->kvm = ACCEL_KVM_REAL;
         snprintf(p->reason, sizeof(p->reason),
