@@ -13,7 +13,6 @@
 #include <cmocka.h>
 
 #include "accel/bt/bt_jit.h"
-#include "accel/bt/bt_native.h"
 #include "base/endian.h"
 
 enum {
@@ -37,8 +36,6 @@ static void in_vm(void **state)
     const struct test *test = *state;
     void *t;
 
-    if (!BT_FPU_LAZY) /* nothing becomes hot in a build with sanitizers */
-        skip();
     t = btvm_create();
     test->run(&t);
     btvm_destroy(t);

@@ -43,6 +43,20 @@ BT_RAM_DEFINE(32)
 BT_RAM_DEFINE(64)
 #undef BT_RAM_DEFINE
 
+/* The same for many bytes, copied from or to guest RAM, and compared with it. */
+static inline void bt_ram_copy(void *to, const void *from, size_t n)
+{
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+static inline bool bt_ram_equal(const uint8_t *bytes, const uint8_t *ram, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (bytes[i] != bt_ram_load8(ram + i))
+            return false;
+    return true;
+}
+
 /* Slow paths of bt_access.c, any mode and size 1, 2, 4, 8. */
 int bt_load_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t *val);
 int bt_store_slow(struct bt_cpu *c, const struct bt_insn *in, unsigned size, uint64_t val);

@@ -73,14 +73,6 @@ static struct bt_block **bt_block_bucket(struct bt_cache *k, const uint8_t *hva,
     return &k->hash[h >> (64 - BT_HASH_BITS)];
 }
 
-static bool bt_bytes_equal(const uint8_t *a, const uint8_t *b, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        if (a[i] != b[i])
-            return false;
-    return true;
-}
-
 /* The bytes a block was decoded from follow its records. */
 static uint8_t *bt_block_bytes(struct bt_block *b)
 {
@@ -104,8 +96,8 @@ static bool bt_block_recheck(struct bt_cpu *c, struct bt_block *b)
         return false;
     if (b->hva2 && !bt_code_mark(c, b->gpa2, b->len - len1, &v2))
         return false;
-    if (!bt_bytes_equal(bt_block_bytes(b), b->hva, len1) ||
-        (b->hva2 && !bt_bytes_equal(bt_block_bytes(b) + len1, b->hva2, b->len - len1)))
+    if (!bt_ram_equal(bt_block_bytes(b), b->hva, len1) ||
+        (b->hva2 && !bt_ram_equal(bt_block_bytes(b) + len1, b->hva2, b->len - len1)))
         return false;
     b->version = v1;
     b->version2 = v2;
@@ -247,10 +239,8 @@ static struct bt_block *bt_block_build_crossing(struct bt_cpu *c, const struct b
     head->page2 = bt_code_mark(c, head->gpa2, BT_INSN_MAX, &head->version2);
     if (!head->page || !head->page2)
         head->page = head->page2 = &c->cache->no_page;
-    for (unsigned i = 0; i < room; i++)
-        bytes[i] = at->hva[i];
-    for (unsigned i = 0; i < BT_INSN_MAX; i++)
-        bytes[room + i] = hva2[i];
+    bt_ram_copy(bytes, at->hva, room);
+    bt_ram_copy(bytes + room, hva2, BT_INSN_MAX);
     bt_block_decode(c, head, 1, bytes, room + BT_INSN_MAX);
     if (head->len <= room) /* the bytes changed under us: the pages are looked at again */
         head->page = head->page2 = &c->cache->no_page;
@@ -268,12 +258,11 @@ static struct bt_block *bt_block_build(struct bt_cpu *c, const struct bt_block_a
         room = sizeof(bytes);
     /* The lines are watched from the mark on: what was read before must still be there. */
     do {
-        for (unsigned i = 0; i < room; i++)
-            bytes[i] = ((const volatile uint8_t *)at->hva)[i];
+        bt_ram_copy(bytes, at->hva, room);
         if (!bt_block_decode(c, &head, BT_BLOCK_INSNS, bytes, room))
             return bt_block_build_crossing(c, at, &head, ret);
         head.page = bt_code_mark(c, at->gpa, head.len, &head.version);
-    } while (head.page && !bt_bytes_equal(bytes, at->hva, head.len));
+    } while (head.page && !bt_ram_equal(bytes, at->hva, head.len));
     if (!head.page)
         head.page = &c->cache->no_page;
     return bt_block_install(c, &head, bytes);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "accel/bt/bt_access.h"
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_jit_insn.h"
 #include "accel/bt/bt_mem.h"
@@ -211,9 +212,8 @@ static bool jit_revive(struct bt_cpu *c, struct bt_jit_unit *u)
 
     if (!bt_code_mark(c, u->gpa, u->len, &version))
         return false;
-    for (unsigned i = 0; i < u->len; i++)
-        if (u->bytes[i] != u->hva[i])
-            return false;
+    if (!bt_ram_equal(u->bytes, u->hva, u->len))
+        return false;
     u->stale = false;
     return true;
 }

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "accel/bt/bt_access.h"
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_jit_insn.h"
 
@@ -509,7 +510,7 @@ static void gen_decode_crossing(struct bt_jit_gen *g, struct bt_jit_scratch *s, 
         return;
     g->next = (struct bt_jit_next){ .hva = hva };
     g->next.page = bt_code_mark(g->c, gpa, BT_INSN_MAX, &g->next.version);
-    memcpy(s->bytes + at + room, hva, BT_INSN_MAX);
+    bt_ram_copy(s->bytes + at + room, hva, BT_INSN_MAX);
     if (!g->next.page || !bt_jit_decode(g->c, s->bytes + at, room + BT_INSN_MAX, in) ||
         in->len <= room)
         return;
@@ -529,7 +530,7 @@ struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint6
 
     if (room > sizeof(s->bytes))
         room = sizeof(s->bytes);
-    memcpy(s->bytes, b->hva, room);
+    bt_ram_copy(s->bytes, b->hva, room);
     g.n = gen_decode(c, s, off, room);
     for (unsigned i = 0; i < g.n; i++)
         len += s->insn[i].len;
@@ -539,7 +540,8 @@ struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint6
         len += s->insn[g.n - 1].crosses ? PAGE_SIZE - off - len : 0;
     }
     /* The lines are watched from the mark on: what was read before must still be there. */
-    if (!g.n || bt_code_mark(c, b->gpa, len, &version) != b->page || memcmp(s->bytes, b->hva, len))
+    if (!g.n || bt_code_mark(c, b->gpa, len, &version) != b->page ||
+        !bt_ram_equal(s->bytes, b->hva, len))
         return NULL;
     *u = (struct bt_jit_unit){ .block = b,
                                .lin = rip,

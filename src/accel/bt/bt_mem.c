@@ -8,12 +8,6 @@
 
 #include "base/bitmap.h"
 
-/* The libc's copy may use vector registers, which are the guest's here. */
-static void mem_copy(void *to, const void *from, size_t n)
-{
-    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-}
-
 /* --- host accesses: one instruction each, so that aligned ones are atomic --- */
 
 static uint64_t mem_host_load(const uint8_t *p, unsigned size)
@@ -140,7 +134,7 @@ static void mem_page_read(struct bt_cpu *c, const struct bt_page *p, unsigned of
                           unsigned len)
 {
     if (p->hva)
-        mem_copy(buf, p->hva + off, len);
+        bt_ram_copy(buf, p->hva + off, len);
     else
         mem_mmio(c, p->gpa + off, buf, len, false);
 }
@@ -161,7 +155,7 @@ static void mem_page_write(struct bt_cpu *c, const struct bt_page *p, unsigned o
     if (!p->hva)
         mem_mmio(c, p->gpa + off, buf, len, true);
     else if (mem_page_writable(c, p, off, len))
-        mem_copy(p->hva + off, buf, len);
+        bt_ram_copy(p->hva + off, buf, len);
 }
 
 int bt_lin_copy_in(struct bt_cpu *c, uint64_t lin, void *buf, unsigned len, enum bt_mmu mmu)

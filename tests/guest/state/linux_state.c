@@ -406,6 +406,15 @@ static void case_reset(struct test *t)
 
 /* --- */
 
+static void print_lines(const char *before, const char *text)
+{
+    for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+        fputs(before, stdout);
+        fwrite(p, 1, strcspn(p, "\r\n"), stdout);
+        putchar('\n');
+    }
+}
+
 static void print_problems(const struct test *t)
 {
     const char *tail = t->text + strlen(t->text);
@@ -413,10 +422,8 @@ static void print_problems(const struct test *t)
 
     while (tail > t->text && lines < 15)
         lines += *--tail == '\n';
-    for (const char *p = t->problems; *p; p += strcspn(p, "\n") + 1)
-        printf("# %.*s\n", (int)strcspn(p, "\n"), p);
-    for (const char *p = tail; *p; p += strcspn(p, "\n"), p += *p == '\n')
-        printf("#   | %.*s\n", (int)strcspn(p, "\r\n"), p);
+    print_lines("# ", t->problems);
+    print_lines("#   | ", tail);
 }
 
 struct test_case {
