@@ -5,13 +5,13 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/mman.h>
 
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_decode.h"
 #include "accel/bt/bt_jit.h"
 #include "accel/bt/bt_ops.h"
 #include "accel/bt/bt_sys.h"
+#include "base/pages.h"
 
 /* Where the code at c->s.rip lies. */
 struct bt_block_at {
@@ -37,9 +37,8 @@ int bt_cache_create(struct bt_cache **out, struct err *e)
 
     if (!k)
         goto fail;
-    k->arena = mmap(NULL, BT_CACHE_BYTES, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (k->arena == MAP_FAILED)
+    k->arena = pages_alloc(BT_CACHE_BYTES, 0);
+    if (!k->arena)
         goto fail;
     bt_cache_clear(k);
     *out = k;
@@ -54,7 +53,7 @@ void bt_cache_destroy(struct bt_cache *k)
 {
     if (!k)
         return;
-    munmap(k->arena, BT_CACHE_BYTES);
+    pages_free(k->arena, BT_CACHE_BYTES, 0);
     free(k);
 }
 

@@ -20,7 +20,7 @@ enum {
     BT_BLOCK_INSNS = 64, /* most instructions of a block */
     BT_JUMP_BITS = 15,
     BT_HASH_BITS = 17,
-    BT_CACHE_BYTES = 48 * MIB, /* of blocks a vCPU; touched as needed; when full all are dropped */
+    BT_CACHE_BYTES = 256 * MIB, /* of blocks a vCPU; touched as needed; when full all are dropped */
 };
 
 /* Decoding mode of a block (bt_cpu.code_key); BT_KEY_ONE: a single instruction, then the run loop. */

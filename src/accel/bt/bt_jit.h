@@ -160,13 +160,13 @@ struct bt_jit_page {
 };
 
 enum {
-    BT_JIT_CODE = 32 * MIB,
-    BT_JIT_UNITS = 1 << 17,
-    BT_JIT_EXITS = 1 << 19,
-    BT_JIT_POINTS = 1 << 20,
-    BT_JIT_FAULTS = 1 << 19,
+    BT_JIT_CODE = 128 * MIB,
+    BT_JIT_UNITS = 1 << 19,
+    BT_JIT_EXITS = 1 << 21,
+    BT_JIT_POINTS = 1 << 22,
+    BT_JIT_FAULTS = 1 << 21,
     BT_JIT_PAGES = 1 << 14,
-    BT_JIT_ARENA = 32 * MIB,
+    BT_JIT_ARENA = 128 * MIB,
 };
 
 /* All arrays are reserved at their greatest size and touched as needed. */

@@ -17,6 +17,7 @@
 #include "accel/bt/bt_sys.h"
 #include "base/bitmap.h"
 #include "base/clock.h"
+#include "base/pages.h"
 
 enum { BT_STACK_BOUND = 64 * KIB }; /* of chained blocks */
 
@@ -208,14 +209,15 @@ static enum run_exit bt_loop(struct bt_cpu *c)
 }
 
 /* --- the processor --- */
+enum { BT_CPU_BYTES = (sizeof(struct bt_jit_cpu) + PAGE_SIZE - 1) / PAGE_SIZE * PAGE_SIZE };
+
 struct bt_cpu *bt_cpu_create(struct vcpu *v, struct err *e)
 {
-    struct bt_jit_cpu *whole = aligned_alloc(64, align_up(sizeof(*whole), 64));
+    struct bt_jit_cpu *whole = pages_alloc(BT_CPU_BYTES, 0);
     struct bt_cpu *c;
 
     if (!whole)
         return err_oom(e);
-    memset(&whole->frame, 0, sizeof(*whole) - offsetof(struct bt_jit_cpu, frame));
     c = &whole->cpu;
     c->vcpu = v;
     c->vm = v->vm;
@@ -246,7 +248,7 @@ void bt_cpu_destroy(struct bt_cpu *c)
     bt_cache_destroy(c->cache);
     bt_mem_destroy(c);
     bt_native_fini(c);
-    free((uint8_t *)c - offsetof(struct bt_jit_cpu, cpu));
+    pages_free((uint8_t *)c - offsetof(struct bt_jit_cpu, cpu), BT_CPU_BYTES, 0);
 }
 
 static void bt_load(struct bt_cpu *c, const struct x86_state *s)

@@ -14,6 +14,12 @@
 
 #include "accel/bt/bt_jit.h"
 #include "base/bitmap.h"
+#include "base/pages.h"
+
+enum {
+    BT_TLB_BYTES =
+        (BT_TLB_SLOTS * sizeof(struct bt_tlb_set) + PAGE_SIZE - 1) / PAGE_SIZE * PAGE_SIZE
+};
 
 /* --- which linear addresses were executed, and under which number --- */
 
@@ -169,15 +175,10 @@ int bt_mem_create(struct bt_cpu *c)
 
     if (!m)
         return -ENOMEM;
-    m->set = aligned_alloc(64, align_up(BT_TLB_SLOTS * sizeof(*m->set), 64));
+    m->set = pages_alloc(BT_TLB_BYTES, 0);
     if (!m->set) {
         free(m);
         return -ENOMEM;
-    }
-    for (unsigned i = 0; i < BT_TLB_SLOTS; i++) {
-        m->set[i].ready = false;
-        m->set[i].stamp = 0;
-        m->set[i].pcid = 0;
     }
     m->phys_bits = c->vm->cpuid.phys_bits ? c->vm->cpuid.phys_bits : 36;
     m->page_1g = cpuid_has(&c->vm->cpuid, 0x80000001, 0, 3, 26);
@@ -196,7 +197,7 @@ void bt_mem_destroy(struct bt_cpu *c)
 {
     if (!c->mem_priv)
         return;
-    free(c->mem_priv->set);
+    pages_free(c->mem_priv->set, BT_TLB_BYTES, 0);
     free(c->mem_priv);
     c->mem_priv = NULL;
     c->tlb = NULL;
