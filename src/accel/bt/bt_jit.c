@@ -5,6 +5,7 @@
 #include "accel/bt/bt_jit.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "accel/bt/bt_access.h"
 #include "accel/bt/bt_code.h"
@@ -55,6 +56,33 @@ void bt_jit_empty(struct bt_cpu *c)
 static void jit_jump_to(struct bt_jit *j, const struct bt_jit_exit *e, uint32_t to)
 {
     bt_jit_set_rel(j->w + e->site, j->w + to);
+}
+
+/*
+ * Who knows a unit's entries (links, the jump cache under any number of contexts) is not looked for: the
+ * entries themselves are made to lead away, and back.
+ */
+static void jit_close(struct bt_jit *j, struct bt_jit_unit *u)
+{
+    const uint32_t entry[2] = { u->saved_entry, u->host_entry };
+    const uint32_t gone[2] = { u->gone_saved, u->gone_host };
+
+    u->stale = true;
+    for (unsigned i = 0; i < (entry[0] == entry[1] ? 1u : 2u); i++) {
+        uint8_t *at = j->w + entry[i];
+
+        memcpy(u->entry_bytes[i], at, BT_JIT_JUMP);
+        at[0] = 0xe9; /* jmp */
+        bt_jit_set_rel(at + 1, j->w + gone[i]);
+    }
+}
+
+static void jit_open(struct bt_jit *j, struct bt_jit_unit *u)
+{
+    u->stale = false;
+    memcpy(j->w + u->saved_entry, u->entry_bytes[0], BT_JIT_JUMP);
+    if (u->host_entry != u->saved_entry)
+        memcpy(j->w + u->host_entry, u->entry_bytes[1], BT_JIT_JUMP);
 }
 
 static bool jit_is_far(const struct bt_jit_exit *e)
@@ -123,20 +151,10 @@ static struct bt_jit_page *jit_page(struct bt_jit *j, const struct bt_code_page 
 
 static void jit_page_stale(struct bt_cpu *c, struct bt_jit_page *p)
 {
-    bool in_jc = false;
-
     p->version = p->page->version;
-    for (struct bt_jit_unit *u = p->units; u; u = u->page_next) {
-        if (u->stale)
-            continue;
-        u->stale = true;
-        in_jc |= u->in_jc;
-        u->in_jc = false;
-        jit_unlink_exits(c->jit, &u->links);
-        jit_unlink_exits(c->jit, &u->far_links);
-    }
-    if (in_jc)
-        bt_tlb_new_contexts(c);
+    for (struct bt_jit_unit *u = p->units; u; u = u->page_next)
+        if (!u->stale)
+            jit_close(c->jit, u);
 }
 
 void bt_jit_recheck_at(struct bt_cpu *c, uint64_t gpa)
@@ -174,17 +192,22 @@ static void jit_page_add(struct bt_jit *j, struct bt_jit_unit *u, uint32_t versi
 }
 
 /* --- units --- */
+/* A stale unit is never used again: its block may become hot once more. */
+static void jit_drop(struct bt_jit *j, struct bt_jit_unit *u, uint32_t heat)
+{
+    jit_unlink_exits(j, &u->links);
+    jit_unlink_exits(j, &u->far_links);
+    u->block->jit = NULL;
+    u->block->heat = heat;
+}
+
 void bt_jit_take_apart(struct bt_cpu *c, struct bt_jit_unit *u)
 {
-    u->stale = true;
-    if (u->in_jc)
-        bt_tlb_new_contexts(c);
-    u->in_jc = false;
-    jit_unlink_exits(c->jit, &u->links);
-    jit_unlink_exits(c->jit, &u->far_links);
+    if (u->stale)
+        return;
+    jit_close(c->jit, u);
     u->block->apart = true;
-    u->block->jit = NULL;
-    u->block->heat = 1;
+    jit_drop(c->jit, u, 1);
 }
 
 void bt_jit_flush(struct bt_cpu *c)
@@ -214,7 +237,7 @@ static bool jit_revive(struct bt_cpu *c, struct bt_jit_unit *u)
         return false;
     if (!bt_ram_equal(u->bytes, u->hva, u->len))
         return false;
-    u->stale = false;
+    jit_open(c->jit, u);
     return true;
 }
 
@@ -226,8 +249,7 @@ bool bt_jit_ready(struct bt_cpu *c, const struct bt_block *b, uint64_t rip)
         return false;
     if (likely(!u->stale) || jit_revive(c, u))
         return true;
-    u->block->jit = NULL;
-    u->block->heat = c->jit->hot;
+    jit_drop(c->jit, u, c->jit->hot);
     return false;
 }
 

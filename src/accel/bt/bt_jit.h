@@ -126,7 +126,9 @@ struct bt_jit_point {
     uint64_t flushes;
 };
 enum { BT_JIT_MISS_NONE, BT_JIT_MISS_READ, BT_JIT_MISS_WRITE };
-#define BT_JIT_ID_EXIT (1u << 31) /* frame.id is an exit's number; else a point's */
+#define BT_JIT_ID_EXIT (1u << 31) /* frame.id is an exit's number, */
+#define BT_JIT_ID_GONE (1u << 30) /* or a unit's that is stale; else a point's */
+enum { BT_JIT_JUMP = 5 };         /* bytes of jmp rel32 */
 
 /* Host instructions that may fault on the guest's behalf: where to go on then. Ascending in `at`. */
 struct bt_jit_fault {
@@ -147,8 +149,9 @@ struct bt_jit_unit {
     uint16_t len;
     bool fixed; /* good for lin only */
     bool fpu;   /* the guest's FPU state is in the registers in its later part */
-    bool stale; /* the page was written: nothing leads here until the bytes were compared */
-    bool in_jc;
+    bool stale; /* the page was written, or the unit is dropped: its entries lead to `gone` */
+    uint32_t gone_host, gone_saved; /* where, in the buffer: to C, which looks for another unit */
+    uint8_t entry_bytes[2][BT_JIT_JUMP]; /* of saved_entry, host_entry, while it is stale */
 };
 
 /* A page of code as this vCPU has translated it. */

@@ -39,6 +39,8 @@ static void branch_link(struct bt_jit_gen *g, unsigned cc, int32_t off)
     uint32_t n = branch_new_exit(g, off);
     struct bt_jit_late *l = bt_jit_new_late(g, BT_JIT_LATE_EXIT, n);
 
+    while (bt_jit_here(g) < g->entered + BT_JIT_JUMP) /* links are not where an entry is closed */
+        bt_emit8(&g->e, 0x90);
     l->jump = bt_jit_jump(g, cc);
     g->j->exit[n].site = (uint32_t)(l->jump - g->j->w);
 }

@@ -430,6 +430,21 @@ static void gen_entries(struct bt_jit_gen *g)
     } else {
         u->saved_entry = u->host_entry = bt_jit_here(g);
     }
+    g->entered = bt_jit_here(g);
+}
+
+/* What the entries of a stale unit lead to. */
+static void gen_gone(struct bt_jit_gen *g)
+{
+    struct bt_jit_unit *u = g->u;
+
+    u->gone_host = bt_jit_here(g);
+    if (u->host_entry != u->saved_entry) {
+        bt_emit8(&g->e, 0x9c); /* pushfq */
+        bt_emit_rsp(&g->e, 8);
+    }
+    u->gone_saved = bt_jit_here(g);
+    bt_jit_call(g, (uint32_t)(u - g->j->unit) | BT_JIT_ID_GONE);
 }
 
 static bool gen_ends(const struct bt_jit_insn *in)
@@ -458,6 +473,7 @@ static void gen_unit(struct bt_jit_gen *g)
     if (!gen_ends(last))
         bt_jit_exit_to(g, last->off + last->len);
     bt_jit_late_emit(g);
+    gen_gone(g);
 }
 
 /* Decodes the unit's instructions: up to 64 in a row, in one page. */

@@ -157,7 +157,8 @@ struct bt_jit_gen {
     uint32_t group_point;
     unsigned group_left; /* instructions, until it goes on after that point */
     struct bt_jit_next next;
-    bool full; /* a table overflowed: the unit is dropped */
+    uint32_t entered; /* the offset in the buffer behind the entries */
+    bool full;        /* a table overflowed: the unit is dropped */
 };
 
 /* 64-bit code? Else addresses and the stack's words have 32 bits. */

@@ -121,7 +121,6 @@ const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, struct bt_block **b,
         key = bt_jit_key(c, rip);
         *bt_jit_jc_slot(c, key) =
             (struct bt_jit_jc_entry){ key, (uintptr_t)(c->jit->x + u->saved_entry) };
-        u->in_jc = true;
     }
     return c->jit->x + u->saved_entry;
 }
@@ -155,6 +154,19 @@ static const uint8_t *slow_exit(struct bt_cpu *c, uint32_t n)
     if (e->site && c->s.rip == rip && (within || bt_tlb_note_exec(c, rip)))
         bt_jit_link(j, n, (uint32_t)(b->jit - j->unit));
     return to;
+}
+
+/* Somebody entered a unit that is stale. */
+static const uint8_t *slow_gone(struct bt_cpu *c, uint32_t n)
+{
+    const struct bt_jit_unit *u = &c->jit->unit[n];
+    struct bt_block *b;
+    const uint8_t *to;
+    int ret;
+
+    c->s.rip = slow_page(c, u) + (u->lin & ~PAGE_MASK);
+    to = bt_jit_goto(c, true, &b, &ret);
+    return to ? to : slow_leave(c, ret);
 }
 
 /* The access missed the TLB: true if it hits now, so that it can be tried again. */
@@ -261,5 +273,7 @@ const uint8_t *bt_jit_called(struct bt_cpu *c)
     slow_frame_out(c);
     if (id & BT_JIT_ID_EXIT)
         return slow_exit(c, id & ~BT_JIT_ID_EXIT);
+    if (id & BT_JIT_ID_GONE)
+        return slow_gone(c, id & ~BT_JIT_ID_GONE);
     return slow_point(c, id);
 }

@@ -84,13 +84,29 @@ uint64_t bt_tlb_context(const struct bt_cpu *c)
     return exec_current(c)->context;
 }
 
+static struct bt_tlb_set *tlb_set(const struct bt_cpu *c)
+{
+    return &c->mem_priv->set[c->mem_priv->current];
+}
+
+/* What the TLB knows of code at lin; false: nothing, or that its page is larger than 4 KiB. */
+static bool exec_in_tlb(const struct bt_cpu *c, uint64_t lin, bool *global)
+{
+    const struct bt_tlb_set *set = tlb_set(c);
+    const struct bt_tlb_entry *e = bt_tlb_at(c, lin, c->mmu);
+    unsigned i = (unsigned)(e - set->entry);
+
+    *global = set->global[i / 64] >> i % 64 & 1;
+    return e->tag_x == (lin & PAGE_MASK) && !(set->large[i / 64] >> i % 64 & 1);
+}
+
 bool bt_tlb_note_exec(struct bt_cpu *c, uint64_t lin)
 {
     struct bt_tlb_exec *x = exec_current(c);
     uint64_t page = lin >> PAGE_SHIFT, size, cr2 = c->s.cr2;
-    struct bt_walk w;
+    struct bt_walk w = { .page_bits = PAGE_SHIFT };
 
-    if (bt_walk(c, lin, PF_I, c->mmu, &w)) {
+    if (!exec_in_tlb(c, lin, &w.global) && bt_walk(c, lin, PF_I, c->mmu, &w)) {
         c->s.cr2 = cr2;
         return false;
     }
@@ -111,11 +127,6 @@ static void exec_flush_local(struct bt_cpu *c)
 {
     if (c->mem_priv->super.local)
         exec_changed(c, &c->mem_priv->super);
-}
-
-static struct bt_tlb_set *tlb_set(const struct bt_cpu *c)
-{
-    return &c->mem_priv->set[c->mem_priv->current];
 }
 
 static void tlb_entry_clear(struct bt_tlb_entry *e)
@@ -231,6 +242,18 @@ void bt_mem_mark(struct bt_cpu *c, struct ram_region *r, uint64_t gpa, unsigned 
         bt_code_store(c, gpa, len);
 }
 
+/* The region that a host address lies in, or NULL: RAM was remapped since. */
+static struct ram_region *tlb_region_of(const struct bt_cpu *c, uint64_t hva)
+{
+    for (unsigned i = 0; i < c->mem->n; i++) {
+        struct ram_region *r = c->mem->region[i];
+
+        if (hva - (uint64_t)(uintptr_t)r->hva < r->len)
+            return r;
+    }
+    return NULL;
+}
+
 static bool tlb_may_write(const struct bt_cpu *c, const struct bt_walk *w, const struct bt_page *p,
                           enum bt_mmu mmu)
 {
@@ -294,9 +317,20 @@ int bt_tlb_fill(struct bt_cpu *c, uint64_t lin, uint32_t access, enum bt_mmu mmu
 
 int bt_fetch(struct bt_cpu *c, uint64_t lin, uint64_t *gpa, uint8_t **hva)
 {
+    const struct bt_tlb_entry *e = bt_tlb_at(c, lin, c->mmu);
+    const struct ram_region *r;
     struct bt_page p;
-    int ret = bt_tlb_fill(c, lin, PF_I, c->mmu, &p);
+    int ret;
 
+    if (e->tag_x == (lin & PAGE_MASK)) {
+        r = tlb_region_of(c, e->page);
+        if (r) {
+            *hva = r->hva + (bt_tlb_hva(e, lin) - (uintptr_t)r->hva);
+            *gpa = r->gpa + (uint64_t)(*hva - r->hva);
+            return 0;
+        }
+    }
+    ret = bt_tlb_fill(c, lin, PF_I, c->mmu, &p);
     if (ret)
         return ret;
     *gpa = p.gpa + (lin & ~PAGE_MASK);
@@ -462,18 +496,6 @@ void bt_pkru_changed(struct bt_cpu *c)
 
 /* --- pages that come to hold code, mailbox --- */
 
-/* The region that a host address lies in, or NULL: RAM was remapped since. */
-static struct ram_region *tlb_region_of(const struct bt_cpu *c, uint64_t hva)
-{
-    for (unsigned i = 0; i < c->mem->n; i++) {
-        struct ram_region *r = c->mem->region[i];
-
-        if (hva - (uint64_t)(uintptr_t)r->hva < r->len)
-            return r;
-    }
-    return NULL;
-}
-
 /*
  * Drops tag_w of an entry whose page now holds code. recheck: somebody else decoded it, perhaps while we
  * could still write to it unseen.
@@ -493,7 +515,8 @@ static void tlb_entry_protect(struct bt_cpu *c, struct bt_tlb_entry *e, bool rec
         bt_code_recheck(c->vm, r->gpa + (hva - (uint64_t)(uintptr_t)r->hva));
 }
 
-static void tlb_protect_code(struct bt_cpu *c, bool recheck)
+/* Everywhere, or of one page (hva; 0: all). */
+static void tlb_protect_code(struct bt_cpu *c, uint64_t hva, bool recheck)
 {
     for (unsigned slot = 0; slot < BT_TLB_SLOTS; slot++) {
         struct bt_tlb_set *set = &c->mem_priv->set[slot];
@@ -504,6 +527,8 @@ static void tlb_protect_code(struct bt_cpu *c, bool recheck)
             for (uint64_t left = set->used[w]; left; left &= left - 1) {
                 unsigned i = w * 64 + (unsigned)__builtin_ctzll(left);
 
+                if (hva && set->entry[i].page != hva)
+                    continue;
                 tlb_entry_protect(c, &set->entry[i], recheck);
                 if (bt_tlb_is_none(tlb_entry_page(&set->entry[i])))
                     tlb_drop(set, i);
@@ -518,8 +543,10 @@ static void tlb_protect_code(struct bt_cpu *c, bool recheck)
  */
 void bt_tlb_protect(struct bt_cpu *c, uint64_t gpa)
 {
-    (void)gpa;
-    tlb_protect_code(c, false);
+    struct ram_region *r = bt_mem_ram(c, gpa);
+
+    if (r)
+        tlb_protect_code(c, (uintptr_t)r->hva + ((gpa - r->gpa) & PAGE_MASK), false);
     for (unsigned i = 0; i < c->vm->nvcpus; i++)
         if (c->vm->vcpu[i] && c->vm->vcpu[i]->accel && c->vm->vcpu[i]->accel != c)
             bt_tlb_request(c->vm->vcpu[i]->accel, BT_TLB_REQ_CODE);
@@ -548,7 +575,7 @@ void bt_tlb_serve(struct bt_cpu *c)
     atomic_store(&m->serving, true);
     what = atomic_exchange(&m->requests, 0);
     if (what & BT_TLB_REQ_CODE)
-        tlb_protect_code(c, true);
+        tlb_protect_code(c, 0, true);
     if (what & (BT_TLB_REQ_STALE | BT_TLB_REQ_CODE))
         bt_jit_recheck(c);
     if (what & BT_TLB_REQ_FLUSH)
