@@ -4,8 +4,10 @@
  */
 #include "diff.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "accel/bt/bt.h"
 #include "accel/bt/bt_block.h"
@@ -187,40 +189,77 @@ void diff_guest_run(struct diff_guest *g, const struct diff_case *c, bool transl
     diff_guest_result(g, ret, r);
 }
 
-void diff_guest_program(struct diff_guest *g, const struct diff_program *p, bool translated,
-                        struct diff_result *r)
+/* For the timer's signal handler. */
+static struct bt_cpu *diff_guest_running;
+
+static void diff_guest_timeout(int sig)
 {
-    struct bt_cpu *cpu = g->cpu;
+    (void)sig;
+    atomic_store(&diff_guest_running->kick, true);
+    bt_jit_kick(diff_guest_running); /* one atomic store. NOLINT(bugprone-signal-handler) */
+}
+
+static void diff_guest_timer(struct bt_cpu *cpu)
+{
+    const struct itimerval limit = { .it_value = { .tv_usec = cpu ? DIFF_TIMEOUT_MS * 1000 : 0 } };
+
+    if (cpu) {
+        diff_guest_running = cpu;
+        signal(SIGALRM, diff_guest_timeout);
+    }
+    setitimer(ITIMER_REAL, &limit, NULL);
+}
+
+/* As the run loop does. */
+static int diff_guest_loop(struct bt_cpu *cpu, bool translated)
+{
     int ret = BT_JUMP;
 
-    for (unsigned i = 0; i < DIFF_MEM / 4; i++)
-        ((uint32_t *)(void *)(g->ram.hva + DATA_GPA))[i] = i * 0x01030507u;
-    memset(g->ram.hva + CODE_GPA, 0xf4, 2 * PAGE_SIZE);
-    memcpy(g->ram.hva + CODE_GPA + p->offset, p->code, p->len);
-    bt_code_written(g->vm, CODE_GPA, 2 * PAGE_SIZE);
-    bt_jit_recheck(cpu);
-    if (p->cold)
-        bt_tlb_flush_all(cpu);
-    memset(cpu->s.xsave, 0, X86_XSAVE_SIZE);
-    memcpy(cpu->s.gpr, p->gpr, sizeof(cpu->s.gpr));
-    cpu->s.rflags = p->rflags;
-    cpu->s.rip = DIFF_CODE + p->offset;
-    cpu->s.cr2 = 0;
-    cpu->s.exception_pending = false;
-    diff_guest_code(cpu, p->code32);
-    atomic_store(&cpu->kick, false);
-    for (unsigned i = 0; i < 200 && (ret == BT_NEXT || ret == BT_JUMP); i++) {
-        struct bt_block *b = bt_block_find(cpu, !translated, &ret);
+    while (ret == BT_NEXT || ret == BT_JUMP) {
+        struct bt_block *b;
 
+        if (atomic_load(&cpu->kick))
+            return DIFF_TIMEOUT;
+        b = bt_block_find(cpu, !translated, &ret);
         if (!b)
             break;
         if (translated)
             bt_jit_heat(cpu, b, cpu->s.rip);
         ret = bt_enter(cpu, b, cpu->s.rip);
-        if (ret == BT_FAULT && cpu->split.retry) { /* as the run loop does */
+        if (ret == BT_FAULT && cpu->split.retry) {
             cpu->split.retry = false;
             ret = BT_JUMP;
         }
     }
+    return ret;
+}
+
+void diff_guest_program(struct diff_guest *g, const struct diff_program *p, bool translated,
+                        struct diff_result *r)
+{
+    struct bt_cpu *cpu = g->cpu;
+    int ret;
+
+    diff_program_memory(p, g->ram.hva + DATA_GPA);
+    memset(g->ram.hva + CODE_GPA, 0xf4, DIFF_CODE_LEN);
+    memcpy(g->ram.hva + CODE_GPA + p->offset, p->code, p->len);
+    bt_code_written(g->vm, CODE_GPA, DIFF_CODE_LEN);
+    bt_jit_recheck(cpu);
+    if (p->cold)
+        bt_tlb_flush_all(cpu);
+    memcpy(cpu->s.xsave, p->regs.xsave, X86_XSAVE_SIZE);
+    memcpy(cpu->s.gpr, p->regs.gpr, sizeof(cpu->s.gpr));
+    cpu->s.rflags = p->regs.rflags;
+    cpu->s.rip = DIFF_CODE + p->offset;
+    cpu->s.cr2 = 0;
+    cpu->s.exception_pending = false;
+    diff_guest_code(cpu, p->code32);
+    atomic_store(&cpu->kick, false);
+    diff_guest_timer(cpu);
+    ret = diff_guest_loop(cpu, translated);
+    bt_fpu_store(cpu); /* before code that may use the registers */
+    diff_guest_timer(NULL);
     diff_guest_result(g, ret, r);
+    if (ret == DIFF_TIMEOUT)
+        r->trap = DIFF_TIMEOUT;
 }

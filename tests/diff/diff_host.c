@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -46,6 +47,7 @@ _Static_assert(offsetof(struct diff_host_ctx, init) == DIFF_CTX_INIT, "layout");
 struct diff_host_share {
     struct diff_case c[DIFF_BATCH];
     struct diff_result r[DIFF_BATCH];
+    struct diff_program p;
     volatile unsigned at;
 };
 
@@ -74,7 +76,9 @@ static void diff_host_signal(int sig, siginfo_t *si, void *context)
     uint64_t rip = (uint64_t)g[REG_RIP];
 
     (void)si;
-    if (rip < DIFF_CODE || rip >= DIFF_CODE + PAGE_SIZE) {
+    if (sig == SIGALRM && (rip < DIFF_CODE || rip >= DIFF_CODE + DIFF_CODE_LEN))
+        return; /* on its way out */
+    if (rip < DIFF_CODE || rip >= DIFF_CODE + DIFF_CODE_LEN) {
         signal(sig, SIG_DFL);
         return;
     }
@@ -82,7 +86,7 @@ static void diff_host_signal(int sig, siginfo_t *si, void *context)
         x->regs.gpr[i] = (uint64_t)g[order[i]];
     x->regs.rip = rip;
     x->regs.rflags = (uint64_t)g[REG_EFL];
-    x->trap = (int)g[REG_TRAPNO];
+    x->trap = sig == SIGALRM ? DIFF_TIMEOUT : (int)g[REG_TRAPNO];
     x->error = (uint32_t)g[REG_ERR];
     x->cr2 = (uint64_t)g[REG_CR2];
     g[REG_RIP] = (greg_t)(uintptr_t)diff_host_exit_fp;
@@ -110,9 +114,30 @@ static void diff_host_way_back(uint8_t *at, bool code32)
     memcpy(at + sizeof(jump), &back, sizeof(back));
 }
 
-static void diff_host_one(const struct diff_case *c, struct diff_result *r)
+/* From rip until diff_host_exit or a fault. Code and data are in place. */
+static void diff_host_go(const struct diff_regs *regs, uint64_t rip, bool code32,
+                         struct diff_result *r)
 {
     struct diff_host_ctx *x = &diff_host_ctx;
+    uint8_t *data = (uint8_t *)(uintptr_t)DIFF_DATA;
+
+    mprotect(data + DIFF_RW, PAGE_SIZE, PROT_READ);
+    x->regs = *regs;
+    x->far_offset = (uint32_t)rip;
+    x->far_selector = code32 ? USER32_CS : USER_CS;
+    x->trap = -1;
+    x->error = 0;
+    x->cr2 = 0;
+    diff_host_enter();
+    r->regs = x->regs;
+    memcpy(r->mem, data, DIFF_RW);
+    r->trap = x->trap;
+    r->error = x->error;
+    r->cr2 = x->trap == X86_PF ? x->cr2 : 0;
+}
+
+static void diff_host_one(const struct diff_case *c, struct diff_result *r)
+{
     uint8_t *code = (uint8_t *)(uintptr_t)(DIFF_CODE + c->slot * DIFF_SLOT);
     uint8_t *data = (uint8_t *)(uintptr_t)DIFF_DATA;
 
@@ -120,37 +145,43 @@ static void diff_host_one(const struct diff_case *c, struct diff_result *r)
     diff_host_way_back(code + c->len, c->code32);
     mprotect(data + DIFF_RW, PAGE_SIZE, PROT_READ | PROT_WRITE);
     memcpy(data, c->mem, DIFF_MEM);
-    mprotect(data + DIFF_RW, PAGE_SIZE, PROT_READ);
-    x->regs = c->regs;
-    x->far_offset = (uint32_t)c->regs.rip;
-    x->far_selector = c->code32 ? USER32_CS : USER_CS;
-    x->trap = -1;
-    x->error = 0;
-    x->cr2 = 0;
-    diff_host_enter();
-    r->regs = x->regs;
-    if (x->trap < 0)
+    diff_host_go(&c->regs, c->regs.rip, c->code32, r);
+    if (r->trap < 0)
         r->regs.rip = c->regs.rip + c->len;
-    memcpy(r->mem, data, DIFF_RW);
-    r->trap = x->trap;
-    r->error = x->error;
-    r->cr2 = x->trap == X86_PF ? x->cr2 : 0;
+}
+
+/* A program ends with HLT, which is a fault. */
+static void diff_host_one_program(const struct diff_program *p, struct diff_result *r)
+{
+    const struct itimerval limit = { .it_value = { .tv_usec = DIFF_TIMEOUT_MS * 1000 } },
+                           off = { 0 };
+    uint8_t *code = (uint8_t *)(uintptr_t)DIFF_CODE;
+    uint8_t *data = (uint8_t *)(uintptr_t)DIFF_DATA;
+
+    memset(code, 0xf4, DIFF_CODE_LEN);
+    memcpy(code + p->offset, p->code, p->len);
+    mprotect(data + DIFF_RW, PAGE_SIZE, PROT_READ | PROT_WRITE);
+    diff_program_memory(p, data);
+    setitimer(ITIMER_REAL, &limit, NULL);
+    diff_host_go(&p->regs, DIFF_CODE + p->offset, p->code32, r);
+    setitimer(ITIMER_REAL, &off, NULL);
 }
 
 static void diff_host_map(void)
 {
     void *data = mmap((void *)(uintptr_t)DIFF_DATA, DIFF_MEM, PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
-    void *code = mmap((void *)(uintptr_t)DIFF_CODE, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
+    void *code =
+        mmap((void *)(uintptr_t)DIFF_CODE, DIFF_CODE_LEN, PROT_READ | PROT_WRITE | PROT_EXEC,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
 
     BUG_ON(data == MAP_FAILED || code == MAP_FAILED);
-    memset(code, 0xcc, PAGE_SIZE);
+    memset(code, 0xcc, DIFF_CODE_LEN);
 }
 
 static void diff_host_catch(void)
 {
-    static const int signals[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGTRAP };
+    static const int signals[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGTRAP, SIGALRM };
     enum { STACK = 128 * KIB };
     stack_t ss = { .ss_sp = malloc(STACK), .ss_size = STACK };
     struct sigaction sa = { .sa_sigaction = diff_host_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK };
@@ -180,6 +211,8 @@ _Noreturn static void diff_host_serve(int from, int to)
     diff_host_init_image();
     __asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" : : "r"(USER_DS)); /* of 32-bit code */
     while (read(from, &n, sizeof(n)) == sizeof(n)) {
+        if (!n)
+            diff_host_one_program(&host.share->p, host.share->r);
         for (unsigned i = 0; i < n; i++) {
             host.share->at = i;
             diff_host_one(&host.share->c[i], &host.share->r[i]);
@@ -226,17 +259,34 @@ void diff_host_stop(void)
     host.pid = 0;
 }
 
-bool diff_host_run(const struct diff_case *c, struct diff_result *r, unsigned n, unsigned *at)
+/* n cases, or with 0 the program, are in host.share. */
+static bool diff_host_ask(unsigned n)
 {
     unsigned done;
 
+    if (write(host.to, &n, sizeof(n)) == sizeof(n) &&
+        read(host.from, &done, sizeof(done)) == sizeof(done))
+        return true;
+    diff_host_stop();
+    return false;
+}
+
+bool diff_host_run(const struct diff_case *c, struct diff_result *r, unsigned n, unsigned *at)
+{
     memcpy(host.share->c, c, n * sizeof(*c));
-    if (write(host.to, &n, sizeof(n)) != sizeof(n) ||
-        read(host.from, &done, sizeof(done)) != sizeof(done)) {
+    if (!diff_host_ask(n)) {
         *at = host.share->at;
-        diff_host_stop();
         return false;
     }
     memcpy(r, host.share->r, n * sizeof(*r));
+    return true;
+}
+
+bool diff_host_program(const struct diff_program *p, struct diff_result *r)
+{
+    host.share->p = *p;
+    if (!diff_host_ask(0))
+        return false;
+    *r = host.share->r[0];
     return true;
 }
