@@ -168,7 +168,7 @@ static int linux_load_payload(const struct boot_params *p, const struct linux_he
     int ret;
 
     for (unsigned i = 0; i < p->mem->n; i++)
-        ram += p->mem->region[i]->len;
+        ram += p->mem->region[i]->hidden ? 0 : p->mem->region[i]->len;
     ret = payload_unpack(format, h->kernel + h->payload_off, h->payload_len, ram, &vmlinux,
                          &vmlinux_len, e);
     if (ret)

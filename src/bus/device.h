@@ -73,6 +73,11 @@ void vm_intr(struct vm *vm, bool level); /* the 8259's INTR pin */
 void vm_nmi_all(struct vm *vm);
 /* ioeventfd where the accelerator has it: a write of size at gpa signals eventfd. -ENOTSUP otherwise. */
 must_check int vm_doorbell(struct vm *vm, uint64_t gpa, unsigned size, int eventfd, bool on);
+/*
+ * Registers that say what answers at which address of guest memory have changed (shadow RAM, flash): the
+ * machine looks at them again, before the calling vCPU executes its next instruction.
+ */
+void vm_memory_changed(struct vm *vm);
 /* The guest asks. Takes effect soon after, on the loop thread. */
 void vm_guest_reset(struct vm *vm);
 void vm_guest_poweroff(struct vm *vm);

@@ -4,18 +4,18 @@
 
 #include "base/bitmap.h"
 
-static void guest_mark(struct physmap *m, struct ram_region *r, uint64_t off, uint64_t len)
+void guest_region_written(struct physmap *m, struct ram_region *r, uint64_t off, uint64_t len)
 {
     bool code = false;
 
-    if (!r->dirty && !r->code)
+    if (!len || (!r->dirty && !r->code))
         return;
     for (uint64_t page = off >> PAGE_SHIFT; page <= (off + len - 1) >> PAGE_SHIFT; page++) {
         if (r->dirty)
             bitmap_set_atomic(r->dirty, page);
         code |= r->code && bitmap_test(r->code, page);
     }
-    if (code && m->code_written)
+    if (code && !r->hidden && m->code_written) /* what is hidden is checked when it comes back */
         m->code_written(m->opaque, r->gpa + off, len);
 }
 
@@ -26,7 +26,7 @@ void *guest_ptr(struct physmap *m, uint64_t gpa, uint64_t len, bool write)
     if (!r || !len || len > r->len - (gpa - r->gpa) || (write && r->readonly))
         return NULL;
     if (write)
-        guest_mark(m, r, gpa - r->gpa, len);
+        guest_region_written(m, r, gpa - r->gpa, len);
     return r->hva + (gpa - r->gpa);
 }
 
@@ -35,7 +35,7 @@ void guest_written(struct physmap *m, uint64_t gpa, uint64_t len)
     struct ram_region *r = physmap_find(m, gpa);
 
     if (r && len && len <= r->len - (gpa - r->gpa))
-        guest_mark(m, r, gpa - r->gpa, len);
+        guest_region_written(m, r, gpa - r->gpa, len);
 }
 
 /* Length of the piece at gpa that lies in one region, at most len; 0: not RAM. */

@@ -19,6 +19,12 @@ void *guest_ptr(struct physmap *m, uint64_t gpa, uint64_t len, bool write);
  */
 void guest_written(struct physmap *m, uint64_t gpa, uint64_t len);
 
+/*
+ * [off, off + len) of r's bytes were written to by somebody who knows them by r->hva, visible or not: marks
+ * and drops like guest_written().
+ */
+void guest_region_written(struct physmap *m, struct ram_region *r, uint64_t off, uint64_t len);
+
 /* Copies, across regions if need be; false (nothing copied) unless all of it is RAM. */
 must_check bool guest_read(struct physmap *m, uint64_t gpa, void *buf, uint64_t len);
 must_check bool guest_write(struct physmap *m, uint64_t gpa, const void *buf, uint64_t len);

@@ -5,21 +5,40 @@
 
 #include "base/bitmap.h"
 
+/* Is one of the visible regions but r in the way of r? */
+static bool physmap_overlaps(const struct physmap *m, const struct ram_region *r)
+{
+    for (unsigned i = 0; i < m->n; i++) {
+        const struct ram_region *o = m->region[i];
+
+        if (o != r && !o->hidden && (o->gpa - r->gpa < r->len || r->gpa - o->gpa < o->len))
+            return true;
+    }
+    return false;
+}
+
 int physmap_add(struct physmap *m, struct ram_region *r)
 {
     unsigned at = 0;
 
     if (m->n == PHYSMAP_MAX)
         return -ENOSPC;
-    while (at < m->n && m->region[at]->gpa < r->gpa)
+    if (!r->hidden && physmap_overlaps(m, r))
+        return -EEXIST;
+    while (at < m->n && m->region[at]->gpa <= r->gpa)
         at++;
-    if (at < m->n && m->region[at]->gpa - r->gpa < r->len)
-        return -EEXIST;
-    if (at && r->gpa - m->region[at - 1]->gpa < m->region[at - 1]->len)
-        return -EEXIST;
     memmove(&m->region[at + 1], &m->region[at], (m->n - at) * sizeof(m->region[0]));
     m->region[at] = r;
     m->n++;
+    return 0;
+}
+
+int physmap_show(struct physmap *m, struct ram_region *r, bool visible, bool readonly)
+{
+    if (visible && r->hidden && physmap_overlaps(m, r))
+        return -EEXIST;
+    r->hidden = !visible;
+    r->readonly = readonly;
     return 0;
 }
 
@@ -36,8 +55,9 @@ void physmap_remove(struct physmap *m, struct ram_region *r)
 
 struct ram_region *physmap_find(const struct physmap *m, uint64_t gpa)
 {
-    for (unsigned i = 0; i < m->n; i++)
-        if (gpa - m->region[i]->gpa < m->region[i]->len)
+    /* From the top: most of what is asked for lies in the large regions above the first MiB. */
+    for (unsigned i = m->n; i-- > 0;)
+        if (gpa - m->region[i]->gpa < m->region[i]->len && !m->region[i]->hidden)
             return m->region[i];
     return NULL;
 }

@@ -8,10 +8,11 @@
 
 #include "mem/ram.h"
 
-enum { PHYSMAP_MAX = 32 };
+enum { PHYSMAP_MAX = 48 };
 
 struct physmap {
-    struct ram_region *region[PHYSMAP_MAX]; /* sorted by gpa, not overlapping; owned by others */
+    /* Sorted by gpa; those that are not hidden do not overlap. Owned by others. */
+    struct ram_region *region[PHYSMAP_MAX];
     unsigned n;
     bool logging; /* dirty bitmaps are being kept */
     /* Told when somebody other than a vCPU writes to a page whose code bit is set. Any thread. */
@@ -19,11 +20,19 @@ struct physmap {
     void *opaque;
 };
 
-/* 0; -EEXIST if it overlaps, -ENOSPC if there are too many. r stays the caller's and must outlive m. */
+/*
+ * 0; -EEXIST if it overlaps with one that is not hidden (unless it is hidden itself), -ENOSPC if there
+ * are too many. r stays the caller's and must outlive m.
+ */
 must_check int physmap_add(struct physmap *m, struct ram_region *r);
 void physmap_remove(struct physmap *m, struct ram_region *r);
+/*
+ * Whether r answers at its addresses, as RAM or as ROM; vCPUs stopped. The accelerator is the caller's to
+ * tell. -EEXIST, and nothing changes, if another one that is not hidden lies there.
+ */
+must_check int physmap_show(struct physmap *m, struct ram_region *r, bool visible, bool readonly);
 
-/* The region that holds gpa, or NULL (MMIO or nothing). */
+/* The region that answers at gpa, or NULL (MMIO or nothing). */
 struct ram_region *physmap_find(const struct physmap *m, uint64_t gpa);
 
 /* Starts or stops keeping dirty bitmaps in all regions. vCPUs stopped. */

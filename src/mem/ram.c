@@ -28,8 +28,23 @@ int ram_alloc(struct ram_region *r, const char *name, uint64_t gpa, uint64_t len
 
 void ram_free(struct ram_region *r)
 {
-    pages_free(r->hva, (size_t)r->len, RAM_GUARD);
+    if (r->hva && !r->view)
+        pages_free(r->hva, (size_t)r->len, RAM_GUARD);
     free(r->dirty);
     free(r->code);
     *r = (struct ram_region){ 0 };
+}
+
+void ram_view(struct ram_region *v, const struct ram_region *of, const char *name, uint64_t gpa,
+              uint64_t off, uint64_t len)
+{
+    BUG_ON(!len || (gpa | off | len) & ~PAGE_MASK || off > of->len || len > of->len - off);
+    *v = (struct ram_region){
+        .gpa = gpa,
+        .len = len,
+        .hva = of->hva + off,
+        .rom = of->rom,
+        .view = true,
+    };
+    snprintf(v->name, sizeof(v->name), "%s", name);
 }

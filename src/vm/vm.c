@@ -19,6 +19,30 @@ static void vm_stop_loop(struct loop_work *w)
     loop_stop(container_of(w, struct vm, end_work)->loop);
 }
 
+static void vm_layout(struct vm *vm)
+{
+    if (vm->layout)
+        vm->layout(vm);
+}
+
+/* Lets those run again that neither a debugger nor the guest's sleep holds. */
+static void vm_unpark(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        if (!atomic_load(&vm->suspended) && !vm->vcpu[i]->debug.held)
+            vcpu_unpark(vm->vcpu[i]);
+}
+
+static void vm_layout_work(struct loop_work *w)
+{
+    struct vm *vm = container_of(w, struct vm, layout_work);
+
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        vcpu_park(vm->vcpu[i]);
+    vm_layout(vm);
+    vm_unpark(vm);
+}
+
 int vm_create(struct vm **out, const struct vm_config *cfg, const struct accel_ops *accel,
               struct err *e)
 {
@@ -29,6 +53,7 @@ int vm_create(struct vm **out, const struct vm_config *cfg, const struct accel_o
         return err_set(e, ENOMEM, "out of memory");
     vm->cfg = cfg;
     vm->end_work.call = vm_stop_loop;
+    vm->layout_work.call = vm_layout_work;
     vm->paused = true;
     pthread_mutex_init(&vm->lock, NULL);
     bus_init(&vm->pio);
@@ -62,6 +87,8 @@ static int vm_build_cpuid(struct vm *vm, struct err *e)
 static int vm_map_ram(struct vm *vm, struct err *e)
 {
     for (unsigned i = 0; i < vm->mem.n; i++) {
+        if (vm->mem.region[i]->hidden)
+            continue;
         int rc = vm->accel->ram_map(vm, vm->mem.region[i]);
 
         if (rc)
@@ -150,6 +177,8 @@ void vm_pause(struct vm *vm)
         vcpu_park(vm->vcpu[i]);
     for (unsigned i = 0; i < vm->nvcpus; i++) /* after all senders stopped */
         vcpu_settle(vm->vcpu[i]);
+    loop_unpost(vm->loop, &vm->layout_work);
+    vm_layout(vm);
     clock_stop(vm->clock);
     device_quiesce_all(vm->devices);
     vm->paused = true;
@@ -164,9 +193,7 @@ void vm_resume(struct vm *vm)
     atomic_store(&vm->suspended, false); /* the PM chip says whether it is */
     device_sync_all(vm->devices);
     clock_start(vm->clock); /* fires what is due: devices are in order by now */
-    for (unsigned i = 0; i < vm->nvcpus; i++)
-        if (!atomic_load(&vm->suspended) && !vm->vcpu[i]->debug.held)
-            vcpu_unpark(vm->vcpu[i]);
+    vm_unpark(vm);
 }
 
 int vm_reset_vcpus(struct vm *vm, struct err *e)
@@ -195,7 +222,37 @@ int vm_reset(struct vm *vm, struct err *e)
     BUG_ON(!vm->paused);
     vm->half_loaded = false;
     device_reset_all(vm->devices);
+    vm_layout(vm);
     return vm_reset_vcpus(vm, e);
+}
+
+void vm_show_ram(struct vm *vm, struct ram_region *r, bool visible, bool readonly)
+{
+    int rc;
+
+    readonly &= visible;
+    if (r->hidden == !visible && r->readonly == readonly)
+        return;
+    if (vm->accel && !r->hidden)
+        vm->accel->ram_unmap(vm, r);
+    rc = physmap_show(&vm->mem, r, visible, readonly);
+    if (!rc && visible && vm->accel)
+        rc = vm->accel->ram_map(vm, r);
+    if (rc)
+        vm_end(vm, VM_END_FAILED, 0, "guest memory '%s' cannot be mapped: %s", r->name,
+               strerror(-rc));
+}
+
+/* The vCPU that changed it stops like the others: it may stand in code that is about to go. */
+void vm_memory_changed(struct vm *vm)
+{
+    if (vm->paused) {
+        vm_layout(vm);
+        return;
+    }
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        vcpu_request(vm->vcpu[i], VCPU_REQ_STOP);
+    loop_post(vm->loop, &vm->layout_work);
 }
 
 void vm_end(struct vm *vm, enum vm_end end, int status, const char *fmt, ...)

@@ -46,9 +46,10 @@ struct vm {
     unsigned nvcpus;
     struct machine *machine;
     uint64_t pv_tsc, pv_ns; /* kvmclock's reference point; changed while the vCPUs are stopped */
-    int (*vcpu_thread_init)(struct err *e);     /* NULL, or first thing on each vCPU thread */
-    void (*machine_destroy)(struct vm *vm);     /* what is not a device: RAM, backends */
-    int (*inta)(struct vm *vm);                 /* the 8259's vector or -1, set by the machine */
+    int (*vcpu_thread_init)(struct err *e); /* NULL, or first thing on each vCPU thread */
+    void (*machine_destroy)(struct vm *vm); /* what is not a device: RAM, backends */
+    void (*layout)(struct vm *vm);          /* NULL, or: shows and hides regions; vCPUs stopped */
+    int (*inta)(struct vm *vm);             /* the 8259's vector or -1, set by the machine */
     void (*eoi)(struct vm *vm, uint8_t vector); /* the IOAPIC's, set by the machine */
     struct debugger *debugger;                  /* NULL: none; set before the vCPUs start */
     bool held; /* by the debugger: vm_run() leaves it paused. Controlling thread */
@@ -59,7 +60,7 @@ struct vm {
     char end_reason[256];
     bool paused;
     atomic_bool suspended; /* the guest suspended to RAM: no vCPU runs, devices do */
-    struct loop_work end_work;
+    struct loop_work end_work, layout_work;
 
     bool half_loaded; /* a load failed in its middle: nothing of this may run. Controlling thread */
 };
@@ -89,6 +90,12 @@ must_check int vm_state(struct vm *vm, struct state *s);
 void vm_ram_state(struct vm *vm, struct state *s);
 /* Back to power-on: devices, vCPUs, then the machine loads the boot payload again. Paused. */
 must_check int vm_reset(struct vm *vm, struct err *e);
+/*
+ * For the machine's layout(): r answers at its addresses (readonly: as ROM) or does not. Tells the
+ * accelerator; nothing happens if that is so already. One that makes way comes before one that takes its
+ * place. A host that cannot do it ends the VM.
+ */
+void vm_show_ram(struct vm *vm, struct ram_region *r, bool visible, bool readonly);
 /* The vCPUs' part of vm_reset(). */
 must_check int vm_reset_vcpus(struct vm *vm, struct err *e);
 /* Debug read through the page tables of *s; false if any of it is not mapped RAM. vCPU stopped. */

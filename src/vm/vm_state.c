@@ -174,6 +174,8 @@ int vm_state(struct vm *vm, struct state *s)
         vm_state_vcpu(vm->vcpu[i], s);
     if (!state_error(s))
         device_state_all(vm->devices, s);
+    if (state_loading(s) && vm->layout)
+        vm->layout(vm);
     if (!state_error(s))
         vm->half_loaded = false;
     return state_error(s);
@@ -200,16 +202,22 @@ static void vm_ram_save(struct ram_region *r, struct state *s)
     state_u64(s, &end);
 }
 
-/* Through guest_fill(): a VM that ran before forgets what it translated. Holes read as zero again. */
-static bool vm_ram_clear(struct vm *vm, const struct ram_region *r, uint64_t from, uint64_t to)
+/* By its host address, because it may be hidden. A VM that ran before forgets what it translated. */
+static void vm_ram_put(struct vm *vm, struct ram_region *r, uint64_t page, const uint8_t *data)
 {
-    for (uint64_t page = from; page < to; page++) {
-        uint64_t off = page << PAGE_SHIFT;
+    uint64_t off = page << PAGE_SHIFT;
 
-        if (!vm_page_is_zero(r->hva + off) && !guest_fill(&vm->mem, r->gpa + off, 0, PAGE_SIZE))
-            return false;
-    }
-    return true;
+    memcpy(r->hva + off, data, PAGE_SIZE);
+    guest_region_written(&vm->mem, r, off, PAGE_SIZE);
+}
+
+static void vm_ram_clear(struct vm *vm, struct ram_region *r, uint64_t from, uint64_t to)
+{
+    static const uint8_t zero[PAGE_SIZE];
+
+    for (uint64_t page = from; page < to; page++)
+        if (!vm_page_is_zero(r->hva + (page << PAGE_SHIFT))) /* holes stay holes */
+            vm_ram_put(vm, r, page, zero);
 }
 
 static void vm_ram_load(struct vm *vm, struct ram_region *r, struct state *s)
@@ -222,14 +230,12 @@ static void vm_ram_load(struct vm *vm, struct ram_region *r, struct state *s)
         state_bytes(s, buf, sizeof(buf));
         if (state_error(s))
             return;
-        state_require(s,
-                      vm_ram_clear(vm, r, next, page) &&
-                          guest_write(&vm->mem, r->gpa + (page << PAGE_SHIFT), buf, PAGE_SIZE),
-                      "a RAM page cannot be written");
+        vm_ram_clear(vm, r, next, page);
+        vm_ram_put(vm, r, page, buf);
         next = page + 1;
     }
     if (!state_error(s))
-        state_require(s, vm_ram_clear(vm, r, next, pages), "a RAM page cannot be written");
+        vm_ram_clear(vm, r, next, pages);
 }
 
 static void vm_ram_scan(struct vm *vm, struct state *s)
@@ -237,7 +243,7 @@ static void vm_ram_scan(struct vm *vm, struct state *s)
     size_t start = s->pos;
 
     for (unsigned i = 0; i < vm->mem.n; i++) {
-        if (vm->mem.region[i]->readonly)
+        if (vm->mem.region[i]->rom)
             continue;
         state_begin(s, "ram", vm->mem.region[i]->name, RAM_STATE_VERSION);
         state_skip(s);
@@ -255,7 +261,7 @@ void vm_ram_state(struct vm *vm, struct state *s)
     for (unsigned i = 0; i < vm->mem.n && !state_error(s); i++) {
         struct ram_region *r = vm->mem.region[i];
 
-        if (r->readonly)
+        if (r->rom)
             continue;
         state_begin(s, "ram", r->name, RAM_STATE_VERSION);
         if (s->saving)

@@ -67,13 +67,28 @@ static struct bt_code_region *bt_code_slot(struct bt_code *code, const struct ra
     return NULL;
 }
 
+/* It was away, or is writable again: whatever was decoded of it is compared before it runs. */
+static void bt_code_changed(struct bt_code *code, struct bt_code_region *s, size_t pages)
+{
+    pthread_mutex_lock(&code->lock);
+    for (size_t i = 0; i < pages; i++) {
+        if (!s->page[i].lines)
+            continue;
+        s->page[i].lines = 0;
+        s->page[i].version++;
+    }
+    pthread_mutex_unlock(&code->lock);
+}
+
 int bt_code_map(struct bt_code *code, struct ram_region *r)
 {
     struct bt_code_region *s = bt_code_slot(code, r);
     size_t pages = (size_t)(r->len >> PAGE_SHIFT);
 
-    if (s)
+    if (s) {
+        bt_code_changed(code, s, pages);
         return 0;
+    }
     s = bt_code_slot(code, NULL);
     if (!s)
         return -ENOSPC;
@@ -145,7 +160,7 @@ static struct bt_code_page *bt_code_page(struct bt_code *code, uint64_t gpa,
     for (unsigned i = 0; i < PHYSMAP_MAX; i++) {
         struct ram_region *r = code->region[i].ram;
 
-        if (r && gpa - r->gpa < r->len) {
+        if (r && gpa - r->gpa < r->len && !r->hidden) {
             *ram = r;
             return &code->region[i].page[(gpa - r->gpa) >> PAGE_SHIFT];
         }

@@ -14,7 +14,7 @@ must_check int bt_code_create(struct vm *vm, struct bt_code **out, struct err *e
 void bt_code_destroy(struct bt_code *code);
 /* Where generated code is named; NULL: nobody wants that. */
 struct bt_perf *bt_code_perf(const struct vm *vm);
-/* r gets its code bitmap; mapping it again does nothing. */
+/* r gets its code bitmap; mapping it again has what was decoded of it compared with what is there now. */
 must_check int bt_code_map(struct bt_code *code, struct ram_region *r);
 void bt_code_unmap(struct bt_code *code, struct ram_region *r);
 

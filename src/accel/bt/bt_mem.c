@@ -152,7 +152,7 @@ static bool mem_page_writable(struct bt_cpu *c, const struct bt_page *p, unsigne
 static void mem_page_write(struct bt_cpu *c, const struct bt_page *p, unsigned off, uint8_t *buf,
                            unsigned len)
 {
-    if (!p->hva)
+    if (!p->hva || p->ram->readonly)
         mem_mmio(c, p->gpa + off, buf, len, true);
     else if (mem_page_writable(c, p, off, len))
         bt_ram_copy(p->hva + off, buf, len);
@@ -250,7 +250,7 @@ static int mem_write_slow(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_
     if (bt_tlb_fill(c, lin, PF_W, mmu, &p))
         return BT_FAULT;
     bt_debug_access(c, lin, size, true);
-    if (!p.hva)
+    if (!p.hva || p.ram->readonly)
         mem_mmio(c, p.gpa + off, (uint8_t *)&val, size, true);
     else if (mem_page_writable(c, &p, off, size))
         mem_host_store(p.hva + off, size, val);

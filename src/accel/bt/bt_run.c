@@ -379,12 +379,12 @@ static int bt_set_state(struct vcpu *v, const struct x86_state *s)
     return 0;
 }
 
-/* Asks every vCPU to drop its TLB; all: and waits until those that are running have done so. */
-static void bt_flush_vcpus(struct vm *vm, bool all)
+/* Asks every vCPU (BT_TLB_REQ_*); all: and waits until those that are running have done so. */
+static void bt_flush_vcpus(struct vm *vm, unsigned what, bool all)
 {
     for (unsigned i = 0; i < vm->nvcpus; i++)
         if (vm->vcpu[i] && vm->vcpu[i]->accel)
-            bt_tlb_request(vm->vcpu[i]->accel, BT_TLB_REQ_FLUSH);
+            bt_tlb_request(vm->vcpu[i]->accel, what);
     for (unsigned i = 0; all && i < vm->nvcpus; i++)
         while (vm->vcpu[i] && vm->vcpu[i]->accel && atomic_load(&vm->vcpu[i]->in_run) &&
                bt_tlb_request_pending(vm->vcpu[i]->accel))
@@ -395,14 +395,15 @@ static int bt_ram_map(struct vm *vm, struct ram_region *r)
 {
     int rc = bt_code_map(vm->accel_data, r);
 
-    bt_flush_vcpus(vm, false);
+    bt_flush_vcpus(vm, BT_TLB_REQ_FLUSH | BT_TLB_REQ_STALE, false);
     return rc;
 }
 
+/* What was decoded of it is kept until bt_vm_fini(): blocks point to its pages' versions. */
 static void bt_ram_unmap(struct vm *vm, struct ram_region *r)
 {
-    bt_code_unmap(vm->accel_data, r);
-    bt_flush_vcpus(vm, false);
+    (void)r;
+    bt_flush_vcpus(vm, BT_TLB_REQ_FLUSH, false);
 }
 
 /*
@@ -417,7 +418,7 @@ static int bt_dirty_fetch(struct vm *vm, struct ram_region *r, uint64_t *bits)
         return -EINVAL;
     for (size_t i = 0; i < words; i++)
         bits[i] = __atomic_exchange_n(&r->dirty[i], 0, __ATOMIC_ACQ_REL);
-    bt_flush_vcpus(vm, true);
+    bt_flush_vcpus(vm, BT_TLB_REQ_FLUSH, true);
     return 0;
 }
 

@@ -222,11 +222,11 @@ struct ram_region *bt_mem_ram(struct bt_cpu *c, uint64_t gpa)
 
     if ((c->s.apic_base & BIT64(11)) && !((c->s.apic_base ^ gpa) & PAGE_MASK))
         return NULL;
-    if (r && gpa - r->gpa < r->len)
+    if (r && gpa - r->gpa < r->len && !r->hidden)
         return r;
     for (unsigned i = 0; i < c->mem->n; i++) {
         r = c->mem->region[i];
-        if (gpa - r->gpa < r->len)
+        if (gpa - r->gpa < r->len && !r->hidden)
             return c->mem_priv->last = r;
     }
     return NULL;
