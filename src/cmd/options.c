@@ -92,6 +92,29 @@ static int options_append(struct options *o, const char *value, struct err *e)
     return options_string(&o->config.append, value, e);
 }
 
+static int options_firmware(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.firmware, value, e);
+}
+
+static int options_uefi_vars(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.uefi_vars, value, e);
+}
+
+static int options_firmware_log(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.firmware_log, value, e);
+}
+
+static int options_chipset(struct options *o, const char *value, struct err *e)
+{
+    (void)o;
+    if (strcmp(value, "pc"))
+        return err_set(e, EINVAL, "--chipset %s: there is no such machine; known: pc", value);
+    return 0;
+}
+
 /* Cuts the next item off a list of items between commas; ",," stands for a comma. NULL at the end. */
 static char *options_item(char **list)
 {
@@ -107,6 +130,26 @@ static char *options_item(char **list)
     *list = *in ? in + 1 : NULL;
     *out = '\0';
     return start;
+}
+
+static int options_boot(struct options *o, const char *value, struct err *e)
+{
+    char *list = strdup(value), *rest = list, *item;
+    int r = list ? 0 : err_set(e, ENOMEM, "out of memory");
+
+    while (!r && (item = options_item(&rest))) {
+        if (!strcmp(item, "menu") || !strcmp(item, "menu=on"))
+            o->config.boot_menu = true;
+        else if (!strncmp(item, "order=", 6))
+            r = options_string(&o->config.boot_order, item + 6, e);
+        else
+            r = err_set(e, EINVAL,
+                        "--boot: what is \"%s\"? Known: order=LETTERS (a floppy, c disk, d CD, n "
+                        "network), menu",
+                        item);
+    }
+    free(list);
+    return r;
 }
 
 static int options_disk_item(struct config_disk *d, const char *item, struct err *e)
@@ -399,6 +442,8 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
     }
     if (!o->mac_given)
         options_derive_mac(c);
+    if (!c->kernel && !c->firmware && c->n_disks && options_firmware(o, "bios", e))
+        return -ENOMEM;
     if (!c->append && c->kernel && options_is_linux(c->kernel))
         return options_append(o, c->n_disks ? "console=ttyS0 root=/dev/vda rw" : "console=ttyS0",
                               e);
@@ -432,7 +477,7 @@ static void options_print_wrapped(FILE *f, const char *text)
 
 void options_print_help(FILE *f)
 {
-    fprintf(f, "Usage: ruche run --kernel FILE [OPTION...]\n\n"
+    fprintf(f, "Usage: ruche run --disk FILE|--kernel FILE [OPTION...]\n\n"
                "Boots a virtual machine in the foreground. Its serial port is this terminal;\n"
                "Ctrl-] leaves (Ctrl-] twice sends one to the guest).\n\nOptions:\n");
     for (size_t i = 0; i < options_count; i++) {

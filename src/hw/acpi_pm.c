@@ -34,6 +34,7 @@ struct acpi_pm {
     struct irq sci;
     struct acpi_pm_sleep sleep;
     struct clock_timer timer;
+    uint16_t base; /* acpi_pm_move()'s */
     /* guest-visible state */
     uint16_t sts, en, cnt;
     uint16_t gpe_en;
@@ -230,6 +231,25 @@ static void acpi_pm_reset(struct device *d)
     pm->carries = acpi_pm_ticks(pm) >> PM_TIMER_CARRY;
 }
 
+static const struct io_ops acpi_pm_io = { acpi_pm_read, acpi_pm_write, 1, 2 };
+static const struct io_ops acpi_pm_timer_io = { acpi_pm_timer_read, NULL, 4, 4 };
+
+/* Where something else is already they are not to be seen, as with any two devices at one address. */
+void acpi_pm_move(struct acpi_pm *pm, uint16_t base)
+{
+    struct bus *pio = vm_pio(pm->dev.vm);
+    struct err e = { 0 };
+
+    if (pm->base) {
+        bus_release_at(pio, &pm->dev, pm->base);
+        bus_release_at(pio, &pm->dev, pm->base + ACPI_PM_TMR);
+    }
+    pm->base = base;
+    if (base && (bus_claim(pio, base, PM1_LEN, &acpi_pm_io, &pm->dev, &e) ||
+                 bus_claim(pio, base + ACPI_PM_TMR, TMR_LEN, &acpi_pm_timer_io, &pm->dev, &e)))
+        log_limited(&pm->dev.log, LOG_WARN, "acpi_pm", "not all registers are mapped: %s", e.msg);
+}
+
 static void acpi_pm_destroy(struct device *d)
 {
     clock_timer_cancel(&to_pm(d)->timer);
@@ -244,8 +264,6 @@ static const struct device_ops acpi_pm_ops = {
     .reset = acpi_pm_reset,
     .destroy = acpi_pm_destroy,
 };
-static const struct io_ops acpi_pm_io = { acpi_pm_read, acpi_pm_write, 1, 2 };
-static const struct io_ops acpi_pm_timer_io = { acpi_pm_timer_read, NULL, 4, 4 };
 static const struct io_ops acpi_pm_gpe_io = { acpi_pm_gpe_read, acpi_pm_gpe_write, 1, 1 };
 
 struct acpi_pm *acpi_pm_create(struct vm *vm, uint16_t base, uint16_t gpe0,
@@ -260,9 +278,8 @@ struct acpi_pm *acpi_pm_create(struct vm *vm, uint16_t base, uint16_t gpe0,
     pm->sci = sci;
     pm->sleep = *sleep;
     clock_timer_init(vm_clock(vm), &pm->timer, acpi_pm_fire);
-    if (bus_claim(pio, base, PM1_LEN, &acpi_pm_io, &pm->dev, e) ||
-        bus_claim(pio, base + ACPI_PM_TMR, TMR_LEN, &acpi_pm_timer_io, &pm->dev, e) ||
-        bus_claim(pio, gpe0, ACPI_PM_GPE_LEN, &acpi_pm_gpe_io, &pm->dev, e) ||
+    acpi_pm_move(pm, base);
+    if (bus_claim(pio, gpe0, ACPI_PM_GPE_LEN, &acpi_pm_gpe_io, &pm->dev, e) ||
         device_add(vm, &pm->dev, e)) {
         bus_release(pio, &pm->dev);
         free(pm);

@@ -11,7 +11,7 @@ enum { ACPI_PM_EVT = 0, ACPI_PM_CNT = 4, ACPI_PM_TMR = 8, ACPI_PM_GPE_LEN = 4 };
 struct acpi_pm;
 
 /*
- * Registers at base + ACPI_PM_*, GPE0 status and enable at gpe0. Sleep type s5_type powers the VM off,
+ * Registers at base + ACPI_PM_* (0: nowhere, until acpi_pm_move()), GPE0 status and enable at gpe0. Sleep type s5_type powers the VM off,
  * s3_type suspends it to RAM until the power button or an enabled RTC alarm wakes it.
  */
 struct acpi_pm_sleep {
@@ -19,6 +19,8 @@ struct acpi_pm_sleep {
 };
 struct acpi_pm *acpi_pm_create(struct vm *vm, uint16_t base, uint16_t gpe0,
                                const struct acpi_pm_sleep *sleep, struct irq sci, struct err *e);
+/* The registers are at base from now on, or nowhere (0). Any thread; calls do not overlap. */
+void acpi_pm_move(struct acpi_pm *pm, uint16_t base);
 struct irq acpi_pm_rtc_alarm(struct acpi_pm *pm); /* a rising level is an alarm */
 /* What woke the machine (PM1 status), to be told to acpi_pm_woken() after the reset of waking up. */
 uint16_t acpi_pm_wake_cause(struct acpi_pm *pm);

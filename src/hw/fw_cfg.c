@@ -31,6 +31,8 @@ enum { DIR_ENTRY_LEN = 64 }; /* be32 size, be16 select, 16 reserved bits, name[5
 struct fw_cfg_item {
     uint8_t *data;
     uint32_t len;
+    void (*refresh)(void *opaque); /* NULL: the contents stay as they are */
+    void *opaque;
 };
 
 struct fw_cfg {
@@ -113,6 +115,19 @@ int fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, size_t
     return fw_cfg_put_dir(f, e);
 }
 
+void fw_cfg_refresh_file(struct fw_cfg *f, const char *name, void (*refresh)(void *opaque),
+                         void *opaque)
+{
+    for (unsigned i = 0; i < f->n_files; i++) {
+        if (strcmp(f->name[i], name))
+            continue;
+        f->item[FW_CFG_FILE_FIRST + i].refresh = refresh;
+        f->item[FW_CFG_FILE_FIRST + i].opaque = opaque;
+        return;
+    }
+    BUG_ON(true); /* there is no such file */
+}
+
 /* --- access --- */
 
 static const struct fw_cfg_item *fw_cfg_selected(const struct fw_cfg *f)
@@ -124,8 +139,13 @@ static const struct fw_cfg_item *fw_cfg_selected(const struct fw_cfg *f)
 
 static void fw_cfg_select(struct fw_cfg *f, uint16_t key)
 {
+    const struct fw_cfg_item *item;
+
     f->key = key;
     f->pos = 0;
+    item = fw_cfg_selected(f);
+    if (item->refresh)
+        item->refresh(item->opaque);
 }
 
 /* Copies the next len bytes; beyond the item's end they are 0. */

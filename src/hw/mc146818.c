@@ -401,6 +401,14 @@ void mc146818_set_memory(struct mc146818 *r, uint64_t below_4g, uint64_t above_4
     pthread_mutex_unlock(&r->dev.lock);
 }
 
+void mc146818_set_cmos(struct mc146818 *r, uint8_t index, uint8_t val)
+{
+    BUG_ON(index <= REG_D || index >= CMOS_LEN);
+    pthread_mutex_lock(&r->dev.lock);
+    r->cmos[index] = val;
+    pthread_mutex_unlock(&r->dev.lock);
+}
+
 /* Flags that came due since seen_ns are made up for by the sync, here or after a load. */
 static void mc146818_state(struct device *d, struct state *s)
 {

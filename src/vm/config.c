@@ -46,6 +46,10 @@ void config_fini(struct vm_config *c)
     free(c->kernel);
     free(c->initrd);
     free(c->append);
+    free(c->firmware);
+    free(c->uefi_vars);
+    free(c->firmware_log);
+    free(c->boot_order);
     free(c->net);
     free(c->serial);
     free(c->console);
@@ -205,6 +209,34 @@ static int config_check_words(const struct vm_config *c, struct err *e)
     return config_check_stream("--console", c->console, e);
 }
 
+/* With firmware, or a kernel booted without. */
+static int config_check_boot(const struct vm_config *c, struct err *e)
+{
+    int r = 0;
+
+    if (!c->kernel && !c->firmware)
+        return err_set(e, EINVAL,
+                       "there is nothing to boot: give a disk with --disk FILE or a kernel with "
+                       "--kernel FILE");
+    if (c->kernel && c->firmware)
+        return err_set(e, EINVAL,
+                       "a kernel is booted without firmware: leave one of --kernel and --firmware "
+                       "out");
+    if (c->kernel)
+        r = config_check_file("kernel", c->kernel, e);
+    else if (strcmp(c->firmware, "bios") && strcmp(c->firmware, "uefi"))
+        r = config_check_file("firmware", c->firmware, e);
+    if (!r && c->boot_order && strspn(c->boot_order, "acdn") != strlen(c->boot_order))
+        r = err_set(e, EINVAL,
+                    "--boot order=%s: known letters are a (floppy), c (disk), d (CD), n (network)",
+                    c->boot_order);
+    if (!r && c->uefi_vars && (!c->firmware || strcmp(c->firmware, "uefi")))
+        r = err_set(e, EINVAL, "--uefi-vars needs --firmware uefi");
+    if (!r && c->firmware_log)
+        r = config_check_stream("--firmware-log", c->firmware_log, e);
+    return r;
+}
+
 int config_check(const struct vm_config *c, struct err *e)
 {
     int r;
@@ -219,10 +251,8 @@ int config_check(const struct vm_config *c, struct err *e)
         r = config_check_memory(c, e);
     if (!r)
         r = config_check_forwards(c, e);
-    if (!r && !c->kernel)
-        r = err_set(e, EINVAL, "there is nothing to boot: give a kernel with --kernel FILE");
     if (!r)
-        r = config_check_file("kernel", c->kernel, e);
+        r = config_check_boot(c, e);
     if (!r && c->initrd)
         r = config_check_file("initrd", c->initrd, e);
     if (!r && c->perf_symbols)

@@ -32,7 +32,9 @@ static const struct config_member vm_members[] = {
     MEMBER(vm_config, KIND_BOOL, gdb_wait),       MEMBER(vm_config, KIND_BOOL, no_reboot),
     MEMBER(vm_config, KIND_INT, debug_exit_port), MEMBER(vm_config, KIND_BOOL, test_device),
     MEMBER(vm_config, KIND_BOOL, no_sandbox),     MEMBER(vm_config, KIND_BOOL, perf_map),
-    MEMBER(vm_config, KIND_STRING, perf_symbols),
+    MEMBER(vm_config, KIND_STRING, perf_symbols), MEMBER(vm_config, KIND_STRING, firmware),
+    MEMBER(vm_config, KIND_STRING, firmware_log), MEMBER(vm_config, KIND_STRING, uefi_vars),
+    MEMBER(vm_config, KIND_STRING, boot_order),   MEMBER(vm_config, KIND_BOOL, boot_menu),
 };
 static const struct config_member disk_members[] = {
     MEMBER(config_disk, KIND_STRING, path),

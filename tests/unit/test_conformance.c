@@ -16,6 +16,7 @@
 #include "chardev/chardev.h"
 #include "hw/acpi_pm.h"
 #include "hw/debug_exit.h"
+#include "hw/debugcon.h"
 #include "hw/fw_cfg.h"
 #include "hw/hpet.h"
 #include "hw/i440fx.h"
@@ -27,6 +28,7 @@
 #include "hw/mc146818.h"
 #include "hw/ns16550.h"
 #include "hw/piix3.h"
+#include "hw/piix4_pm.h"
 #include "hw/pvpanic.h"
 #include "hw/testdev.h"
 #include "testvm.h"
@@ -365,14 +367,29 @@ static struct pci_bus *create_pci(struct rig *r, struct err *e)
 
     for (unsigned i = 0; i < ARRAY_SIZE(wires); i++)
         wires[i] = rig_irq(r, i);
-    i440fx_create(r->t->vm, bus, PCI_DEVFN(0, 0), e);
+    i440fx_create(r->t->vm, bus, PCI_DEVFN(0, 0), NULL, e);
     piix3_create(r->t->vm, bus, PCI_DEVFN(1, 0), wires, wires, e);
     return bus;
+}
+
+static void create_debugcon(struct rig *r, struct err *e)
+{
+    debugcon_create(r->t->vm, 0x402, NULL, e);
 }
 
 static void create_pci_host(struct rig *r, struct err *e)
 {
     create_pci(r, e);
+}
+
+static void create_piix4_pm(struct rig *r, struct err *e)
+{
+    static const struct acpi_pm_sleep sleep = { 1, 5 };
+    struct acpi_pm *pm = acpi_pm_create(r->t->vm, 0, 0xafe0, &sleep, rig_irq(r, 9), e);
+    struct piix4_pm *p = piix4_pm_create(r->t->vm, create_pci(r, e), PCI_DEVFN(1, 3), pm, e);
+
+    if (p)
+        piix4_pm_assign(p, 0x600);
 }
 
 static void create_virtio_blk(struct rig *r, struct err *e)
@@ -434,6 +451,7 @@ static void create_virtio_net(struct rig *r, struct err *e)
 
 static const struct conformance cases[] = {
     { "acpi_pm", create_acpi_pm, true },        { "debug_exit", create_debug_exit, false },
+    { "debugcon", create_debugcon, false },     { "piix4_pm", create_piix4_pm, true },
     { "fw_cfg", create_fw_cfg, false },         { "hpet", create_hpet, false },
     { "i8042", create_i8042, false },           { "i8254", create_i8254, false },
     { "i8259", create_i8259, false },           { "ioapic", create_ioapic, false },

@@ -1,0 +1,29 @@
+/*
+ * firmware.h: firmware images as files: the distribution's SeaBIOS and OVMF by name, or any file. Single
+ * thread, at set-up.
+ */
+#ifndef BOOT_FIRMWARE_H
+#define BOOT_FIRMWARE_H
+
+#include "base/err.h"
+
+/* What lies between the top of 4 GiB and the chips below: no known image comes near it. */
+enum { FIRMWARE_MIN = 64 * KIB, FIRMWARE_MAX = 8 * MIB };
+
+struct firmware {
+    uint8_t *code; /* malloc'd; ends at 4 GiB */
+    uint64_t code_len;
+    uint8_t
+        *vars; /* malloc'd; the empty variable store that belongs to it, right below; NULL: none */
+    uint64_t vars_len;
+};
+
+/*
+ * which: "bios", "uefi" or a file. vars_len: size of a variable store that exists already, so that the code
+ * that fits is taken; 0: any. 0, or -errno with a sentence that names the missing package.
+ */
+must_check int firmware_load(struct firmware *f, const char *which, uint64_t vars_len,
+                             struct err *e);
+void firmware_free(struct firmware *f);
+
+#endif

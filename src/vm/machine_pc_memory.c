@@ -1,0 +1,137 @@
+/*
+ * machine_pc_memory.c: what answers where in the guest memory of the `pc` machine.
+ *
+ *  gpa                      what
+ *  0                        RAM "base"
+ *  a0000                    RAM "smram" while the host bridge opens it; else the screen's window
+ *  c0000 .. fffff           RAM "shadow", by segments; where the host bridge says so, PCI instead: the end
+ *                           of the firmware's image at e0000, nothing below
+ *  100000 .. memory, 3 GiB  RAM "main"; all of the above are views of the block "low"
+ *  c0000000 .. febfffff     PCI memory window
+ *  fec00000                 IOAPIC            fed00000  HPET        fee00000  local APICs
+ *  ff000000                 the test device, with --test-device
+ *  .. ffffffff              the firmware's image "rom"
+ *  4 GiB ..                 RAM "high"; above it the 64-bit PCI window
+ */
+#include "vm/machine_pc_priv.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* First what makes way, then what takes its place. */
+static void pc_layout(struct vm *vm)
+{
+    struct machine *m = vm->machine;
+
+    for (unsigned pass = 0; m->host && pass < 2; pass++) {
+        bool smram = i440fx_smram_open(m->host);
+
+        for (unsigned i = 0; i < I440FX_SEGMENTS; i++) {
+            bool ram = i440fx_reads_ram(m->host, i);
+
+            if (ram == pass)
+                vm_show_ram(vm, &m->shadow[i], ram, !i440fx_writes_ram(m->host, i));
+            if (m->rom_low[i].hva && ram != pass)
+                vm_show_ram(vm, &m->rom_low[i], !ram, true);
+        }
+        if (smram == pass)
+            vm_show_ram(vm, &m->smram, smram, false);
+    }
+}
+
+static int pc_add_view(struct machine *m, struct ram_region *v, const char *name, uint64_t gpa,
+                       uint64_t len, bool hidden)
+{
+    if (!len)
+        return 0;
+    ram_view(v, &m->low, name, gpa, gpa, len);
+    v->hidden = hidden;
+    return physmap_add(&m->vm->mem, v);
+}
+
+static int pc_add_low(struct machine *m)
+{
+    int rc = pc_add_view(m, &m->base, "base", 0, PC_VGA_HOLE, false);
+
+    if (!rc)
+        rc = pc_add_view(m, &m->smram, "smram", I440FX_SMRAM, I440FX_SMRAM_LEN, true);
+    for (unsigned i = 0; !rc && i < I440FX_SEGMENTS; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "shadow%x", (unsigned)i440fx_segment_at(i) >> 12);
+        rc = pc_add_view(m, &m->shadow[i], name, i440fx_segment_at(i), i440fx_segment_len(i), true);
+    }
+    return rc ? rc : pc_add_view(m, &m->main, "main", PC_1M, m->low.len - PC_1M, false);
+}
+
+int pc_create_ram(struct machine *m, struct err *e)
+{
+    uint64_t memory = m->vm->cfg->memory, low = min_u64(memory, PC_LOW_MAX);
+    int rc = ram_alloc(&m->low, "low", 0, low, e);
+
+    if (!rc)
+        rc = pc_add_low(m);
+    if (!rc && memory > low) {
+        rc = ram_alloc(&m->high, "high", PC_HIGH, memory - low, e);
+        if (!rc)
+            rc = physmap_add(&m->vm->mem, &m->high);
+    }
+    m->vm->layout = pc_layout;
+    return rc;
+}
+
+/* The image's end by segments of shadow RAM, as far down as e0000. */
+static int pc_add_rom_low(struct machine *m)
+{
+    uint64_t len = min_u64(m->rom.len, PC_1M - PC_BIOS), start = PC_1M - len;
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < I440FX_SEGMENTS; i++) {
+        uint64_t at = i440fx_segment_at(i);
+        char name[16];
+
+        if (at < start)
+            continue;
+        snprintf(name, sizeof(name), "rom%x", (unsigned)at >> 12);
+        ram_view(&m->rom_low[i], &m->rom, name, at, m->rom.len - (PC_1M - at),
+                 i440fx_segment_len(i));
+        m->rom_low[i].hidden = m->rom_low[i].readonly = true;
+        rc = physmap_add(&m->vm->mem, &m->rom_low[i]);
+    }
+    return rc;
+}
+
+int pc_create_rom(struct machine *m, const void *image, uint64_t len, struct err *e)
+{
+    int rc = ram_alloc(&m->rom, "rom", PC_HIGH - len, len, e);
+
+    if (rc)
+        return rc;
+    memcpy(m->rom.hva, image, len);
+    m->rom.rom = m->rom.readonly = true;
+    rc = physmap_add(&m->vm->mem, &m->rom);
+    if (!rc)
+        rc = pc_add_rom_low(m);
+    pc_layout(m->vm);
+    return rc;
+}
+
+void pc_free_memory(struct machine *m)
+{
+    for (unsigned i = 0; i < I440FX_SEGMENTS; i++) {
+        ram_free(&m->shadow[i]);
+        ram_free(&m->rom_low[i]);
+    }
+    ram_free(&m->base);
+    ram_free(&m->smram);
+    ram_free(&m->main);
+    ram_free(&m->low);
+    ram_free(&m->rom);
+    ram_free(&m->high);
+}
+
+uint64_t pc_ram_end(const struct machine *m)
+{
+    return m->high.len ? m->high.gpa + m->high.len : PC_HIGH;
+}

@@ -1,0 +1,105 @@
+/*
+ * machine_pc_priv.h: between the files of the `pc` machine: its addresses and irq numbers, and its parts.
+ *
+ *  machine_pc.c           chips and devices
+ *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
+ *  machine_pc_boot.c      direct boot of a kernel: what firmware would have done
+ *  machine_pc_firmware.c  boot through firmware: its image, and what it is told through fw_cfg
+ */
+#ifndef VM_MACHINE_PC_PRIV_H
+#define VM_MACHINE_PC_PRIV_H
+
+#include "boot/acpi.h"
+#include "boot/boot.h"
+#include "boot/smbios.h"
+#include "hw/i440fx.h"
+#include "vm/machine_pc.h"
+
+#define PC_LOW_MAX    (3 * GIB)
+#define PC_HIGH       (4 * GIB)
+#define PC_MMIO32     0xc0000000ull
+#define PC_MMIO32_LEN 0x3ec00000ull
+#define PC_IOAPIC     0xfec00000ull
+#define PC_HPET       0xfed00000ull
+#define PC_TESTDEV    0xff000000ull
+#define PC_ACPI       0xe0000ull
+#define PC_ACPI_LEN   0x10000ull
+#define PC_SMBIOS     0xf0000ull
+#define PC_SMBIOS_LEN 0x10000ull
+#define PC_EBDA       0x9fc00ull
+#define PC_VGA_HOLE   0xa0000ull
+#define PC_BIOS       0xe0000ull
+#define PC_1M         0x100000ull
+
+enum {
+    PC_COM1 = 0x3f8,
+    PC_PIC_MASTER = 0x20,
+    PC_PIC_SLAVE = 0xa0,
+    PC_ELCR = 0x4d0,
+    PC_DEBUGCON = 0x402,
+    PC_PM = 0x600,
+    PC_GPE0 = 0xafe0,
+    PC_RESET = 0xcf9,
+    PC_PVPANIC = 0x505,
+    PC_FW_CFG = 0x510,
+    PC_PCI_IO = 0xc000,
+    PC_KBD_DATA = 0x60,
+    PC_KBD_COMMAND = 0x64,
+    PC_POST = 0x80,
+    PC_PORT92 = 0x92,
+    PC_FERR = 0xf0,
+    PC_S3_TYPE = 1,
+    PC_S5_TYPE = 0,
+    PC_TESTDEV_LINES = 0x2000,
+    PC_TESTDEV_ECHO = 0xe0,
+    PC_TESTDEV_FLUSH = 0xe4,
+    PC_PIT = 0x40,
+    PC_SPEAKER = 0x61,
+    PC_RTC = 0x70,
+};
+enum { PC_IRQ_KBD = 1, PC_IRQ_COM1 = 4, PC_IRQ_RTC = 8, PC_IRQ_SCI = 9, PC_IRQ_MOUSE = 12 };
+enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2 };
+/* CMOS bytes that firmware reads: why the machine was reset, how many processors there are besides the first. */
+enum { PC_CMOS_SHUTDOWN = 0x0f, PC_CMOS_APS = 0x5f, PC_SHUTDOWN_S3 = 0xfe };
+
+struct fw_cfg;
+struct machine {
+    struct vm *vm;
+    /* RAM: two blocks; the guest sees `low` through views, because parts of it can be switched */
+    struct ram_region low, high;
+    struct ram_region base, smram, shadow[I440FX_SEGMENTS], main;
+    /* firmware: the image below 4 GiB, and its end once more below 1 MiB, by segments of shadow RAM */
+    struct ram_region rom, rom_low[I440FX_SEGMENTS];
+    struct i8259 *pic;
+    struct ioapic *ioapic;
+    struct pci_bus *pci;
+    struct i440fx *host;
+    struct piix3 *piix3;
+    struct piix4_pm *piix4;
+    struct mc146818 *rtc;
+    struct acpi_pm *pm;
+    uint64_t facs; /* gpa */
+    struct fw_cfg *fw_cfg;
+    unsigned next_slot;
+    unsigned disk_slot[CONFIG_MAX_DISKS];
+    char disk_id[CONFIG_MAX_DISKS][16];
+    struct chardev *serial, *console, *firmware_log;
+};
+
+/* machine_pc_memory.c */
+must_check int pc_create_ram(struct machine *m, struct err *e);
+/* Maps the image (of whole pages, at least 64 KiB) as ROM that ends at 4 GiB. Before the vCPUs are created. */
+must_check int pc_create_rom(struct machine *m, const void *image, uint64_t len, struct err *e);
+void pc_free_memory(struct machine *m);
+uint64_t pc_ram_end(const struct machine *m); /* of RAM above 4 GiB; 4 GiB if there is none */
+
+/* machine_pc_boot.c */
+void pc_acpi_desc(const struct machine *m, struct acpi_desc *d);
+void pc_uuid(const struct vm_config *cfg, uint8_t uuid[16]);
+must_check int pc_smbios(const struct machine *m, uint64_t base, struct smbios_tables *out,
+                         struct err *e);
+
+/* machine_pc_firmware.c */
+must_check int pc_create_firmware(struct machine *m, struct err *e); /* after all devices */
+
+#endif

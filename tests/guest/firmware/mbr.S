@@ -1,0 +1,88 @@
+/*
+ * mbr.S: a boot sector: what it finds at its start is what firmware promises; it prints on COM1 by the BIOS and
+ * by the port, reads its second sector by INT 13h, and ends through the debug-exit port: 0 is success.
+ */
+    .set COM1, 0x3f8
+    .set DEBUG_EXIT, 0xf4
+    .set SECOND, 0x7e00
+    .set MAGIC, 0x32656352
+
+    .macro exit value
+    movl $\value, %eax
+    outl %eax, $DEBUG_EXIT
+1:  hlt
+    jmp 1b
+    .endm
+
+    .text
+    .code16
+    .globl _start
+_start:
+    ljmp $0, $start
+start:
+    xorw %ax, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    movw $0x7c00, %sp
+    sti
+    cmpb $0x80, %dl /* the first hard disk */
+    jne bad_drive
+    movw $text, %si
+    call print
+    movw $0x4200, %ax /* extended read */
+    movb $0x80, %dl
+    movw $packet, %si
+    int $0x13
+    jc bad_read
+    cmpl $MAGIC, SECOND
+    jne bad_read
+    int $0x12 /* conventional memory in KiB */
+    cmpw $600, %ax
+    jb bad_memory
+    xorl %ebx, %ebx /* the first entry of the memory map */
+    movl $0xe820, %eax
+    movl $0x534d4150, %edx
+    movl $20, %ecx
+    movw $map, %di
+    int $0x15
+    jc bad_memory
+    cmpl $0x534d4150, %eax
+    jne bad_memory
+    cmpl $1, map + 16
+    jne bad_memory
+    exit 0
+bad_drive:
+    exit 1
+bad_read:
+    exit 2
+bad_memory:
+    exit 3
+
+print:
+    movw $COM1 + 5, %dx
+    inb %dx, %al
+    testb $0x20, %al
+    jz print
+    lodsb
+    testb %al, %al
+    jz 1f
+    movw $COM1, %dx
+    outb %al, %dx
+    jmp print
+1:  ret
+
+text:
+    .asciz "boot sector runs\r\n"
+    .align 4
+packet:
+    .byte 16, 0
+    .word 1
+    .word SECOND, 0
+    .quad 1
+map:
+    .fill 20
+    .org 510
+    .word 0xaa55
+    .long MAGIC
+    .org 1024
