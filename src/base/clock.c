@@ -192,6 +192,17 @@ uint64_t clock_tsc_to_ns(struct clock *c, uint64_t tsc)
     return ns > INT64_MAX ? INT64_MAX : (uint64_t)ns;
 }
 
+uint64_t clock_host_ns(struct clock *c, uint64_t guest_ns)
+{
+    uint64_t host = 0;
+
+    pthread_mutex_lock(&c->lock);
+    if (c->running && c->loop)
+        host = max_u64(clock_host_deadline(c, guest_ns), 1);
+    pthread_mutex_unlock(&c->lock);
+    return host;
+}
+
 void clock_start(struct clock *c)
 {
     uint64_t ns = 0, tsc = 0;

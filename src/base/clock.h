@@ -30,6 +30,8 @@ uint64_t clock_tsc_offset(struct clock *c); /* guest = host rdtsc + offset, whil
 uint32_t clock_tsc_khz(const struct clock *c);
 /* Guest TSC value to guest ns and back, at clock_tsc_khz. */
 uint64_t clock_tsc_to_ns(struct clock *c, uint64_t tsc);
+/* The host's CLOCK_MONOTONIC of a guest moment, never 0; 0: the clock is stopped or manual. */
+uint64_t clock_host_ns(struct clock *c, uint64_t guest_ns);
 
 /* Life cycle, by the VM only. While stopped, no timer fires. */
 void clock_start(struct clock *c);

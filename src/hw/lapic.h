@@ -33,6 +33,11 @@ int lapic_ack(struct lapic *l);         /* vector, from the 8259 if ExtINT, or -
 uint8_t lapic_tpr_get(struct lapic *l); /* CR8 */
 void lapic_tpr_set(struct lapic *l, uint8_t cr8);
 
+/* vCPU thread, without c->lock: the host's CLOCK_MONOTONIC at which the timer goes off, or 0. */
+uint64_t lapic_timer_host_ns(struct lapic *l);
+/* vCPU thread: the same as what the loop thread does at that time, whoever comes first. */
+void lapic_timer_check(struct lapic *l);
+
 extern const struct irqchip_ops lapic_irqchip;
 
 #endif

@@ -3,7 +3,8 @@
  * 1 GHz bus (as KVM has it). Locking: the APIC's lock, except where lapic_impl.h says otherwise.
  *
  * A timer that fires on the loop thread may race with the guest that re-arms it: deadline_ns, under the
- * lock, says which deadline is meant, and a fire() before it is dropped.
+ * lock, says which deadline is meant, and a fire() before it is dropped. A vCPU that sleeps in HLT waits
+ * for its own timer too: the way over the loop thread takes one more thread switch.
  */
 #include "hw/lapic_impl.h"
 
@@ -68,6 +69,28 @@ void lapic_timer_fire(struct clock_timer *t)
     lapic_lock(l);
     if (l->deadline_ns && l->deadline_ns <= now)
         lapic_timer_expire(l, now);
+    lapic_unlock(l);
+}
+
+uint64_t lapic_timer_host_ns(struct lapic *l)
+{
+    uint64_t deadline_ns;
+
+    lapic_lock(l);
+    deadline_ns = l->deadline_ns;
+    lapic_unlock(l);
+    return deadline_ns ? clock_host_ns(l->timer.clock, deadline_ns) : 0;
+}
+
+void lapic_timer_check(struct lapic *l)
+{
+    uint64_t now = clock_now_ns(l->timer.clock);
+
+    lapic_lock(l);
+    if (l->deadline_ns && l->deadline_ns <= now) {
+        clock_timer_cancel(&l->timer);
+        lapic_timer_expire(l, now);
+    }
     lapic_unlock(l);
 }
 

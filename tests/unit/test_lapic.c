@@ -458,6 +458,45 @@ static void test_fuzz(void **ctx)
     free(b);
 }
 
+/* A sleeping vCPU does not wait for the loop thread, which never runs here. */
+static void test_own_wait(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct vm *vm = f->t->vm;
+    struct clock *manual = vm->clock;
+    struct vcpu cpu = { .vm = vm, .lock = PTHREAD_MUTEX_INITIALIZER };
+    struct err e = { 0 };
+    struct loop *loop = loop_create(&e);
+    struct lapic *l;
+
+    assert_non_null(loop);
+    vm->clock = clock_create(loop, &e);
+    assert_non_null(vm->clock);
+    l = cpu.lapic = lapic_create(&cpu, &e);
+    lapic_mmio_write(l, SVR, 0x1ff);
+    lapic_mmio_write(l, LVTT, 0x31);
+    assert_true(lapic_timer_host_ns(l) == 0); /* not armed */
+    clock_start(vm->clock);
+    lapic_mmio_write(l, TMICT, 1000);
+    assert_true(lapic_timer_host_ns(l) != 0);
+    while (util_monotonic_ns() < lapic_timer_host_ns(l)) {
+        lapic_timer_check(l);
+        assert_true(!lapic_pending(l) || util_monotonic_ns() >= lapic_timer_host_ns(l));
+    }
+    lapic_timer_check(l);
+    assert_true(lapic_pending(l));
+    assert_true(lapic_timer_host_ns(l) == 0);
+    assert_int_equal(lapic_ack(l), 0x31);
+    lapic_timer_check(l);
+    loop_poll(loop, 0); /* nothing is left for it */
+    assert_false(lapic_pending(l));
+    clock_stop(vm->clock);
+    lapic_destroy(l);
+    clock_destroy(vm->clock);
+    loop_destroy(loop);
+    vm->clock = manual;
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
@@ -472,6 +511,7 @@ int main(void)
         TEST(test_software_disable),
         TEST(test_extint),
         TEST(test_nmi),
+        TEST(test_own_wait),
         TEST(test_timer),
         TEST(test_deadline),
         TEST(test_x2apic),
