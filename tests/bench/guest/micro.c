@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const struct micro *const micro_tables[] = {
-    micro_int, micro_mem, micro_fp, micro_simd, micro_os, micro_thread,
+    micro_int, micro_mem, micro_fp, micro_simd, micro_os, micro_thread, micro_time,
 };
 enum { TABLES = sizeof(micro_tables) / sizeof(micro_tables[0]) };
 

@@ -20,6 +20,7 @@ extern const struct micro micro_fp[];  /* x87, scalar and autovectorized floatin
 extern const struct micro
     micro_simd[];                     /* AVX2, AES, SHA, carry-less products, if the CPU has them */
 extern const struct micro micro_os[]; /* system calls, processes, signals, timers, page tables */
+extern const struct micro micro_time[];   /* lateness of timers */
 extern const struct micro micro_thread[]; /* threads: switches, locks, several of them at work */
 
 /* Ends the process with a message: something that must not fail failed. */
