@@ -12,7 +12,9 @@
 
 #include <cmocka.h>
 
+#include "accel/bt/bt_code.h"
 #include "accel/bt/bt_jit.h"
+#include "accel/bt/bt_sys.h"
 #include "base/endian.h"
 
 enum {
@@ -192,6 +194,36 @@ static void test_another_thread_changes_code(void **state)
     other_end(&o);
     assert_translated(t);
     assert_int_equal(t->s.rip, BTVM_CODE + 12);
+}
+
+/* Only whoever has the page translated, and has not compared it yet, is told of a write. */
+static void test_writes_are_told_to_users(void **state)
+{
+    struct btvm *t = *state;
+    const struct bt_code_page *page;
+
+    t->s.gpr[X86_RBX] = BTVM_DATA;
+    BTVM_RUN(t, MOV_ECX_N, /* */
+             0xff, 0x03,   /* 1: inc dword [rbx] */
+             0xff, 0xc9,   /* dec ecx */
+             0x75, 0xfa);  /* jnz 1b */
+    assert_translated(t);
+    page = bt_code_page_at(t->vm, BTVM_CODE);
+    bt_tlb_serve(t->c);
+    assert_true(page->users == 1);
+    assert_true(bt_code_page_at(t->vm, BTVM_DATA)->users == 0);
+    bt_code_store(t->c, BTVM_CODE, 1); /* its own: it knows */
+    assert_false(bt_tlb_request_pending(t->c));
+    assert_true(page->users == 0);
+    t->s.rip = BTVM_CODE;
+    assert_int_equal(btvm_go(t), RUN_SHUTDOWN); /* the unit comes back */
+    assert_true(page->users == 1);
+    bt_code_written(t->vm, BTVM_CODE, 1);
+    assert_true(bt_tlb_request_pending(t->c));
+    bt_tlb_serve(t->c);
+    assert_true(page->users == 0);
+    bt_code_written(t->vm, BTVM_CODE, 1);
+    assert_false(bt_tlb_request_pending(t->c));
 }
 
 static void kick(struct btvm *t)
@@ -462,6 +494,7 @@ int main(void)
         TEST(test_other_page_changes),
         TEST(test_data_beside_code),
         TEST(test_another_thread_changes_code),
+        TEST(test_writes_are_told_to_users),
         TEST(test_kick_ends_jump),
         TEST(test_kick_ends_loop),
         TEST(test_kick_ends_calls),

@@ -385,7 +385,7 @@ void bt_code_store(struct bt_cpu *c, uint64_t gpa, unsigned len)
 {
     struct bt_block *b = (struct bt_block *)(uintptr_t)c->block;
 
-    bt_code_written(c->vm, gpa, len);
+    bt_code_written_by(c, gpa, len);
     bt_jit_recheck_at(c, gpa);
     if (b && (!bt_block_fresh(b) || (b->hva2 && b->page2->version != b->version2)))
         bt_block_poison(b);

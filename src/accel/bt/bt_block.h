@@ -5,7 +5,8 @@
  * 64-bit mask a page of RAM (struct bt_code_page): the mask says which 64-byte lines hold decoded code,
  * and a write to one of those lines increments the counter. A block remembers the counter and is compared
  * with memory again before it runs under another value, so data next to code costs a comparison at most,
- * and nothing has to be freed while somebody executes it.
+ * and nothing has to be freed while somebody executes it. Translated code does not look at the counter: the
+ * vCPUs that have some of the page are told.
  *
  * A block in memory:
  *
@@ -47,6 +48,7 @@ struct bt_code_page {
     _Atomic uint32_t version;
     _Atomic uint32_t idle; /* writes since the page held no code any more */
     _Atomic uint64_t lines;
+    _Atomic uint64_t users; /* vCPUs with units of the page that are not stale, by index */
 };
 
 struct bt_block {

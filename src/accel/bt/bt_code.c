@@ -3,7 +3,8 @@
  *
  * Locking: lines and code bits are set and cleared under code->lock; versions and lines are read without.
  * A writer clears the lines before it increments the version: a decoder that sees the new version also
- * sees that it has to mark its lines again.
+ * sees that it has to mark its lines again. `users` has the bits of vCPUs, each changed by its own thread:
+ * who sets one looks at the version afterwards, who increments the version looks at the bits afterwards.
  */
 #include "accel/bt/bt_code.h"
 
@@ -176,12 +177,34 @@ const struct bt_code_page *bt_code_page_at(const struct vm *vm, uint64_t gpa)
     return code ? bt_code_page(code, gpa, &r) : NULL;
 }
 
-/* Whoever has translated code of the page will compare it. */
-static void bt_code_tell(struct vm *vm)
+_Static_assert(CONFIG_MAX_CPUS <= 64, "a bit each in bt_code_page.users");
+
+static uint64_t bt_code_user(const struct bt_cpu *c)
 {
-    for (unsigned i = 0; i < vm->nvcpus; i++)
-        if (vm->vcpu[i] && vm->vcpu[i]->accel)
-            bt_tlb_request(vm->vcpu[i]->accel, BT_TLB_REQ_STALE);
+    return BIT64(c->vcpu->index);
+}
+
+void bt_code_use(const struct bt_cpu *c, struct bt_code_page *page)
+{
+    if (!(page->users & bt_code_user(c)))
+        atomic_fetch_or(&page->users, bt_code_user(c));
+}
+
+void bt_code_unuse(const struct bt_cpu *c, struct bt_code_page *page)
+{
+    if (page->users & bt_code_user(c))
+        atomic_fetch_and(&page->users, ~bt_code_user(c));
+}
+
+/* They will compare what they have translated. */
+static void bt_code_tell(struct vm *vm, uint64_t users)
+{
+    for (; users; users &= users - 1) {
+        struct vcpu *v = vm->vcpu[__builtin_ctzll(users)];
+
+        if (v && v->accel)
+            bt_tlb_request(v->accel, BT_TLB_REQ_STALE);
+    }
 }
 
 struct bt_code_page *bt_code_mark(struct bt_cpu *c, uint64_t gpa, unsigned len, uint32_t *version)
@@ -224,40 +247,50 @@ static void bt_code_idle(struct bt_code *code, struct bt_code_page *p, uint64_t 
     pthread_mutex_unlock(&code->lock);
 }
 
-/* true: decoded code was overwritten */
-static bool bt_code_written_page(struct bt_code *code, uint64_t gpa, uint64_t len)
+/* Whom to tell that decoded code was overwritten. */
+static uint64_t bt_code_written_page(struct bt_code *code, uint64_t gpa, uint64_t len)
 {
     struct ram_region *r;
     struct bt_code_page *p = bt_code_page(code, gpa, &r);
 
     if (!p)
-        return false;
+        return 0;
     if (!p->lines)
         bt_code_idle(code, p, r->code, (gpa - r->gpa) >> PAGE_SHIFT);
     if (!(p->lines & bt_code_lines(gpa, len)))
-        return false;
+        return 0;
     pthread_mutex_lock(&code->lock);
     p->lines = 0;
     p->idle = 0;
     p->version++;
     pthread_mutex_unlock(&code->lock);
-    return true;
+    return p->users;
 }
 
-void bt_code_written(struct vm *vm, uint64_t gpa, uint64_t len)
+/* Not told: the bits of `knows`. */
+static void bt_code_overwritten(struct vm *vm, uint64_t gpa, uint64_t len, uint64_t knows)
 {
     struct bt_code *code = bt_code_of(vm);
-    bool any = false;
+    uint64_t users = 0;
 
     while (code && len) {
         uint64_t n = min_u64(len, PAGE_SIZE - gpa % PAGE_SIZE);
 
-        any |= bt_code_written_page(code, gpa, n);
+        users |= bt_code_written_page(code, gpa, n);
         gpa += n;
         len -= n;
     }
-    if (any)
-        bt_code_tell(vm);
+    bt_code_tell(vm, users & ~knows);
+}
+
+void bt_code_written(struct vm *vm, uint64_t gpa, uint64_t len)
+{
+    bt_code_overwritten(vm, gpa, len, 0);
+}
+
+void bt_code_written_by(const struct bt_cpu *c, uint64_t gpa, uint64_t len)
+{
+    bt_code_overwritten(c->vm, gpa, len, bt_code_user(c));
 }
 
 void bt_code_recheck(struct vm *vm, uint64_t gpa)
@@ -271,5 +304,5 @@ void bt_code_recheck(struct vm *vm, uint64_t gpa)
     pthread_mutex_lock(&code->lock);
     p->version++;
     pthread_mutex_unlock(&code->lock);
-    bt_code_tell(vm);
+    bt_code_tell(vm, p->users);
 }

@@ -18,6 +18,15 @@ struct bt_perf *bt_code_perf(const struct vm *vm);
 must_check int bt_code_map(struct bt_code *code, struct ram_region *r);
 void bt_code_unmap(struct bt_code *code, struct ram_region *r);
 
+/*
+ * c's thread: it is to be told of writes to the page (BT_TLB_REQ_STALE), or no longer. A version read behind
+ * bt_code_use() is one whose end it is told of.
+ */
+void bt_code_use(const struct bt_cpu *c, struct bt_code_page *page);
+void bt_code_unuse(const struct bt_cpu *c, struct bt_code_page *page);
+/* bt_code_written() for c's own write: everybody else is told. */
+void bt_code_written_by(const struct bt_cpu *c, uint64_t gpa, uint64_t len);
+
 /* The page that gpa lies in, or NULL. */
 const struct bt_code_page *bt_code_page_at(const struct vm *vm, uint64_t gpa);
 

@@ -155,6 +155,22 @@ static void jit_page_stale(struct bt_cpu *c, struct bt_jit_page *p)
     for (struct bt_jit_unit *u = p->units; u; u = u->page_next)
         if (!u->stale)
             jit_close(c->jit, u);
+    bt_code_unuse(c, p->page);
+}
+
+/*
+ * One more unit of the page is about to be good, if its bytes are those of a version read from now on; those
+ * of an older version are not.
+ */
+static void jit_page_use(struct bt_cpu *c, struct bt_code_page *page)
+{
+    struct bt_jit_page *p = jit_page(c->jit, page);
+
+    bt_code_use(c, page);
+    if (p->page && p->version != page->version) {
+        jit_page_stale(c, p);
+        bt_code_use(c, page);
+    }
 }
 
 void bt_jit_recheck_at(struct bt_cpu *c, uint64_t gpa)
@@ -221,6 +237,7 @@ void bt_jit_flush(struct bt_cpu *c)
     j->used = j->thunks_end;
     for (struct bt_jit_page *p = j->pages, *next; p; p = next) {
         next = p->next;
+        bt_code_unuse(c, p->page);
         *p = (struct bt_jit_page){ 0 };
     }
     j->pages = NULL;
@@ -233,6 +250,7 @@ static bool jit_revive(struct bt_cpu *c, struct bt_jit_unit *u)
 {
     uint32_t version;
 
+    jit_page_use(c, u->block->page);
     if (!bt_code_mark(c, u->gpa, u->len, &version))
         return false;
     if (!bt_ram_equal(u->bytes, u->hva, u->len))
@@ -265,6 +283,11 @@ void bt_jit_heat(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
     bt_fpu_store(c); /* the decoder is an ordinary library */
     if (bt_jit_full(j)) {
         bt_cache_flush(c);
+        return;
+    }
+    jit_page_use(c, b->page);
+    if (!bt_block_fresh(b)) {
+        b->heat = 1; /* next time */
         return;
     }
     u = bt_jit_translate(c, b, rip);
