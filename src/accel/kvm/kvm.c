@@ -86,11 +86,11 @@ static int kvm_require_caps(struct kvm_vm *k, struct err *e)
     return 0;
 }
 
-static int kvm_enable(struct kvm_vm *k, uint32_t cap, uint64_t arg)
+int kvm_enable(int fd, uint32_t cap, uint64_t arg)
 {
     struct kvm_enable_cap c = { .cap = cap, .args = { arg } };
 
-    return kvm_ioctl(k->fd, KVM_ENABLE_CAP, &c);
+    return kvm_ioctl(fd, KVM_ENABLE_CAP, &c);
 }
 
 static int kvm_setup(struct kvm_vm *k, struct err *e)
@@ -101,7 +101,7 @@ static int kvm_setup(struct kvm_vm *k, struct err *e)
     if (!ret)
         ret = kvm_ioctl_num(k->fd, KVM_SET_TSS_ADDR, KVM_TSS_GPA);
     if (!ret)
-        ret = kvm_enable(k, KVM_CAP_SPLIT_IRQCHIP, KVM_EOI_ROUTES);
+        ret = kvm_enable(k->fd, KVM_CAP_SPLIT_IRQCHIP, KVM_EOI_ROUTES);
     if (ret)
         return err_set(e, -ret, "KVM cannot set up a virtual machine: %s", strerror(-ret));
     k->caps = (struct kvm_caps){
@@ -117,9 +117,11 @@ static int kvm_setup(struct kvm_vm *k, struct err *e)
     };
     /* Without them KVM answers with #GP and #UD itself, or stops at privileged code only. */
     k->caps.user_msr = kvm_cap(k, KVM_CAP_X86_USER_SPACE_MSR) &&
-                       !kvm_enable(k, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN);
+                       !kvm_enable(k->fd, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN);
     k->caps.emulation_exit = kvm_cap(k, KVM_CAP_EXIT_ON_EMULATION_FAILURE) &&
-                             !kvm_enable(k, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
+                             !kvm_enable(k->fd, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
+    /* AMD's oldest counters are there whatever CPUID says, and not in struct x86_state. */
+    kvm_enable(k->fd, KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE);
     return 0;
 }
 

@@ -4,6 +4,9 @@
  * Threads: a struct kvm_vcpu belongs to its vCPU thread (or to whoever stopped it), except kick() and
  * what is marked. vCPU ioctls take the vCPU's own mutex in the kernel, which KVM_RUN holds: other threads
  * reach a running vCPU by messages and kicks alone.
+ *
+ * XSAVE areas: the sizes and offsets are the host CPU's, which is what CPUID shows the guest. They fit into
+ * the 4096 bytes of KVM_GET_XSAVE as long as the process does not ask the kernel for AMX.
  */
 #ifndef ACCEL_KVM_KVM_H
 #define ACCEL_KVM_KVM_H
@@ -98,6 +101,8 @@ static inline struct kvm_vcpu *kvm_vcpu_of(const struct vcpu *c)
 int kvm_ioctl(int fd, unsigned long request, void *arg);
 /* The same with a number as argument. */
 int kvm_ioctl_num(int fd, unsigned long request, unsigned long arg);
+/* KVM_ENABLE_CAP on a VM or vCPU; 0, or -errno where this KVM does not know it. */
+int kvm_enable(int fd, uint32_t cap, uint64_t arg);
 
 /* --- kvm_cpu.c --- */
 int kvm_cpu_init(struct vcpu *c, struct err *e);

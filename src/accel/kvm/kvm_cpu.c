@@ -63,6 +63,8 @@ int kvm_cpu_init(struct vcpu *c, struct err *e)
     ret = kvm_cpuid_set(c, e);
     if (ret)
         goto fail;
+    /* What CPUID does not offer is #GP: its state would not be saved. Kernels before 5.10 cannot. */
+    kvm_enable(k->fd, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1);
     return 0;
 fail:
     kvm_cpu_fini(c);
@@ -150,6 +152,9 @@ static enum run_exit kvm_cpu_internal_error(struct vcpu *c, struct kvm_run *run)
     case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
         return kvm_cpu_error(c, "unexpected exit of the CPU",
                              run->internal.ndata ? run->internal.data[0] : 0);
+    case KVM_INTERNAL_ERROR_SIMUL_EX:
+        return kvm_cpu_error(c, "one exception during another that KVM cannot put together",
+                             run->internal.ndata ? run->internal.data[0] : 0);
     default:
         return kvm_cpu_error(c, "internal error", run->internal.suberror);
     }
@@ -189,9 +194,32 @@ static enum run_exit kvm_cpu_exit(struct vcpu *c, struct kvm_run *run)
     case KVM_EXIT_UNKNOWN:
         return kvm_cpu_error(c, "the CPU left the guest for a reason that KVM does not know",
                              run->hw.hardware_exit_reason);
-    default:
-        return kvm_cpu_error(c, "unknown exit", run->exit_reason);
+    default: /* of features that are not switched on, or of a later KVM */
+        return kvm_cpu_error(c, "it left the guest for a reason that Ruche never asked for",
+                             run->exit_reason);
     }
+}
+
+static enum run_exit kvm_cpu_run_failed(struct vcpu *c, int error)
+{
+    static const struct {
+        int error;
+        const char *what;
+    } known[] = {
+        { -EFAULT,
+          "the host cannot give it a page of the guest's memory (is the host out of memory, "
+          "or the file behind it cut off?)" },
+        { -EHWPOISON,
+          "a page of the guest's memory is broken (the host reported a machine check)" },
+        { -ENOMEM, "the host is out of memory" },
+    };
+    const char *what = strerror(-error);
+
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+        if (known[i].error == error)
+            what = known[i].what;
+    snprintf(c->reason, sizeof(c->reason), "KVM cannot run the guest: %s", what);
+    return RUN_ERROR;
 }
 
 enum run_exit kvm_cpu_run(struct vcpu *c)
@@ -215,11 +243,8 @@ enum run_exit kvm_cpu_run(struct vcpu *c)
             __atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
             return RUN_KICKED;
         }
-        if (ret < 0) {
-            snprintf(c->reason, sizeof(c->reason), "KVM_RUN failed: %s%s", strerror(-ret),
-                     ret == -EFAULT ? " (guest memory that the host cannot give?)" : "");
-            return RUN_ERROR;
-        }
+        if (ret < 0)
+            return kvm_cpu_run_failed(c, ret);
         why = kvm_cpu_exit(c, k->run);
     } while (why == RUN_KICKED);
     return why;

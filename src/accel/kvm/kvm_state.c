@@ -193,13 +193,25 @@ static int kvm_state_set_debug(struct kvm_vcpu *k, const struct x86_state *s)
     return kvm_ioctl(k->fd, KVM_SET_DEBUGREGS, &r);
 }
 
-static int kvm_state_get_events(struct kvm_vcpu *k, struct x86_state *s)
+/*
+ * INT n, INT3 and INTO whose delivery was cut short: RIP is still at the instruction, and the ioctl does
+ * not give its length, which delivery would need. It is executed again. (Not PVM: RIP is behind it there.)
+ */
+static bool kvm_state_runs_again(const struct kvm_vcpu_events *v)
+{
+    return (v->interrupt.injected && v->interrupt.soft) ||
+           (v->exception.injected && (v->exception.nr == X86_BP || v->exception.nr == X86_OF));
+}
+
+static int kvm_state_get_events(struct kvm_vm *vm, struct kvm_vcpu *k, struct x86_state *s)
 {
     struct kvm_vcpu_events v = { 0 };
     int ret = kvm_ioctl(k->fd, KVM_GET_VCPU_EVENTS, &v);
 
     if (ret)
         return ret;
+    if (!vm->caps.pvm && kvm_state_runs_again(&v))
+        v.interrupt.injected = v.exception.injected = 0;
     s->exception_pending = v.exception.injected;
     s->exception_vector = v.exception.nr & 31;
     s->exception_has_error = v.exception.has_error_code;
@@ -216,7 +228,8 @@ static int kvm_state_get_events(struct kvm_vcpu *k, struct x86_state *s)
     s->shadow_sti = v.interrupt.shadow & KVM_X86_SHADOW_INT_STI;
     s->shadow_mov_ss = v.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS;
     s->nmi_pending = v.nmi.injected || v.nmi.pending;
-    s->nmi_masked = v.nmi.masked;
+    s->nmi_masked =
+        v.nmi.masked && !v.nmi.injected; /* it masks the next one once it is delivered */
     s->sipi_vector = (uint8_t)v.sipi_vector;
     return 0;
 }
@@ -331,7 +344,7 @@ int kvm_state_get_regs(struct vcpu *c, struct x86_state *s)
     if (!ret)
         ret = kvm_state_get_debug(k, s);
     if (!ret)
-        ret = kvm_state_get_events(k, s);
+        ret = kvm_state_get_events(kvm_of(c->vm), k, s);
     if (!ret)
         ret = kvm_msr_get(c, s);
     return ret;
