@@ -20,7 +20,10 @@
 #include "base/endian.h"
 #include "kvmvm.h"
 
-enum { VECTOR = 0x51 };
+enum {
+    VECTOR = 0x51,
+    TSC_PAUSE_MS = 80, /* longer than a busy host takes to get a vCPU going */
+};
 #define MSI_ADDR 0xfee00000ull
 
 static int setup(void **ctx)
@@ -314,7 +317,7 @@ GUEST(tsc, 64, "rdtsc; shl rdx, 32; or rax, rdx; mov rbx, rax; 1: jmp 1b")
 static void test_tsc(void **ctx)
 {
     struct kvmvm *f = *ctx;
-    uint64_t saved;
+    uint64_t saved, khz = clock_tsc_khz(f->vm->clock);
 
     if (kvmvm_is_emulated())
         skip(); /* PVM executes RDTSC natively, without an offset */
@@ -325,14 +328,14 @@ static void test_tsc(void **ctx)
         f->s.rip = KVMVM_CODE;
         assert_int_equal(vcpu_set_state(f->vm->vcpu[0], &f->s), 0);
         saved = f->s.tsc;
-        usleep(20000);
+        usleep(TSC_PAUSE_MS * 1000);
         loop_timer_init(f->vm->loop, &f->timer, stop_loop);
-        loop_timer_set(&f->timer, util_monotonic_ns() + 5000000);
+        loop_timer_set(&f->timer, util_monotonic_ns() + 30000000);
         vm_run(f->vm);
-        usleep(20000);
+        usleep(TSC_PAUSE_MS * 1000);
         assert_int_equal(vcpu_get_state(f->vm->vcpu[0], &f->s), 0);
-        assert_in_range(f->s.gpr[X86_RBX], saved, saved + clock_tsc_khz(f->vm->clock) * 15);
-        assert_in_range(f->s.tsc, f->s.gpr[X86_RBX], saved + clock_tsc_khz(f->vm->clock) * 18);
+        assert_in_range(f->s.gpr[X86_RBX], saved, saved + khz * (TSC_PAUSE_MS - 1));
+        assert_in_range(f->s.tsc, f->s.gpr[X86_RBX], saved + khz * (TSC_PAUSE_MS - 1));
     }
 }
 
@@ -547,10 +550,10 @@ static void test_emulation_failure(void **ctx)
     assert_int_equal(f->last, 0x55667788);
 }
 
-enum { SUM_ROUNDS = 40000, SUM_ADD = 7 };
+enum { SUM_ROUNDS = 400000, SUM_ADD = 7 };
 GUEST(sum, 64,
       "mov rax, cr4; or eax, 0x600; mov cr4, rax; xor eax, eax; mov ebx, 0x10dcd\n"
-      "mov edx, 7; movq xmm1, rdx; pxor xmm0, xmm0; mov ecx, 40000\n"
+      "mov edx, 7; movq xmm1, rdx; pxor xmm0, xmm0; mov ecx, 400000\n"
       "1: imul rax, rbx; add rax, rcx; mov [0x300000], rax; push rax; pop rsi\n"
       "paddq xmm0, xmm1; loop 1b\n"
       "movq [0x300008], xmm0; mov dx, 0x5f4; mov al, 13; out dx, al; hlt")
@@ -568,6 +571,7 @@ static uint64_t expected_sum(void)
 static void test_hand_over(void **ctx)
 {
     struct kvmvm *f[2] = { *ctx, kvmvm_create(&accel_bt, 1) };
+    const uint64_t slice_ns[2] = { kvmvm_is_emulated() ? 8000000 : 100000, 300000 };
     unsigned now = 0, swaps = 0;
 
     LOAD(f[0], sum);
@@ -575,7 +579,7 @@ static void test_hand_over(void **ctx)
     assert_int_equal(vcpu_set_state(f[0]->vm->vcpu[0], &f[0]->s), 0);
     for (;;) {
         loop_timer_init(f[now]->vm->loop, &f[now]->timer, stop_loop);
-        loop_timer_set(&f[now]->timer, util_monotonic_ns() + (now ? 300000 : 8000000));
+        loop_timer_set(&f[now]->timer, util_monotonic_ns() + slice_ns[now]);
         if (vm_run(f[now]->vm) != VM_RUNNING)
             break;
         loop_timer_cancel(&f[now]->timer);

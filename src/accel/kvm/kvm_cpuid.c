@@ -91,6 +91,7 @@ int kvm_cpuid_learn(struct kvm_vm *k, struct err *e)
     /* What KVM leaves to us to say: the deadline timer has a capability, the others always hold. */
     if (k->caps.tsc_deadline)
         k->offered.word[CPUID_1_ECX] |= BIT(24);
+    k->offered.word[CPUID_1_ECX] |= BIT(31);        /* hypervisor: KVMs before 6.14 leave it out */
     k->offered.word[CPUID_6_EAX] |= BIT(2);         /* ARAT */
     k->offered.word[CPUID_INVARIANT_EDX] |= BIT(8); /* constant TSC */
     return ret;

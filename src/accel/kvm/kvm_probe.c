@@ -157,7 +157,8 @@ static double probe_loop(struct probe *b)
     if (few <= (uint64_t)PROBE_SHORT * PROBE_REAL_NS)
         return (double)few / PROBE_SHORT;
     many = probe_best(b, PROBE_LONG);
-    return (double)(many > few ? many - few : 1) / (PROBE_LONG - PROBE_SHORT);
+    return many > few ? (double)(many - few) / (PROBE_LONG - PROBE_SHORT)
+                      : (double)many / PROBE_LONG;
 }
 
 static void probe_measure(struct probe *b, struct accel_probe *p)
