@@ -17,7 +17,7 @@
 
 #include "vm/pvclock.h"
 
-enum { VM_STATE_VERSION = 2, CLOCK_STATE_VERSION = 1, RAM_STATE_VERSION = 1 };
+enum { VM_STATE_VERSION = 3, VM_STATE_OLDEST = 2, CLOCK_STATE_VERSION = 1, RAM_STATE_VERSION = 1 };
 
 /* The CPU that the guest has seen: the processor here must be able to go on as it. */
 static void vm_state_cpu(struct vm *vm, struct state *s)
@@ -32,7 +32,7 @@ static void vm_state_cpu(struct vm *vm, struct state *s)
     state_bytes(s, model, sizeof(model));
     state_bytes(s, vendor, sizeof(vendor));
     state_u32(s, &phys_bits);
-    for (unsigned i = 0; i < CPUID_WORDS; i++)
+    for (unsigned i = 0; i < (state_version(s) < 3 ? CPUID_7_2_EDX : CPUID_WORDS); i++)
         state_u32(s, &need.word[i]);
     model[sizeof(model) - 1] = '\0';
     state_require(s, !memcmp(vendor, vm->cpuid.vendor, sizeof(vendor)),
@@ -60,7 +60,7 @@ static void vm_state_header(struct vm *vm, struct state *s)
     state_begin(s, "machine", "pc", VM_STATE_VERSION);
     state_bytes(s, magic, sizeof(magic));
     state_require(s, !memcmp(magic, "ruchevm", 8), "this is not a machine state");
-    state_require(s, s->saving || state_error(s) || state_version(s) == VM_STATE_VERSION,
+    state_require(s, s->saving || state_error(s) || state_version(s) >= VM_STATE_OLDEST,
                   "saved by an older version, whose states do not tell the CPU's features");
     vm_state_cpu(vm, s);
     state_u32(s, &ncpus);

@@ -103,6 +103,7 @@ static const struct {
     [CPUID_EXT_ECX] = { LEAF_EXT_FEATURES, 0, ECX },
     [CPUID_EXT_EDX] = { LEAF_EXT_FEATURES, 0, EDX },
     [CPUID_INVARIANT_EDX] = { LEAF_INVARIANT, 0, EDX },
+    [CPUID_7_2_EDX] = { LEAF_EXTENDED_FEATURES, 2, EDX },
 };
 
 static const struct {
@@ -491,8 +492,9 @@ int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *l
     r = cpuid_build_features(c, level, &caps, e);
     if (r)
         return r;
-    if (cpuid_find(c, LEAF_EXTENDED_FEATURES, 1))
-        cpuid_add(c, LEAF_EXTENDED_FEATURES, 0, false)->eax = 1; /* highest subleaf */
+    for (uint32_t sub = 1; sub <= 2; sub++)
+        if (cpuid_find(c, LEAF_EXTENDED_FEATURES, sub))
+            cpuid_add(c, LEAF_EXTENDED_FEATURES, 0, false)->eax = sub; /* the highest */
     cpuid_build_clocks(c, limits);
     cpuid_build_identity(c);
     cpuid_build_caches(c);

@@ -39,6 +39,7 @@ enum cpuid_word {
     CPUID_EXT_ECX,
     CPUID_EXT_EDX,
     CPUID_INVARIANT_EDX,
+    CPUID_7_2_EDX,
     CPUID_WORDS
 };
 struct cpuid_words {

@@ -11,7 +11,8 @@ enum {
     MTRRCAP = X86_N_MTRR_VAR | BIT(8) | BIT(10), /* count, fixed ranges, write combining */
     MTRR_DEF_MASK = 0xcff,
     MTRR_VALID = BIT(11),
-    SPEC_CTRL_MASK = 7,
+    SPEC_CTRL_MASK = 7, /* IBRS, STIBP, SSBD */
+    SPEC_CTRL_BHI_DIS_S = BIT(10),
     DEBUGCTL_MASK = 3,
     FEATURE_CONTROL_LOCKED = 1,
     PAT_RESERVED_2 = 2,
@@ -20,14 +21,6 @@ enum {
     MEM_WB = 6,
 };
 #define UCODE_REVISION (1ull << 32)
-/*
- * What the guest need not mitigate: it runs by translation, its speculation sees no other's memory.
- * RDCL, RSBA's opposite, L1DFL, SSB, MDS, PSCHANGE, TAA, SBDR, FBSDP, PSDP, PBRSB, GDS, RFDS.
- */
-#define ARCH_CAPABILITIES                                                                          \
-    (BIT64(0) | BIT64(3) | BIT64(4) | BIT64(5) | BIT64(6) | BIT64(8) | BIT64(13) | BIT64(14) |     \
-     BIT64(15) | BIT64(24) | BIT64(26) | BIT64(27))
-
 /* The fixed MTRR's place in s.mtrr_fix, or -1. */
 static int msr_mtrr_fix(uint32_t index)
 {
@@ -128,7 +121,7 @@ static bool msr_read_special(struct bt_cpu *c, uint32_t index, uint64_t *v)
         *v = 0;
         return true;
     case MSR_ARCH_CAPABILITIES:
-        *v = ARCH_CAPABILITIES;
+        *v = cpuid_arch_capabilities(&c->vm->cpuid);
         return bt_has(c, BT_HAS_ARCH_CAP);
     default:
         return false;
@@ -206,7 +199,8 @@ static bool msr_value_ok(const struct bt_cpu *c, uint32_t index, uint64_t v)
     case MSR_MTRR_DEF_TYPE:
         return !(v & ~(uint64_t)MTRR_DEF_MASK) && msr_mem_type_ok(v & 0xff);
     case MSR_SPEC_CTRL:
-        return !(v & ~(uint64_t)SPEC_CTRL_MASK);
+        return !(v & ~(uint64_t)(SPEC_CTRL_MASK |
+                                 (bt_has(c, BT_HAS_BHI_CTRL) ? SPEC_CTRL_BHI_DIS_S : 0)));
     case MSR_XSS:
         return v == 0;
     default:

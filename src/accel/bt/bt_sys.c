@@ -293,6 +293,7 @@ uint32_t bt_sys_features(const struct cpuid *id)
         { 7, 0, EDX, 26, BT_HAS_SPEC_CTRL | BT_HAS_PRED_CMD },
         { 7, 0, EDX, 27, BT_HAS_SPEC_CTRL },
         { 7, 0, EDX, 31, BT_HAS_SPEC_CTRL },
+        { 7, 2, EDX, 4, BT_HAS_BHI_CTRL },
         { 7, 0, EDX, 28, BT_HAS_FLUSH_CMD },
         { 7, 0, EDX, 29, BT_HAS_ARCH_CAP },
         { 0xd, 1, EAX, 3, BT_HAS_XSAVES },

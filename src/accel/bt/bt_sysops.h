@@ -24,6 +24,7 @@ enum bt_feature {
     BT_HAS_XGETBV1 = BIT(12),
     BT_IS_AMD = BIT(13),
     BT_HAS_FLUSH_CMD = BIT(14),
+    BT_HAS_BHI_CTRL = BIT(15),
 };
 static inline bool bt_has(const struct bt_cpu *c, enum bt_feature f)
 {
