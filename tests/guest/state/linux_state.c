@@ -33,6 +33,7 @@ struct test {
     const char *folder; /* kernel and initrd */
     const struct accel_ops *accel;
     unsigned cpus;
+    const char *model; /* --cpu; NULL: what it is without */
     const char *words; /* what the guest's init does */
 
     char dir[32], disk[64], console[64], append[128], serial[80];
@@ -167,6 +168,10 @@ static int vm_build(struct test *t, unsigned n, struct err *e)
              t->port);
     config_init(c);
     c->cpus = t->cpus;
+    if (t->model) {
+        free(c->cpu);
+        c->cpu = strdup(t->model);
+    }
     c->memory = MEMORY;
     free(c->net);
     free(c->serial);
@@ -370,6 +375,56 @@ static void case_save_load(struct test *t)
     state_fini(&saved);
 }
 
+/* Replaces the VM by one of another CPU model and loads it; what is wrong, or "". */
+static const char *load_as(struct test *t, const char *model, unsigned n, const struct state *saved,
+                           struct state *in)
+{
+    struct err e = { 0 };
+
+    if (t->vm)
+        vm_drop(t);
+    t->model = model;
+    if (vm_build(t, n, &e)) {
+        problem(t, "%s", e.msg);
+        return "no VM";
+    }
+    state_init_load(in, saved->buf, saved->len);
+    if (!vm_state(t->vm, in))
+        vm_ram_state(t->vm, in);
+    return state_what(in);
+}
+
+/* A Linux that began on a small CPU goes on on a larger one; the way back is refused, by the features' names. */
+static void case_models(struct test *t)
+{
+    struct state small, large, in;
+    const char *what;
+
+    t->words = "state,poweroff";
+    t->model = "x86-64-v2";
+    if (!boot(t) || !run_until(t, "TEST count=20\r"))
+        return;
+    state_init_save(&small);
+    state_init_save(&large);
+    if (!transfer(t, &small, "save"))
+        return;
+    what = load_as(t, "host", 1, &small, &in);
+    if (*what)
+        problem(t, "load into the larger CPU: %s", what);
+    else if (transfer(t, &large, "save of the larger CPU")) {
+        what = load_as(t, "x86-64-v2", 0, &large, &in);
+        if (!strstr(what, "features that this VM does not have: ") || !strstr(what, "--cpu (host)"))
+            problem(t, "the smaller CPU refused with '%s'", what);
+        what = load_as(t, "host", 1, &small, &in);
+        if (*what || !run_until(t, NULL))
+            problem(t, "it did not go on: %s", what);
+        else
+            check_work(t, 1);
+    }
+    state_fini(&small);
+    state_fini(&large);
+}
+
 static void case_storm(struct test *t)
 {
     t->words = "state,poweroff";
@@ -467,6 +522,7 @@ int main(int argc, char **argv)
     static const struct test_case cases[] = {
         { "saved and loaded", case_save_load, 1 },
         { "saved and loaded", case_save_load, 2 },
+        { "from a small CPU to a large one", case_models, 1 },
         { "paused 100 times", case_storm, 2 },
         { "reset 5 times", case_reset, 2 },
     };
