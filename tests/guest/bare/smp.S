@@ -9,6 +9,7 @@
  * runs. Exit codes are at the end.
  */
 #include "boot.inc"
+#include "long.inc"
     .set TRAMPOLINE, 0x8000
     .set X2APIC_ID, 0x802
     .set X2APIC_EOI, 0x80b
@@ -33,51 +34,16 @@ _start:
     multiboot_header
 start:
     movl $stack0_end, %esp
-    call make_tables
+    map_gib 0, pd
+    set_gate IPI_VECTOR, on_ipi
+    set_gate TIMER_VECTOR, on_timer
     /* the second processor's first instructions go where a SIPI can point */
     movl $trampoline, %esi
     movl $TRAMPOLINE, %edi
     movl $trampoline_end - trampoline, %ecx
     rep movsb
 protected:
-    movl $pml4, %eax
-    movl %eax, %cr3
-    movl %cr4, %eax
-    orl $0x20, %eax /* PAE */
-    movl %eax, %cr4
-    movl $0xc0000080, %ecx
-    rdmsr
-    orl $0x100, %eax /* LME */
-    wrmsr
-    movl %cr0, %eax
-    orl $0x80000000, %eax
-    movl %eax, %cr0
-    lgdt gdt_pointer
-    ljmp $8, $long_mode
-
-/* 1 GiB of 2 MiB pages, one to one; the IDT's two gates */
-make_tables:
-    movl $pdpt + 3, pml4
-    movl $pd + 3, pdpt
-    movl $pd, %edi
-    movl $0x83, %eax
-    movl $512, %ecx
-1:  movl %eax, (%edi)
-    movl $0, 4(%edi)
-    addl $8, %edi
-    addl $0x200000, %eax
-    loop 1b
-    movl $on_ipi, %eax
-    movl $idt + 16 * IPI_VECTOR, %edi
-    call make_gate
-    movl $on_timer, %eax
-    movl $idt + 16 * TIMER_VECTOR, %edi
-make_gate:
-    movw %ax, (%edi)
-    shrl $16, %eax
-    movw %ax, 6(%edi)
-    movl $0x8e000008, 2(%edi) /* interrupt gate, selector 8 */
-    ret
+    enter_long_mode
 
     .code16
 trampoline:
@@ -88,7 +54,7 @@ trampoline:
     movl %cr0, %eax
     orl $1, %eax
     movl %eax, %cr0
-    ljmpl $24, $second
+    ljmpl $CODE32, $second
 trampoline_gdt:
     .word gdt_pointer - gdt - 1
     .long gdt
@@ -96,20 +62,14 @@ trampoline_end:
 
     .code32
 second:
-    movl $16, %eax
-    movl %eax, %ds
-    movl %eax, %es
-    movl %eax, %ss
+    load_data_segments
     movl $stack1_end, %esp
     jmp protected
 
     .code64
 /* both processors, from here on */
 long_mode:
-    movl $16, %eax
-    movl %eax, %ds
-    movl %eax, %es
-    movl %eax, %ss
+    load_data_segments
     lidt idt_pointer
     movl $0x1b, %ecx
     rdmsr
@@ -358,26 +318,8 @@ bad_neighbour:
 bad_patch:
     exit 6
 
-    .data
-    .align 8
-gdt:
-    .quad 0
-    .quad 0x00af9b000000ffff
-    .quad 0x00cf93000000ffff
-    .quad 0x00cf9b000000ffff
-gdt_pointer:
-    .word gdt_pointer - gdt - 1
-    .long gdt
-idt_pointer:
-    .word 256 * 16 - 1
-    .quad idt
-
     .bss
     .balign 4096
-pml4: .skip 4096
-pdpt: .skip 4096
-pd: .skip 4096
-idt: .skip 4096
 stack0: .skip 4096
 stack0_end:
 stack1: .skip 4096

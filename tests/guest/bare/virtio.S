@@ -7,6 +7,7 @@
  * Exit codes are at the end.
  */
 #include "boot.inc"
+#include "long.inc"
     .set PCI_ADDRESS, 0xcf8
     .set PCI_DATA, 0xcfc
     .set RNG_ID, 0x10441af4
@@ -30,50 +31,14 @@ start:
     movb $0xff, %al /* the 8259s stay silent */
     outb %al, $0x21
     outb %al, $0xa1
-    /* the first GiB for us, the fourth for devices, in 2 MiB pages */
-    movl $pdpt + 3, pml4
-    movl $pd + 3, pdpt
-    movl $pd + 4096 + 3, pdpt + 24
-    movl $pd, %edi
-    movl $0x83, %eax
-    call fill
-    movl $0xc0000083, %eax
-    call fill
-    movl $pml4, %eax
-    movl %eax, %cr3
-    movl %cr4, %eax
-    orl $0x20, %eax /* PAE */
-    movl %eax, %cr4
-    movl $0xc0000080, %ecx
-    rdmsr
-    orl $0x100, %eax /* LME */
-    wrmsr
-    movl %cr0, %eax
-    orl $0x80000000, %eax
-    movl %eax, %cr0
-    lgdt gdt_pointer
-    ljmp $8, $long_mode
-
-fill:
-    movl $512, %ecx
-1:  movl %eax, (%edi)
-    addl $8, %edi
-    addl $0x200000, %eax
-    loop 1b
-    ret
+    map_gib 0, pd
+    map_gib 0xc0000000, pd_devices
+    enter_long_mode
 
     .code64
 long_mode:
-    movl $16, %eax
-    movl %eax, %ds
-    movl %eax, %es
-    movl %eax, %ss
-    leaq on_interrupt(%rip), %rax
-    movw %ax, idt + 16 * VECTOR
-    movw $8, idt + 16 * VECTOR + 2
-    movw $0x8e00, idt + 16 * VECTOR + 4
-    shrq $16, %rax
-    movw %ax, idt + 16 * VECTOR + 6
+    load_data_segments
+    set_gate VECTOR, on_interrupt
     lidt idt_pointer
     movl $APIC, %edi
     movl $0x1ff, 0xf0(%rdi)
@@ -222,26 +187,9 @@ bad_data:
 bad_count:
     exit 6
 
-    .data
-    .align 8
-gdt:
-    .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
-gdt_pointer:
-    .word gdt_pointer - gdt - 1
-    .long gdt
-idt_pointer:
-    .word 16 * 256 - 1
-    .quad idt
-
     .bss
     .align 4096
-pml4:
-    .skip 4096
-pdpt:
-    .skip 4096
-pd:
-    .skip 8192
-idt:
+pd_devices:
     .skip 4096
 descriptors:
     .skip 16 * QUEUE_LEN
