@@ -46,6 +46,8 @@ format: ## let clang-format rewrite the sources
 	@tools/lint --fix-format
 
 install: release ## install under PREFIX (/usr/local), DESTDIR is honoured
+	@to=$(DESTDIR)$(or $(PREFIX),/usr/local); while [ ! -e "$$to" ]; do to=$$(dirname "$$to"); done; \
+	[ -w "$$to" ] || { echo "make install: $$to is not yours to write: sudo make install, or PREFIX=~/.local" >&2; exit 1; }
 	@meson configure build/release --prefix $(or $(PREFIX),/usr/local)
 	@meson install -C build/release
 
