@@ -231,8 +231,8 @@ void bt_tlb_protect(struct bt_cpu *c, uint64_t gpa);
 /* --- decoded code (bt_block.c) --- */
 /*
  * After a write to a page whose bit in ram_region.code is set. A vCPU's own writes come through
- * bt_code_store(), so that the rest of the block under execution is dropped with it; the write may also
- * still be to come (bt_lin_ptr()) as long as it happens within the same instruction. Devices'
+ * bt_code_store(), so that the rest of the block under execution is dropped with it; where the write is
+ * still to come (bt_lin_ptr()), both before it and after it (bt_mem_settle()). Devices'
  * come through physmap.code_written. Clears the code bit if no code is left in the page.
  */
 void bt_code_store(struct bt_cpu *c, uint64_t gpa, unsigned len);

@@ -139,23 +139,52 @@ static void mem_page_read(struct bt_cpu *c, const struct bt_page *p, unsigned of
         mem_mmio(c, p->gpa + off, buf, len, false);
 }
 
-/* RAM about to be written through a host address: ROM says no, decoded code must hear of it. */
-static bool mem_page_writable(struct bt_cpu *c, const struct bt_page *p, unsigned off, unsigned len)
+static bool mem_page_has_code(const struct bt_page *p)
 {
-    if (p->ram->readonly)
-        return false;
-    if (p->ram->code && bitmap_test(p->ram->code, (p->gpa - p->ram->gpa) >> PAGE_SHIFT))
+    return p->ram->code && bitmap_test(p->ram->code, (p->gpa - p->ram->gpa) >> PAGE_SHIFT);
+}
+
+/* RAM was written. The fence: either we see the mark of a decoder, or it sees the bytes. */
+static void mem_page_written(struct bt_cpu *c, const struct bt_page *p, unsigned off, unsigned len)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    if (mem_page_has_code(p))
         bt_code_store(c, p->gpa + off, len);
-    return true;
+}
+
+void bt_mem_settle(struct bt_cpu *c)
+{
+    struct bt_mem *m = c->mem_priv;
+
+    atomic_thread_fence(memory_order_seq_cst);
+    for (unsigned i = 0; i < m->n_late; i++)
+        bt_code_store(c, m->late[i].gpa, m->late[i].len);
+    m->n_late = 0;
+}
+
+/* RAM is about to be written, later in this instruction; if not, nothing is lost. */
+static void mem_page_announce(struct bt_cpu *c, const struct bt_page *p, unsigned off, unsigned len)
+{
+    struct bt_mem *m = c->mem_priv;
+
+    if (!mem_page_has_code(p))
+        return;
+    bt_code_store(c, p->gpa + off, len); /* the rest of the block under execution may be stale */
+    if (m->n_late == BT_MEM_LATE)        /* no instruction makes as many: these are done */
+        bt_mem_settle(c);
+    m->late[m->n_late++] = (struct bt_mem_late){ p->gpa + off, len };
+    bt_tlb_request(c, BT_TLB_REQ_LATE);
 }
 
 static void mem_page_write(struct bt_cpu *c, const struct bt_page *p, unsigned off, uint8_t *buf,
                            unsigned len)
 {
-    if (!p->hva || p->ram->readonly)
+    if (!p->hva || p->ram->readonly) {
         mem_mmio(c, p->gpa + off, buf, len, true);
-    else if (mem_page_writable(c, p, off, len))
-        bt_ram_copy(p->hva + off, buf, len);
+        return;
+    }
+    bt_ram_copy(p->hva + off, buf, len);
+    mem_page_written(c, p, off, len);
 }
 
 int bt_lin_copy_in(struct bt_cpu *c, uint64_t lin, void *buf, unsigned len, enum bt_mmu mmu)
@@ -210,8 +239,11 @@ int bt_lin_ptr(struct bt_cpu *c, uint64_t lin, unsigned len, bool write, enum bt
     if (bt_tlb_fill(c, lin, write ? PF_W : 0, mmu, &p))
         return BT_FAULT;
     bt_debug_access(c, lin, len, write);
-    if (p.hva && (!write || mem_page_writable(c, &p, lin & ~PAGE_MASK, len)))
-        *hva = p.hva + (lin & ~PAGE_MASK);
+    if (!p.hva || (write && p.ram->readonly))
+        return 0;
+    if (write)
+        mem_page_announce(c, &p, lin & ~PAGE_MASK, len);
+    *hva = p.hva + (lin & ~PAGE_MASK);
     return 0;
 }
 
@@ -250,10 +282,12 @@ static int mem_write_slow(struct bt_cpu *c, uint64_t lin, unsigned size, uint64_
     if (bt_tlb_fill(c, lin, PF_W, mmu, &p))
         return BT_FAULT;
     bt_debug_access(c, lin, size, true);
-    if (!p.hva || p.ram->readonly)
+    if (!p.hva || p.ram->readonly) {
         mem_mmio(c, p.gpa + off, (uint8_t *)&val, size, true);
-    else if (mem_page_writable(c, &p, off, size))
-        mem_host_store(p.hva + off, size, val);
+        return 0;
+    }
+    mem_host_store(p.hva + off, size, val);
+    mem_page_written(c, &p, off, size);
     return 0;
 }
 

@@ -70,6 +70,12 @@ struct bt_tlb_set {
     uint16_t pcid;
     uint64_t stamp; /* last time it became current: the oldest is evicted */
 };
+/* A write to a page with code whose address was given out (bt_lin_ptr()): it may be still to come. */
+enum { BT_MEM_LATE = 4 };
+struct bt_mem_late {
+    uint64_t gpa;
+    unsigned len;
+};
 struct bt_mem {
     struct bt_tlb_set *set; /* [BT_TLB_SLOTS] */
     unsigned current;
@@ -82,6 +88,8 @@ struct bt_mem {
     unsigned pauses;      /* PAUSE instructions executed */
     uint32_t feature;     /* BT_HAS_* (bt_sysops.h) */
     uint64_t cr4_allowed; /* bits of CR4 that the VM's CPUID offers */
+    struct bt_mem_late late[BT_MEM_LATE];
+    unsigned n_late;
     atomic_uint requests; /* BT_TLB_REQ_*: any thread */
     atomic_bool serving;
 };
@@ -107,6 +115,12 @@ bool bt_tlb_note_exec(struct bt_cpu *c, uint64_t lin);
 struct ram_region *bt_mem_ram(struct bt_cpu *c, uint64_t gpa);
 /* Before RAM at gpa is written behind the TLB's back (page table bits): dirty log, decoded code. */
 void bt_mem_mark(struct bt_cpu *c, struct ram_region *r, uint64_t gpa, unsigned len);
+
+/*
+ * Between instructions: the writes of bt_mem.late have been made. Who decoded the page after they had been
+ * announced may have seen the bytes from before, and compares again.
+ */
+void bt_mem_settle(struct bt_cpu *c);
 
 static inline struct bt_tlb_entry *bt_tlb_at(const struct bt_cpu *c, uint64_t lin, enum bt_mmu mmu)
 {

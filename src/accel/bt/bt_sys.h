@@ -17,6 +17,7 @@ enum { /* what another thread asks of a vCPU's TLB */
        BT_TLB_REQ_FLUSH =
            BIT(0), /* drop everything: RAM was remapped, dirty logging started or was fetched */
        BT_TLB_REQ_STALE = BIT(2), /* translated code was overwritten somewhere */
+       BT_TLB_REQ_LATE = BIT(3),  /* by itself: bt_mem_settle() */
        BT_TLB_REQ_CODE =
            BIT(1), /* drop tag_w of pages that now hold code, bt_code_recheck() each */
 };

@@ -574,6 +574,8 @@ void bt_tlb_serve(struct bt_cpu *c)
         return;
     atomic_store(&m->serving, true);
     what = atomic_exchange(&m->requests, 0);
+    if (what & BT_TLB_REQ_LATE)
+        bt_mem_settle(c);
     if (what & BT_TLB_REQ_CODE)
         tlb_protect_code(c, 0, true);
     if (what & (BT_TLB_REQ_STALE | BT_TLB_REQ_CODE))

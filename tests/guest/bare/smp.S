@@ -6,7 +6,7 @@
  * The first processor starts the second by INIT and SIPI. Both then do the same things, told apart by their
  * APIC ID in %r15d: locked counters, in a cache line, across two, across two pages; then they wake each
  * other by IPI out of HLT and out of a loop; a timer wakes each out of HLT; one changes code that the other
- * runs. Exit codes are at the end.
+ * runs, waiting for it and without. Exit codes are at the end.
  */
 #include "boot.inc"
 #include "long.inc"
@@ -25,6 +25,7 @@
     .set KICKS, 2000
     .set TIMERS, 500
     .set PATCHES, 1000
+    .set PATCHES_RUNNING, 20000
 
     .text
     .code32
@@ -106,6 +107,8 @@ long_mode:
     call timers
     call meet
     call patch
+    call meet
+    call patch_running
     call meet
     testl %r15d, %r15d
     jnz 2f
@@ -282,8 +285,45 @@ patch:
     jl 2b
     ret
 
+/* The same, but the second runs it all the time: what it gets is no older than what it was told of before */
+patch_running:
+    xorl %ebx, %ebx
+    testl %r15d, %r15d
+    jnz 2f
+1:  incl %ebx
+    movl %ebx, %eax
+    movl $running + 1, %edi
+    movl $1, %ecx
+    rep stosl
+    movl %ebx, running_asked
+    movl %ebx, %ecx
+    andl $0xff, %ecx
+    incl %ecx
+3:  pause
+    loop 3b
+    cmpl $PATCHES_RUNNING, %ebx
+    jl 1b
+    ret
+2:  movl running_asked, %esi
+    xorl %eax, %eax
+    cpuid
+    call running
+    cmpl %esi, %eax
+    jl bad_patch_running
+    cmpl $PATCHES_RUNNING, %esi
+    jl 2b
+    ret
+
     .balign 64
 patched:
+    movl $0, %eax
+    ret
+
+    .balign 64
+    nop
+    nop
+    nop
+running:
     movl $0, %eax
     ret
 
@@ -317,6 +357,8 @@ bad_neighbour:
     exit 5
 bad_patch:
     exit 6
+bad_patch_running:
+    exit 7
 
     .bss
     .balign 4096
@@ -337,6 +379,7 @@ ipis: .skip 64
 fired: .skip 64
 patch_asked: .skip 64
 patch_done: .skip 64
+running_asked: .skip 64
     .balign 4096
 page_area: .skip 4096 - 5
 across_page: .skip 8
