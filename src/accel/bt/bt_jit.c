@@ -211,6 +211,10 @@ static void jit_page_add(struct bt_jit *j, struct bt_jit_unit *u, uint32_t versi
 /* A stale unit is never used again: its block may become hot once more. */
 static void jit_drop(struct bt_jit *j, struct bt_jit_unit *u, uint32_t heat)
 {
+    struct bt_jit_known *k = bt_jit_known_slot(j, (uintptr_t)u->hva);
+
+    if (k->unit == u - j->unit)
+        *k = (struct bt_jit_known){ 0 };
     jit_unlink_exits(j, &u->links);
     jit_unlink_exits(j, &u->far_links);
     u->block->jit = NULL;
@@ -242,6 +246,7 @@ void bt_jit_flush(struct bt_cpu *c)
     }
     j->pages = NULL;
     bt_jit_empty(c);
+    memset(j->known, 0, sizeof(*j->known) << BT_JIT_KNOWN_BITS);
     j->flushes++;
 }
 

@@ -113,6 +113,13 @@ struct bt_jit_exit {
     bool saved;          /* flags are in frame.flags at the jump; else in EFLAGS */
 };
 
+/* Units by where their code is, for jumps that the jump cache does not know; as much as fits. */
+struct bt_jit_known {
+    uint64_t hva, lin; /* lin 0: good for any linear address */
+    uint32_t key;      /* bt_cpu.code_key that it is for */
+    uint32_t unit, saved_entry;
+};
+
 /* A place where C runs instructions for a unit. */
 struct bt_jit_point {
     uint32_t unit;
@@ -121,11 +128,12 @@ struct bt_jit_point {
     uint8_t count;          /* instructions; 0: none, see bt_jit_called() */
     uint8_t access;         /* BT_JIT_MISS_* */
     uint8_t crossed;        /* times that a group lay in two pages */
-    uint16_t size;          /* bytes of the access */
+    uint16_t size;          /* bytes of the access; BT_JIT_MISS_JUMP: that RSP moves by */
     struct bt_block *one;   /* the decoded instruction, if it is still that of `flushes` */
     uint64_t flushes;
 };
-enum { BT_JIT_MISS_NONE, BT_JIT_MISS_READ, BT_JIT_MISS_WRITE };
+/* BT_JIT_MISS_JUMP: a jump, to frame.t0 XOR frame.context, that missed the jump cache; nothing else is left to do. */
+enum { BT_JIT_MISS_NONE, BT_JIT_MISS_READ, BT_JIT_MISS_WRITE, BT_JIT_MISS_JUMP };
 #define BT_JIT_ID_EXIT (1u << 31) /* frame.id is an exit's number, */
 #define BT_JIT_ID_GONE (1u << 30) /* or a unit's that is stale; else a point's */
 enum { BT_JIT_JUMP = 5 };         /* bytes of jmp rel32 */
@@ -169,6 +177,7 @@ enum {
     BT_JIT_POINTS = 1 << 22,
     BT_JIT_FAULTS = 1 << 21,
     BT_JIT_PAGES = 1 << 14,
+    BT_JIT_KNOWN_BITS = 17,
     BT_JIT_ARENA = 128 * MIB,
 };
 
@@ -183,10 +192,11 @@ struct bt_jit {
     struct bt_jit_exit *exit;
     struct bt_jit_point *point;
     struct bt_jit_fault *fault;
-    struct bt_jit_page *page;  /* hash table by page */
-    struct bt_jit_page *pages; /* those in use */
-    uint32_t far;              /* exits that lead, or led, into another page */
-    uint8_t *arena;            /* bytes of units */
+    struct bt_jit_known *known; /* hash table, [1 << BT_JIT_KNOWN_BITS] */
+    struct bt_jit_page *page;   /* hash table by page */
+    struct bt_jit_page *pages;  /* those in use */
+    uint32_t far;               /* exits that lead, or led, into another page */
+    uint8_t *arena;             /* bytes of units */
     uint32_t arena_used;
     struct bt_jit_scratch *scratch;
     uint32_t hot;                 /* BT_JIT_HOT; tests want it sooner */
@@ -237,14 +247,19 @@ static inline struct bt_jit_jc_entry *bt_jit_jc_slot(struct bt_cpu *c, uint64_t 
     return &bt_jit_jc(c)->entry[at / sizeof(struct bt_jit_jc_entry)];
 }
 
+static inline struct bt_jit_known *bt_jit_known_slot(struct bt_jit *j, uint64_t hva)
+{
+    return &j->known[hva * 0x9e3779b97f4a7c15ull >> (64 - BT_JIT_KNOWN_BITS)];
+}
+
 /* --- bt_jit_slow.c --- */
 /* frame.id calls: where to go on in the buffer, or NULL to leave with frame.ret. */
 const uint8_t *bt_jit_called(struct bt_cpu *c);
 /*
- * The entry of the unit at c->s.rip for flags in frame.flags, and *b, the block that it belongs to; NULL: the
- * run loop is to go on with *ret. indirect: the jump cache learns it.
+ * The entry of the unit at c->s.rip for flags in frame.flags, and its number; NULL: the run loop is to go on
+ * with *ret. indirect: the jump cache learns it.
  */
-const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, struct bt_block **b, int *ret);
+const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, uint32_t *unit, int *ret);
 /* frame from c->s, before translated code runs. */
 void bt_jit_frame_in(struct bt_cpu *c);
 

@@ -179,12 +179,24 @@ static void branch_load_target(struct bt_jit_gen *g, const struct bt_jit_insn *i
     bt_emit_rm(e, OP_LOAD, bt_jit_wide(g), T0, T0, 0);
 }
 
+/* The late code of in, a jump whose target, in T0, the jump cache does not know; RSP is yet to move by pop. */
+static struct bt_jit_late *branch_missed(struct bt_jit_gen *g, const struct bt_jit_insn *in,
+                                         unsigned pop)
+{
+    uint32_t n = bt_jit_new_point(g, in, 1);
+
+    if (pop <= UINT16_MAX)
+        g->j->point[n].access = BT_JIT_MISS_JUMP;
+    g->j->point[n].size = (uint16_t)pop;
+    return bt_jit_new_late(g, BT_JIT_LATE_POINT, n);
+}
+
 static void branch_jmp_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     branch_safepoint(g, in);
     bt_jit_flags_save(g);
     branch_load_target(g, in);
-    branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1)));
+    branch_cached(g, branch_missed(g, in, 0));
     branch_go(g);
 }
 
@@ -223,7 +235,7 @@ static void branch_ret(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     bt_jit_operand(g, in, &disp);
     bt_jit_flags_save(g);
     bt_emit_rm(e, OP_LOAD, bt_jit_wide(g), T0, T0, disp);
-    branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1)));
+    branch_cached(g, branch_missed(g, in, (unsigned)in->value + in->word));
     bt_emit_rm(e, OP_LEA, bt_jit_wide(g), BT_JIT_RSP, BT_JIT_RSP, (int32_t)in->value + in->word);
     branch_go(g);
 }

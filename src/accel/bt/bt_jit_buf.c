@@ -26,10 +26,11 @@ int bt_jit_buf_create(struct bt_jit *j, struct err *e)
     j->exit = buf_table(BT_JIT_EXITS, sizeof(*j->exit));
     j->point = buf_table(BT_JIT_POINTS, sizeof(*j->point));
     j->fault = buf_table(BT_JIT_FAULTS, sizeof(*j->fault));
+    j->known = buf_table(1 << BT_JIT_KNOWN_BITS, sizeof(*j->known));
     j->page = buf_table(BT_JIT_PAGES, sizeof(*j->page));
     j->arena = buf_table(BT_JIT_ARENA, 1);
     j->scratch = calloc(1, sizeof(*j->scratch));
-    if (j->unit && j->exit && j->point && j->fault && j->page && j->arena && j->scratch)
+    if (j->unit && j->exit && j->point && j->fault && j->known && j->page && j->arena && j->scratch)
         return 0;
     err_oom(e);
     return -ENOMEM;
@@ -48,6 +49,7 @@ void bt_jit_buf_destroy(struct bt_jit *j)
     buf_free(j->exit, BT_JIT_EXITS, sizeof(*j->exit));
     buf_free(j->point, BT_JIT_POINTS, sizeof(*j->point));
     buf_free(j->fault, BT_JIT_FAULTS, sizeof(*j->fault));
+    buf_free(j->known, 1 << BT_JIT_KNOWN_BITS, sizeof(*j->known));
     buf_free(j->page, BT_JIT_PAGES, sizeof(*j->page));
     buf_free(j->arena, BT_JIT_ARENA, 1);
     free(j->scratch);

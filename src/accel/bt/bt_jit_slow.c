@@ -96,33 +96,76 @@ static bool slow_cross(struct bt_cpu *c, int *ret)
     return true;
 }
 
-const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, struct bt_block **b, int *ret)
+/* The unit at c->s.rip, if it is known and mapped there. */
+static const struct bt_jit_known *slow_known(struct bt_cpu *c)
 {
-    uint64_t rip, key;
-    uint64_t flushes = c->cache->flushes;
-    struct bt_jit_unit *u;
+    const struct bt_tlb_entry *e = bt_tlb_at(c, c->s.rip, c->mmu);
+    const struct bt_jit_known *k;
+    uint64_t hva = bt_tlb_hva(e, c->s.rip);
 
+    if (c->code_size != 8 || c->debugged || e->tag_x != (c->s.rip & PAGE_MASK))
+        return NULL;
+    k = bt_jit_known_slot(c->jit, hva);
+    return k->hva == hva && k->key == c->code_key && (!k->lin || k->lin == c->s.rip) ? k : NULL;
+}
+
+static void slow_know(struct bt_cpu *c, const struct bt_jit_unit *u)
+{
+    *bt_jit_known_slot(c->jit, (uintptr_t)u->hva) =
+        (struct bt_jit_known){ .hva = (uintptr_t)u->hva,
+                               .lin = u->fixed ? u->lin : 0,
+                               .key = u->key,
+                               .unit = (uint32_t)(u - c->jit->unit),
+                               .saved_entry = u->saved_entry };
+}
+
+/* To the entry of the unit at c->s.rip. indirect: the jump cache learns it. */
+static const uint8_t *slow_go(struct bt_cpu *c, uint32_t saved_entry, bool indirect)
+{
+    const uint8_t *code = c->jit->x + saved_entry;
+    uint64_t key;
+
+    bt_jit_frame_in(c);
+    bt_jit_frame(c)->page_lin = c->s.rip & PAGE_MASK;
+    if (indirect && bt_tlb_note_exec(c, c->s.rip)) {
+        key = bt_jit_key(c, c->s.rip);
+        *bt_jit_jc_slot(c, key) = (struct bt_jit_jc_entry){ key, (uintptr_t)code };
+    }
+    return code;
+}
+
+const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, uint32_t *unit, int *ret)
+{
+    const struct bt_jit_known *known;
+    uint64_t rip, flushes = c->cache->flushes;
+    const struct bt_jit_unit *u;
+    struct bt_block *b;
+
+    *ret = BT_JUMP;
+    if (slow_must_leave(c))
+        return NULL;
+    known = slow_known(c);
+    if (known) {
+        *unit = known->unit;
+        return slow_go(c, known->saved_entry, indirect);
+    }
     if (!slow_cross(c, ret))
         return NULL;
     rip = c->s.rip;
     *ret = BT_JUMP;
     if (slow_must_leave(c))
         return NULL;
-    *b = bt_block_find(c, false, ret);
-    if (!*b)
+    b = bt_block_find(c, false, ret);
+    if (!b)
         return NULL;
     *ret = BT_JUMP;
-    if (flushes != c->cache->flushes || !bt_jit_ready(c, *b, rip))
+    if (flushes != c->cache->flushes || !bt_jit_ready(c, b, rip))
         return NULL;
-    u = (*b)->jit;
-    bt_jit_frame_in(c);
-    bt_jit_frame(c)->page_lin = rip & PAGE_MASK;
-    if (indirect && bt_tlb_note_exec(c, rip)) {
-        key = bt_jit_key(c, rip);
-        *bt_jit_jc_slot(c, key) =
-            (struct bt_jit_jc_entry){ key, (uintptr_t)(c->jit->x + u->saved_entry) };
-    }
-    return c->jit->x + u->saved_entry;
+    u = b->jit;
+    *unit = (uint32_t)(u - c->jit->unit);
+    if (c->code_size == 8)
+        slow_know(c, u);
+    return slow_go(c, u->saved_entry, indirect);
 }
 
 static uint64_t slow_page(struct bt_cpu *c, const struct bt_jit_unit *u)
@@ -136,8 +179,8 @@ static const uint8_t *slow_exit(struct bt_cpu *c, uint32_t n)
     const struct bt_jit_exit *e = &j->exit[n];
     const struct bt_jit_unit *u = &j->unit[e->unit];
     bool within = e->target >= 0 && e->target < PAGE_SIZE;
-    struct bt_block *b;
     const uint8_t *to;
+    uint32_t unit;
     uint64_t rip;
     int ret;
 
@@ -147,26 +190,35 @@ static const uint8_t *slow_exit(struct bt_cpu *c, uint32_t n)
     if (bt_kicked(c))
         return slow_leave(c, BT_JUMP);
     rip = c->s.rip;
-    to = bt_jit_goto(c, !within && !e->site, &b, &ret);
+    to = bt_jit_goto(c, !within && !e->site, &unit, &ret);
     if (!to)
         return slow_leave(c, ret);
     /* Of kernel code, jumps out of the page hold until mappings change: bt_jit_unlink_fixed(). */
     if (e->site && c->s.rip == rip && (within || bt_tlb_note_exec(c, rip)))
-        bt_jit_link(j, n, (uint32_t)(b->jit - j->unit));
+        bt_jit_link(j, n, unit);
     return to;
+}
+
+/* To where the guest jumps. */
+static const uint8_t *slow_jump(struct bt_cpu *c)
+{
+    const uint8_t *to;
+    uint32_t unit;
+    int ret;
+
+    to = bt_jit_goto(c, true, &unit, &ret);
+    return to ? to : slow_leave(c, ret);
 }
 
 /* Somebody entered a unit that is stale. */
 static const uint8_t *slow_gone(struct bt_cpu *c, uint32_t n)
 {
     const struct bt_jit_unit *u = &c->jit->unit[n];
-    struct bt_block *b;
-    const uint8_t *to;
-    int ret;
+    struct bt_jit_known *known = bt_jit_known_slot(c->jit, (uintptr_t)u->hva);
 
     c->s.rip = slow_page(c, u) + (u->lin & ~PAGE_MASK);
-    to = bt_jit_goto(c, true, &b, &ret);
-    return to ? to : slow_leave(c, ret);
+    *known = (struct bt_jit_known){ 0 };
+    return slow_jump(c);
 }
 
 /* The access missed the TLB: true if it hits now, so that it can be tried again. */
@@ -233,14 +285,18 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
     struct bt_jit *j = c->jit;
     struct bt_jit_point *p = &j->point[n];
     struct bt_jit_unit *u = &j->unit[p->unit];
-    struct bt_block *b;
-    const uint8_t *to;
+    uint64_t to = bt_jit_frame(c)->t0 ^ bt_jit_frame(c)->context;
     int ret;
 
     c->s.rip = slow_page(c, u) + p->off;
     if (!p->count && !p->resume)
         return slow_leave(c, BT_JUMP);
-    if (p->access && slow_fill(c, p)) {
+    if (p->access == BT_JIT_MISS_JUMP && c->code_size == 8 && bt_canonical(c, to)) {
+        c->s.gpr[X86_RSP] += p->size;
+        c->s.rip = to;
+        return slow_jump(c);
+    }
+    if (p->access && p->access != BT_JIT_MISS_JUMP && slow_fill(c, p)) {
         bt_jit_frame_in(c);
         return j->x + p->retry;
     }
@@ -260,10 +316,7 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
         bt_jit_frame_in(c);
         return j->x + p->resume;
     }
-    if (slow_must_leave(c))
-        return slow_leave(c, BT_JUMP);
-    to = bt_jit_goto(c, true, &b, &ret);
-    return to ? to : slow_leave(c, ret);
+    return slow_jump(c);
 }
 
 const uint8_t *bt_jit_called(struct bt_cpu *c)
