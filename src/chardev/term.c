@@ -27,9 +27,12 @@ static const int term_fatal[] = {
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS,
 };
 
+/* A terminal that is not our session's (su -c, setsid) knows no background: it is ours. */
 static bool term_foreground(void)
 {
-    return tcgetpgrp(term.fd) == getpgrp();
+    pid_t pgrp = tcgetpgrp(term.fd);
+
+    return pgrp < 0 ? errno == ENOTTY : pgrp == getpgrp();
 }
 
 static void term_enter_raw(void)
