@@ -56,8 +56,8 @@ struct diff_result {
 
 /* --- diff_gen.c --- */
 struct diff_gen;
-/* code32: 0 never, 1 half of the time, 2 always. */
-struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0, unsigned code32);
+/* code32: 0 never, 1 half of the time, 2 always. only: what is in the mnemonic's name, or NULL. */
+struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0, unsigned code32, const char *only);
 void diff_gen_destroy(struct diff_gen *g);
 void diff_gen_next(struct diff_gen *g, struct diff_case *c);
 

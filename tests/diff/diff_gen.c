@@ -13,12 +13,13 @@ struct diff_gen {
     uint64_t xcr0;
     ZydisDecoder decoder[2]; /* of 64-bit and of 32-bit code */
     unsigned code32_mode;
+    const char *only;
     bool code32;
     ZydisDecodedInstruction z;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
 };
 
-struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0, unsigned code32)
+struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0, unsigned code32, const char *only)
 {
     struct diff_gen *g = calloc(1, sizeof(*g));
 
@@ -27,6 +28,7 @@ struct diff_gen *diff_gen_create(uint64_t seed, uint64_t xcr0, unsigned code32)
     g->rng[1] = seed ^ 0xd1b54a32d192ed03ull;
     g->xcr0 = xcr0;
     g->code32_mode = code32;
+    g->only = only;
     ZydisDecoderInit(&g->decoder[0], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     ZydisDecoderInit(&g->decoder[1], ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
     return g;
@@ -390,7 +392,8 @@ static bool diff_gen_try(struct diff_gen *g, uint8_t *code)
     return n < 12 &&
            ZYAN_SUCCESS(ZydisDecoderDecodeFull(&g->decoder[g->code32], code, 15, &g->z, g->ops)) &&
            diff_gen_category_ok(&g->z) && diff_gen_mnemonic_ok(g->z.mnemonic) &&
-           diff_gen_operands_ok(g);
+           diff_gen_operands_ok(g) &&
+           (!g->only || strstr(ZydisMnemonicGetString(g->z.mnemonic), g->only));
 }
 
 /* --- addresses --- */
@@ -517,6 +520,8 @@ static void diff_gen_xsave_image(struct diff_gen *g, struct diff_case *c, uint64
         return;
     p = c->mem + (at - DIFF_DATA);
     diff_gen_fpu(g, p);
+    if (diff_gen_one_in(g, 4)) /* pointers that no address has */
+        diff_gen_fill(g, p + 8, 16);
     memset(p + 512, 0, 64);
     if (diff_gen_one_in(g, 2)) {
         comp = (bv | (g->xcr0 & diff_gen_rand(g))) | 1ull << 63;

@@ -147,6 +147,27 @@ static void test_xrstor_refuses_a_bad_header(void **state)
     assert_int_equal(t->s.gpr[X86_RAX], 2);
 }
 
+/* The host knows how many bits an instruction pointer has. */
+static void test_fxrstor_of_a_pointer_that_no_address_has(void **state)
+{
+    static _Alignas(16) uint8_t own[512], image[512];
+    struct btvm *t = *state;
+    uint8_t *p = t->ram.hva + BTVM_DATA;
+
+    for (unsigned bit = 46; bit < 64; bit++) {
+        __asm__ volatile("fxsave64 %0" : "=m"(own));
+        memcpy(image, own, sizeof(image));
+        st_le64(image + FIP, BIT64(bit) | 0x1234);
+        memcpy(p + 0x200, image, sizeof(image));
+        __asm__ volatile("fxrstor64 %0\n\tfxsave64 %0\n\tfxrstor64 %1" : "+m"(image) : "m"(own));
+        t->s.rip = BTVM_CODE;
+        t->s.mp_state = X86_MP_RUNNING;
+        BTVM_RUN(t, 0x48, 0x0f, 0xae, 0x0c, 0x25, 0, 2, 2, 0, /* fxrstor64 [0x20200] */
+                 0x48, 0x0f, 0xae, 0x04, 0x25, 0, 4, 2, 0);   /* fxsave64 [0x20400] */
+        assert_int_equal(ld_le64(p + 0x400 + FIP), ld_le64(image + FIP));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +179,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_environment_of_real_mode, setup, teardown),
         cmocka_unit_test_setup_teardown(test_xsave_and_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_xrstor_refuses_a_bad_header, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_fxrstor_of_a_pointer_that_no_address_has, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,6 +155,28 @@ static void test_opmask_of_64_elements(void **state)
     assert_int_equal(t->s.gpr[X86_RAX] & 0xff, 7);
 }
 
+/* Their bytes are masked, though their first source has quadwords. */
+static void test_vpshufbitqmb_masks_bytes(void **state)
+{
+    struct btvm *t = *state;
+    /* kmovd k2, ecx; vpshufbitqmb k1{k2}, xmm1, [8 bytes before the end of RAM] */
+    const uint8_t code[] = { 0xc5, 0xfb, 0x92, 0xd1, 0x62, 0xf2, 0x75, 0x0a, 0x8f,
+                             0x0c, 0x25, 0xf8, 0xff, 0x3f, 0x00, 0xb0, 1 };
+
+    if (!has_avx512(t) || !cpuid_has(&t->vm->cpuid, 7, 0, 2, 12))
+        skip();
+    t->s.gpr[X86_RCX] = 0xff;
+    btvm_run(t, code, sizeof(code));
+    assert_int_equal(t->s.gpr[X86_RAX], 1);
+    t->s.gpr[X86_RAX] = 0;
+    t->s.gpr[X86_RCX] = 0x100;
+    t->s.mp_state = X86_MP_RUNNING;
+    t->s.rip = BTVM_CODE;
+    btvm_go(t);
+    assert_int_equal(t->s.gpr[X86_RAX], 0);
+    assert_int_equal(t->s.cr2, BTVM_RAM);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +189,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_model_without_avx, setup, teardown),
         cmocka_unit_test_setup_teardown(test_masked_off_elements_do_not_fault, setup, teardown),
         cmocka_unit_test_setup_teardown(test_opmask_of_64_elements, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_vpshufbitqmb_masks_bytes, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

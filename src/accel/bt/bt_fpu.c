@@ -118,6 +118,24 @@ static void bt_fpu_init_host(struct bt_fpu *f)
     memset(f->host + XSAVE_HEADER, 0, XSAVE_HEADER_LEN); /* every component: initial state */
 }
 
+/* What the host keeps of an x87 instruction pointer: as many bits as its linear addresses have. */
+static unsigned bt_fpu_fip_bits(const struct bt_fpu *f)
+{
+    static const unsigned widths[] = { 48, 57 };
+    _Alignas(16) uint8_t image[512];
+
+    for (size_t i = 0; i < ARRAY_SIZE(widths); i++) {
+        memcpy(image, f->host, sizeof(image));
+        st_le64(image + FX_FIP, BIT64(widths[i] - 1));
+        __asm__ volatile("fxrstor64 %0\n\tfxsave64 %0\n\tfxrstor64 %1"
+                         : "+m"(image)
+                         : "m"(*(const uint8_t(*)[512])f->host));
+        if (ld_le64(image + FX_FIP) >> 63)
+            return widths[i];
+    }
+    return 64;
+}
+
 int bt_fpu_init(struct bt_cpu *c, struct err *e)
 {
     enum { OSXSAVE = BIT(27), FDP_EXCPTN_ONLY = BIT(6) };
@@ -144,6 +162,7 @@ int bt_fpu_init(struct bt_cpu *c, struct err *e)
     __cpuid_count(7, 0, eax, ebx, ecx, edx);
     f->fdp_always = !(ebx & FDP_EXCPTN_ONLY);
     bt_fpu_init_host(f);
+    f->fip_bits = bt_fpu_fip_bits(f);
     return bt_fpu_catch(e);
 }
 

@@ -394,6 +394,12 @@ static bt_op *bt_mask_plan_evex(const ZydisDecodedInstruction *z, const ZydisDec
     p->mask_reg = (uint8_t)ZydisRegisterGetId(z->avx.mask.reg);
     p->element_size = (uint8_t)(mem->element_size / 8);
     p->count = (uint8_t)mem->element_count;
+    if (z->mnemonic == ZYDIS_MNEMONIC_VPSHUFBITQMB) { /* its bytes are masked, not its quadwords */
+        p->element_size = 1;
+        p->count = (uint8_t)p->mem_size;
+        p->mask_kind = BT_MASK_K;
+        return bt_mask_op;
+    }
     if (z->meta.category == ZYDIS_CATEGORY_COMPRESS || z->meta.category == ZYDIS_CATEGORY_EXPAND) {
         p->mask_kind = BT_MASK_K_PACKED;
         return bt_mask_op;

@@ -97,9 +97,12 @@ static void bt_xsave_pointers_out(const uint8_t *x, bool wide, uint8_t *out)
     }
 }
 
-static void bt_xsave_pointers_in(uint8_t *x, bool wide, const uint8_t *in)
+static void bt_xsave_pointers_in(const struct bt_fpu *f, uint8_t *x, bool wide, const uint8_t *in)
 {
+    const unsigned above = 64 - f->fip_bits;
+
     memcpy(x, in, FX_POINTERS_END);
+    st_le64(x + FX_FIP, (uint64_t)((int64_t)(ld_le64(in + FX_FIP) << above) >> above));
     if (!wide) {
         st_le32(x + FX_FIP + 4, 0);
         st_le32(x + FX_FDP + 4, 0);
@@ -118,13 +121,13 @@ static int bt_xsave_gp(struct bt_cpu *c)
     return bt_raise_err(c, X86_GP, 0);
 }
 
-/* Linear address of the area, aligned. */
+/* Linear address of the area, aligned; the processor looks at that behind the segment. */
 static int bt_xsave_area(struct bt_cpu *c, const struct bt_insn *in, unsigned len, unsigned align,
                          bool write, uint64_t *lin)
 {
-    if ((c->s.seg[in->seg].base + bt_ea(c, in)) & (align - 1))
-        return bt_xsave_gp(c);
-    return bt_native_linear(c, in, len, write, lin);
+    int r = bt_native_linear(c, in, len, write, lin);
+
+    return !r && *lin & (align - 1) ? bt_xsave_gp(c) : r;
 }
 
 static int bt_xsave_check(struct bt_cpu *c)
@@ -170,7 +173,7 @@ static int bt_xsave_fxrstor(struct bt_cpu *c, const struct bt_insn *in)
     if (r)
         return r;
     bt_fpu_normalize(c);
-    bt_xsave_pointers_in(x, in->imm2 & OP_WIDE, img);
+    bt_xsave_pointers_in(c->fpu, x, in->imm2 & OP_WIDE, img);
     st_le32(x + FX_MXCSR, ld_le32(img + FX_MXCSR));
     memcpy(x + FX_ST, img + FX_ST, FX_XMM - FX_ST + bt_xsave_xmm_len(c));
     st_le64(x + HEADER, ld_le64(x + HEADER) | XCR0_X87 | XCR0_SSE);
@@ -331,7 +334,7 @@ static void bt_xsave_take(struct bt_cpu *c, const struct bt_xsave_job *j, const 
         memset(x + FX_ST, 0, FX_XMM - FX_ST);
         st_le16(x, FCW_INIT);
         if (load) {
-            bt_xsave_pointers_in(x, j->wide, img);
+            bt_xsave_pointers_in(c->fpu, x, j->wide, img);
             memcpy(x + FX_ST, img + FX_ST, FX_XMM - FX_ST);
         }
     }
