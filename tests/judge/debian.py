@@ -14,6 +14,9 @@ RUCHE = Path(os.environ.get('RUCHE', ROOT / 'build/release/ruche'))
 WORK = ROOT / 'build/judge'
 PROMPT = r'root@debian:\S*# '
 
+# A busy machine is no failure: units and devices may take their time.
+PATIENT = 'systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900'
+
 
 class GuestError(Exception):
     pass
@@ -77,7 +80,7 @@ class Guest:
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [RUCHE, 'run', '--accel', accel, '--cpus', str(cpus), '--memory', memory, '--kernel', folder / 'vmlinuz',
-             '--initrd', folder / 'initrd.img', '--append', 'root=/dev/vda rw console=ttyS0 quiet', '--no-reboot',
+             '--initrd', folder / 'initrd.img', '--append', 'root=/dev/vda rw console=ttyS0 quiet ' + PATIENT, '--no-reboot',
              '--disk', self.disk, *more, '--net', 'user', *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.thread = threading.Thread(target=self._read, daemon=True)
