@@ -160,6 +160,8 @@ static bool vcpu_requests(struct vcpu *c)
 {
     unsigned req = atomic_load(&c->req);
 
+    if (req & VCPU_REQ_MEMORY) /* to have left was all */
+        atomic_fetch_and(&c->req, ~(unsigned)VCPU_REQ_MEMORY);
     if (req & (VCPU_REQ_INIT | VCPU_REQ_SIPI)) {
         req = atomic_fetch_and(&c->req, ~(unsigned)(VCPU_REQ_INIT | VCPU_REQ_SIPI));
         vcpu_init_sipi(c, req);

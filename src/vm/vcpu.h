@@ -19,6 +19,8 @@ enum {
     VCPU_REQ_INIT = BIT(1), /* software APIC: INIT IPI */
     VCPU_REQ_SIPI = BIT(2), /* software APIC: start-up IPI, vector in sipi_vector */
     VCPU_REQ_STOP = BIT(3), /* leave the run loop and wait (pause, reset, end) */
+    VCPU_REQ_MEMORY =
+        BIT(5), /* other memory answers: nothing more of what was fetched is executed */
 };
 
 struct vcpu {

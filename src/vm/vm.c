@@ -14,6 +14,9 @@
 #include "hw/lapic.h"
 #include "vm/pvclock.h"
 
+enum { VM_PHYS_BITS_MIN = 40, VM_PHYS_BITS_MAX = 52 };
+#define VM_PCI_WINDOW (64 * GIB)
+
 static void vm_stop_loop(struct loop_work *w)
 {
     loop_stop(container_of(w, struct vm, end_work)->loop);
@@ -76,11 +79,25 @@ fail:
     return rc;
 }
 
+/*
+ * As few bits of physical address as hold RAM and the PCI windows above it: firmware maps all that there
+ * could be, at a cost that shows (OVMF 2022.11 maps 46 bits with 256 MiB of page tables).
+ */
+static unsigned vm_phys_bits(const struct vm *vm)
+{
+    unsigned bits = VM_PHYS_BITS_MIN;
+
+    while (BIT64(bits) < vm->cfg->memory + VM_PCI_WINDOW && bits < VM_PHYS_BITS_MAX)
+        bits++;
+    return bits;
+}
+
 static int vm_build_cpuid(struct vm *vm, struct err *e)
 {
     struct cpuid_limits limits = { .tsc_khz = clock_tsc_khz(vm->clock) };
 
     vm->accel->limits(vm, &limits);
+    limits.phys_bits = vm_phys_bits(vm);
     return cpuid_build(&vm->cpuid, vm->cfg->cpu, &limits, vm->cfg->cpus, e);
 }
 
@@ -243,11 +260,23 @@ void vm_show_ram(struct vm *vm, struct ram_region *r, bool visible, bool readonl
                strerror(-rc));
 }
 
+/* On the thread of the only vCPU, in the middle of an access: nobody else runs guest code. */
+static bool vm_on_only_vcpu(const struct vm *vm)
+{
+    return vm->nvcpus == 1 && vm->vcpu[0]->started &&
+           pthread_equal(pthread_self(), vm->vcpu[0]->thread);
+}
+
 /* The vCPU that changed it stops like the others: it may stand in code that is about to go. */
 void vm_memory_changed(struct vm *vm)
 {
     if (vm->paused) {
         vm_layout(vm);
+        return;
+    }
+    if (vm_on_only_vcpu(vm)) {
+        vm_layout(vm);
+        vcpu_request(vm->vcpu[0], VCPU_REQ_MEMORY);
         return;
     }
     for (unsigned i = 0; i < vm->nvcpus; i++)

@@ -447,7 +447,7 @@ static void cpuid_build_kvm(struct cpuid *c, const struct cpuid_limits *l)
     cpuid_set(c, LEAF_KVM_TIMING, 0, true, timing);
 }
 
-static void cpuid_build_extended(struct cpuid *c)
+static void cpuid_build_extended(struct cpuid *c, const struct cpuid_limits *l)
 {
     enum { DUPLICATED = 0x0183f3ff }; /* AMD repeats these of leaf 1 EDX here */
     uint32_t out[4], max[4] = { LEAF_SIZES };
@@ -459,6 +459,8 @@ static void cpuid_build_extended(struct cpuid *c)
     cpuid_set(c, LEAF_EXT, 0, true, max);
     cpuid_host(LEAF_SIZES, 0, out);
     c->phys_bits = out[EAX] & 0xff;
+    if (l->phys_bits && l->phys_bits < c->phys_bits)
+        c->phys_bits = l->phys_bits;
     out[EAX] = (la57 ? 57u : 48u) << 8 | c->phys_bits;
     out[EBX] = out[ECX] = out[EDX] = 0;
     if (cpuid_is_amd()) {
@@ -501,7 +503,7 @@ int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *l
     cpuid_build_topology(c);
     cpuid_build_xsave(c);
     cpuid_build_kvm(c, limits);
-    cpuid_build_extended(c);
+    cpuid_build_extended(c, limits);
     return 0;
 }
 

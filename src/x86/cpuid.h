@@ -52,7 +52,8 @@ struct cpuid_limits {
     bool pcid, invpcid, smap, smep, umip, fsgsbase, pku, la57, xsave, avx, avx512;
     bool
         isolated; /* bt: guest code never shares predictors or buffers with anything it could attack */
-    uint32_t tsc_khz;                  /* 0: not known */
+    uint32_t tsc_khz;   /* 0: not known */
+    unsigned phys_bits; /* of physical address, if the host has as many; 0: as the host */
     const struct cpuid_words *offered; /* NULL: any; else nothing beyond it */
     const struct cpuid_words *forced;  /* NULL: none; shown to guests whatever the model says */
 };

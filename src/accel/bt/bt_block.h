@@ -107,6 +107,18 @@ static inline bool bt_block_fresh(const struct bt_block *b)
     return likely(atomic_load_explicit(&b->page->version, memory_order_acquire) == b->version);
 }
 
+/*
+ * A device's register was accessed. Where that stops the vCPU, because other memory is to answer or for any
+ * other reason, the rest of the block under execution is not run before.
+ */
+static inline void bt_left_machine(struct bt_cpu *c)
+{
+    unsigned req = atomic_load_explicit(&c->vcpu->req, memory_order_relaxed);
+
+    if (unlikely(req & (VCPU_REQ_STOP | VCPU_REQ_MEMORY)))
+        bt_block_leave(c);
+}
+
 static inline bool bt_kicked(struct bt_cpu *c)
 {
     return unlikely(atomic_load_explicit(&c->kick, memory_order_relaxed));

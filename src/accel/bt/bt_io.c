@@ -2,6 +2,7 @@
  * bt_io.c: IN, OUT, INS, OUTS (SDM 1 chapter 19; 2A, 2B). Repeated forms look at c->kick between
  * iterations, and do one iteration at a time while somebody debugs.
  */
+#include "accel/bt/bt_block.h"
 #include "accel/bt/bt_sysops.h"
 
 enum { TSS_IOMAP = 102, TSS_MIN_LIMIT = 0x67, IO_CHUNK = 1024 };
@@ -35,6 +36,7 @@ static uint64_t io_do(struct bt_cpu *c, uint16_t port, unsigned size, bool write
     bt_fpu_store(c);
     c->intr_check = true;
     exit_pio(c->vcpu, port, size, write, &val);
+    bt_left_machine(c);
     bt_debug_io(c, port, size);
     return val & bt_mask(size);
 }

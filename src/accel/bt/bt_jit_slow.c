@@ -247,7 +247,8 @@ static int slow_step(struct bt_cpu *c, struct bt_jit_point *p, uint64_t *next)
     struct bt_block *b = p->one;
     int ret = 0;
 
-    if (p->count != 1 || !b || p->flushes != c->cache->flushes || !bt_block_fresh(b) || b->hva2) {
+    if (p->count != 1 || !b || p->flushes != c->cache->flushes || (b->key & BT_KEY_DEAD) ||
+        !bt_block_fresh(b) || b->hva2) {
         b = bt_block_find(c, true, &ret);
         if (!b)
             return ret;

@@ -4,6 +4,7 @@
  */
 #include "accel/bt/bt_mem.h"
 #include "accel/bt/bt_access.h"
+#include "accel/bt/bt_block.h"
 #include "accel/bt/bt_desc.h"
 
 #include "base/bitmap.h"
@@ -128,6 +129,7 @@ static void mem_mmio(struct bt_cpu *c, uint64_t gpa, uint8_t *buf, unsigned len,
         buf += n;
         len -= n;
     }
+    bt_left_machine(c);
 }
 
 static void mem_page_read(struct bt_cpu *c, const struct bt_page *p, unsigned off, uint8_t *buf,

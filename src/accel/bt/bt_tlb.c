@@ -248,7 +248,7 @@ static struct ram_region *tlb_region_of(const struct bt_cpu *c, uint64_t hva)
     for (unsigned i = 0; i < c->mem->n; i++) {
         struct ram_region *r = c->mem->region[i];
 
-        if (hva - (uint64_t)(uintptr_t)r->hva < r->len)
+        if (hva - (uint64_t)(uintptr_t)r->hva < r->len && !r->hidden)
             return r;
     }
     return NULL;
