@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/endian.h"
 #include "boot/acpi_loader.h"
 #include "boot/firmware.h"
 #include "hw/acpi_pm.h"
 #include "hw/fw_cfg.h"
+#include "hw/pflash.h"
 #include "hw/piix4_pm.h"
 
 /* Where both SeaBIOS and OVMF put the PCI memory windows of this host bridge. */
@@ -164,15 +166,48 @@ static int pc_put_settings(struct machine *m, struct err *e)
     return rc;
 }
 
-int pc_create_firmware(struct machine *m, struct err *e)
+/* --- the image and its variables --- */
+
+/* Without a file the variables start empty and are forgotten. */
+static int pc_put_vars(struct machine *m, struct firmware *f, struct err *e)
 {
+    const char *path = m->vm->cfg->uefi_vars;
+    int fd = -1, rc;
+
+    if (!f->vars)
+        return 0;
+    if (path) {
+        fd = pflash_file_open(path, f->vars, f->vars_len, e);
+        if (fd < 0)
+            return fd;
+    }
+    rc = pc_create_vars(m, f->vars, f->vars_len, fd, e);
+    if (rc)
+        util_close(&fd);
+    return rc;
+}
+
+static int pc_put_image(struct machine *m, struct err *e)
+{
+    const struct vm_config *cfg = m->vm->cfg;
     struct firmware f;
-    int rc = firmware_load(&f, m->vm->cfg->firmware, 0, e);
+    struct stat st;
+    uint64_t vars_len = cfg->uefi_vars && !stat(cfg->uefi_vars, &st) ? (uint64_t)st.st_size : 0;
+    int rc = firmware_load(&f, cfg->firmware, vars_len, e);
 
     if (rc)
         return rc;
     rc = pc_create_rom(m, f.code, f.code_len, e);
+    if (!rc)
+        rc = pc_put_vars(m, &f, e);
     firmware_free(&f);
+    return rc;
+}
+
+int pc_create_firmware(struct machine *m, struct err *e)
+{
+    int rc = pc_put_image(m, e);
+
     if (!rc)
         rc = pc_put_e820(m, e);
     if (!rc)

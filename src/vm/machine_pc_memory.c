@@ -10,7 +10,7 @@
  *  c0000000 .. febfffff     PCI memory window
  *  fec00000                 IOAPIC            fed00000  HPET        fee00000  local APICs
  *  ff000000                 the test device, with --test-device
- *  .. ffffffff              the firmware's image "rom"
+ *  .. ffffffff              UEFI variables "vars" (flash), above them the firmware's image "rom"
  *  4 GiB ..                 RAM "high"; above it the 64-bit PCI window
  */
 #include "vm/machine_pc_priv.h"
@@ -18,6 +18,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "hw/pflash.h"
 
 /* First what makes way, then what takes its place. */
 static void pc_layout(struct vm *vm)
@@ -35,6 +37,8 @@ static void pc_layout(struct vm *vm)
             if (m->rom_low[i].hva && ram != pass)
                 vm_show_ram(vm, &m->rom_low[i], !ram, true);
         }
+        if (m->pflash && pflash_reads_array(m->pflash) == pass)
+            vm_show_ram(vm, &m->vars, pass, true);
         if (smram == pass)
             vm_show_ram(vm, &m->smram, smram, false);
     }
@@ -117,6 +121,21 @@ int pc_create_rom(struct machine *m, const void *image, uint64_t len, struct err
     return rc;
 }
 
+int pc_create_vars(struct machine *m, const void *vars, uint64_t len, int fd, struct err *e)
+{
+    int rc = ram_alloc(&m->vars, "vars", m->rom.gpa - len, len, e);
+
+    if (rc)
+        return rc;
+    memcpy(m->vars.hva, vars, len);
+    m->vars.rom = m->vars.readonly = true;
+    rc = physmap_add(&m->vm->mem, &m->vars);
+    if (rc)
+        return err_set(e, -rc, "no room for the UEFI variables");
+    m->pflash = pflash_create(m->vm, &m->vars, fd, e);
+    return m->pflash ? 0 : -e->code;
+}
+
 void pc_free_memory(struct machine *m)
 {
     for (unsigned i = 0; i < I440FX_SEGMENTS; i++) {
@@ -127,6 +146,7 @@ void pc_free_memory(struct machine *m)
     ram_free(&m->smram);
     ram_free(&m->main);
     ram_free(&m->low);
+    ram_free(&m->vars);
     ram_free(&m->rom);
     ram_free(&m->high);
 }

@@ -70,6 +70,7 @@ struct machine {
     struct ram_region base, smram, shadow[I440FX_SEGMENTS], main;
     /* firmware: the image below 4 GiB, and its end once more below 1 MiB, by segments of shadow RAM */
     struct ram_region rom, rom_low[I440FX_SEGMENTS];
+    struct ram_region vars; /* UEFI variables, right below it */
     struct i8259 *pic;
     struct ioapic *ioapic;
     struct pci_bus *pci;
@@ -80,6 +81,7 @@ struct machine {
     struct acpi_pm *pm;
     uint64_t facs; /* gpa */
     struct fw_cfg *fw_cfg;
+    struct pflash *pflash; /* NULL: no UEFI variables */
     unsigned next_slot;
     unsigned disk_slot[CONFIG_MAX_DISKS];
     char disk_id[CONFIG_MAX_DISKS][16];
@@ -90,6 +92,9 @@ struct machine {
 must_check int pc_create_ram(struct machine *m, struct err *e);
 /* Maps the image (of whole pages, at least 64 KiB) as ROM that ends at 4 GiB. Before the vCPUs are created. */
 must_check int pc_create_rom(struct machine *m, const void *image, uint64_t len, struct err *e);
+/* And the UEFI variables below it. fd: the file that follows them, or -1; the machine's once this succeeds. */
+must_check int pc_create_vars(struct machine *m, const void *vars, uint64_t len, int fd,
+                              struct err *e);
 void pc_free_memory(struct machine *m);
 uint64_t pc_ram_end(const struct machine *m); /* of RAM above 4 GiB; 4 GiB if there is none */
 

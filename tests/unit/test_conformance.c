@@ -27,6 +27,7 @@
 #include "hw/isa_misc.h"
 #include "hw/mc146818.h"
 #include "hw/ns16550.h"
+#include "hw/pflash.h"
 #include "hw/piix3.h"
 #include "hw/piix4_pm.h"
 #include "hw/pvpanic.h"
@@ -44,6 +45,7 @@ struct rig {
     struct loop *chr_loop; /* the character device outlives the VM, so it has a loop of its own */
     struct chardev *chr;
     bool wire[HPET_GSIS];
+    struct ram_region flash;
     unsigned seed;
 };
 struct conformance {
@@ -88,6 +90,7 @@ static void rig_destroy(struct rig *r)
     testvm_destroy(r->t);
     chardev_close(r->chr);
     loop_destroy(r->chr_loop);
+    ram_free(&r->flash);
     free(r);
 }
 
@@ -382,6 +385,12 @@ static void create_pci_host(struct rig *r, struct err *e)
     create_pci(r, e);
 }
 
+static void create_pflash(struct rig *r, struct err *e)
+{
+    if (!ram_alloc(&r->flash, "flash", 0xffe00000, 4 * PFLASH_BLOCK, e))
+        pflash_create(r->t->vm, &r->flash, -1, e);
+}
+
 static void create_piix4_pm(struct rig *r, struct err *e)
 {
     static const struct acpi_pm_sleep sleep = { 1, 5 };
@@ -450,16 +459,27 @@ static void create_virtio_net(struct rig *r, struct err *e)
 }
 
 static const struct conformance cases[] = {
-    { "acpi_pm", create_acpi_pm, true },        { "debug_exit", create_debug_exit, false },
-    { "debugcon", create_debugcon, false },     { "piix4_pm", create_piix4_pm, true },
-    { "fw_cfg", create_fw_cfg, false },         { "hpet", create_hpet, false },
-    { "i8042", create_i8042, false },           { "i8254", create_i8254, false },
-    { "i8259", create_i8259, false },           { "ioapic", create_ioapic, false },
-    { "isa_misc", create_isa_misc, false },     { "mc146818", create_mc146818, true },
-    { "ns16550", create_ns16550, false },       { "pci_host", create_pci_host, false },
-    { "pvpanic", create_pvpanic, false },       { "virtio_console", create_virtio_console, false },
-    { "virtio_net", create_virtio_net, false }, { "virtio_blk", create_virtio_blk, false },
-    { "virtio_rng", create_virtio_rng, false }, { "testdev", create_testdev, false },
+    { "acpi_pm", create_acpi_pm, true },
+    { "debug_exit", create_debug_exit, false },
+    { "debugcon", create_debugcon, false },
+    { "piix4_pm", create_piix4_pm, true },
+    { "pflash", create_pflash, true },
+    { "fw_cfg", create_fw_cfg, false },
+    { "hpet", create_hpet, false },
+    { "i8042", create_i8042, false },
+    { "i8254", create_i8254, false },
+    { "i8259", create_i8259, false },
+    { "ioapic", create_ioapic, false },
+    { "isa_misc", create_isa_misc, false },
+    { "mc146818", create_mc146818, true },
+    { "ns16550", create_ns16550, false },
+    { "pci_host", create_pci_host, false },
+    { "pvpanic", create_pvpanic, false },
+    { "virtio_console", create_virtio_console, false },
+    { "virtio_net", create_virtio_net, false },
+    { "virtio_blk", create_virtio_blk, false },
+    { "virtio_rng", create_virtio_rng, false },
+    { "testdev", create_testdev, false },
 };
 
 /* With an argument: only the device of that name. */
