@@ -578,7 +578,7 @@ void bt_tlb_serve(struct bt_cpu *c)
         bt_mem_settle(c);
     if (what & BT_TLB_REQ_CODE)
         tlb_protect_code(c, 0, true);
-    if (what & (BT_TLB_REQ_STALE | BT_TLB_REQ_CODE))
+    if (what & BT_TLB_REQ_STALE)
         bt_jit_recheck(c);
     if (what & BT_TLB_REQ_FLUSH)
         bt_tlb_flush_all(c);

@@ -25,7 +25,7 @@
     .set KICKS, 2000
     .set TIMERS, 500
     .set PATCHES, 1000
-    .set PATCHES_RUNNING, 20000
+    .set PATCHES_RUNNING, 5000
 
     .text
     .code32
