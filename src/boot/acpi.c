@@ -115,6 +115,22 @@ static void acpi_isa(struct aml *a, const char *name, const char *hid, uint16_t 
     aml_end(a, dev);
 }
 
+static void acpi_keyboard(struct aml *a)
+{
+    size_t dev = aml_device_begin(a, "KBD_"), crs;
+
+    aml_name(a, "_HID");
+    aml_eisaid(a, "PNP0303");
+    aml_name(a, "_STA");
+    aml_int(a, 0xf);
+    crs = aml_crs_begin(a);
+    aml_crs_io(a, 0x60, 1);
+    aml_crs_io(a, 0x64, 1);
+    aml_crs_irq(a, 1);
+    aml_crs_end(a, crs);
+    aml_end(a, dev);
+}
+
 /* The devices that have no bus of their own, by _HID string. */
 static void acpi_paravirt(struct aml *a, const char *name, const char *hid, uint16_t port,
                           uint8_t len)
@@ -179,6 +195,8 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_desc *d)
     aml_name(a, "_ADR");
     aml_int(a, 0x10000);
     acpi_isa(a, "RTC_", "PNP0B00", 0x70, 2, 8);
+    if (d->keyboard)
+        acpi_keyboard(a);
     if (d->com1)
         acpi_isa(a, "COM1", "PNP0501", 0x3f8, 8, 4);
     aml_end(a, isa);
@@ -230,7 +248,7 @@ static void acpi_fadt_ports(struct aml *a, const struct acpi_desc *d)
 static size_t acpi_fadt(struct aml *a, const struct acpi_desc *d, uint64_t dsdt, uint64_t facs)
 {
     enum { WBINVD = 1, PROC_C1 = 4, SLP_BUTTON = 32, TMR_VAL_EXT = 256, RESET_REG_SUP = 1024 };
-    enum { LEGACY_DEVICES = 1, NO_VGA = 4 };
+    enum { LEGACY_DEVICES = 1, HAS_8042 = 2, NO_VGA = 4 };
     size_t at = acpi_begin(a, "FACP", 6);
 
     aml_u32(a, (uint32_t)facs);
@@ -249,8 +267,8 @@ static size_t acpi_fadt(struct aml *a, const struct acpi_desc *d, uint64_t dsdt,
     aml_u8(a, 0);
     aml_u8(a, 0);
     aml_u8(a, 0x32); /* CENTURY */
-    /* No 8042 bit: nothing is plugged into ours, and looking for a keyboard costs a kernel seconds. */
-    aml_u16(a, LEGACY_DEVICES | NO_VGA);
+    /* To look for a keyboard that is not there costs a kernel seconds. */
+    aml_u16(a, LEGACY_DEVICES | NO_VGA | (d->keyboard ? HAS_8042 : 0));
     aml_u8(a, 0);
     aml_u32(a, WBINVD | PROC_C1 | SLP_BUTTON | TMR_VAL_EXT | RESET_REG_SUP);
     acpi_gas(a, 1, 8, d->reset_port);

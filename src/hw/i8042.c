@@ -1,12 +1,14 @@
 /*
- * i8042.c: 8042 keyboard controller (IBM PC/AT technical reference), with nothing plugged in: the
- * controller answers its own commands, a byte sent to a keyboard or mouse times out. It resets the
- * machine by pulsing output line 0, which is how many kernels reboot. A20 is stored only.
+ * i8042.c: 8042 keyboard controller (IBM PC/AT technical reference). A keyboard may be plugged in; without,
+ * and to the mouse port, a byte that is sent times out. Scan codes are translated from set 2 to set 1 if the
+ * command byte says so. It resets the machine by pulsing output line 0, which is how many kernels reboot.
+ * A20 is stored only. Not modelled: the mouse port.
  *
  * Locking: the bus holds the device lock.
  */
 #include "hw/i8042.h"
 
+#include "hw/ps2_kbd.h"
 #include "state/state.h"
 
 enum {
@@ -34,7 +36,8 @@ enum {
     CMD_WRITE_AUX = 0xd4,
     CMD_PULSE = 0xf0,
 };
-enum { CCB_KBD_IRQ = BIT(0), CCB_KBD_OFF = BIT(4), CCB_AUX_OFF = BIT(5) };
+enum { CCB_KBD_IRQ = BIT(0), CCB_KBD_OFF = BIT(4), CCB_AUX_OFF = BIT(5), CCB_TRANSLATE = BIT(6) };
+enum { SET2_BREAK = 0xf0, SET2_F7 = 0x83, SET2_ALT_SYSRQ = 0x84, SET1_BREAK = 0x80 };
 enum { OUT_RESET = BIT(0), OUT_A20 = BIT(1) };
 enum { SELF_TEST_OK = 0x55, NO_DEVICE = 0xff, RESEND = 0xfe, INPUT_UNLOCKED = 0x80 };
 
@@ -42,9 +45,24 @@ struct i8042 {
     struct device dev;
     /* wiring */
     struct irq irq1;
+    bool has_kbd;
     /* guest-visible state */
     uint8_t status, ccb, output, out_buf;
     uint8_t command; /* waits for its data byte; 0: none */
+    bool breaking;   /* translation has seen the prefix of a break code */
+    struct ps2_kbd kbd;
+};
+
+/* Scan codes of set 2 below 0x80 in set 1. */
+static const uint8_t i8042_set1[0x80] = {
+    0xff, 0x43, 0x41, 0x3f, 0x3d, 0x3b, 0x3c, 0x58, 0x64, 0x44, 0x42, 0x40, 0x3e, 0x0f, 0x29, 0x59,
+    0x65, 0x38, 0x2a, 0x70, 0x1d, 0x10, 0x02, 0x5a, 0x66, 0x71, 0x2c, 0x1f, 0x1e, 0x11, 0x03, 0x5b,
+    0x67, 0x2e, 0x2d, 0x20, 0x12, 0x05, 0x04, 0x5c, 0x68, 0x39, 0x2f, 0x21, 0x14, 0x13, 0x06, 0x5d,
+    0x69, 0x31, 0x30, 0x23, 0x22, 0x15, 0x07, 0x5e, 0x6a, 0x72, 0x32, 0x24, 0x16, 0x08, 0x09, 0x5f,
+    0x6b, 0x33, 0x25, 0x17, 0x18, 0x0b, 0x0a, 0x60, 0x6c, 0x34, 0x35, 0x26, 0x27, 0x19, 0x0c, 0x61,
+    0x6d, 0x73, 0x28, 0x74, 0x1a, 0x0d, 0x62, 0x6e, 0x3a, 0x36, 0x1c, 0x1b, 0x75, 0x2b, 0x63, 0x76,
+    0x55, 0x56, 0x77, 0x78, 0x79, 0x7a, 0x0e, 0x7b, 0x7c, 0x4f, 0x7d, 0x4b, 0x47, 0x7e, 0x7f, 0x6f,
+    0x52, 0x53, 0x50, 0x4c, 0x4d, 0x48, 0x01, 0x45, 0x57, 0x4e, 0x51, 0x4a, 0x37, 0x49, 0x46, 0x54,
 };
 
 static struct i8042 *to_kbc(struct device *d)
@@ -64,6 +82,64 @@ static void i8042_reply(struct i8042 *k, uint8_t val, bool timeout)
     k->out_buf = val;
     k->status |= STS_OBF | (timeout ? STS_TIMEOUT : 0);
     i8042_sync(&k->dev);
+}
+
+static uint8_t i8042_to_set1(uint8_t code)
+{
+    if (code == SET2_F7)
+        return 0x41;
+    if (code == SET2_ALT_SYSRQ)
+        return 0x54;
+    return code < SET1_BREAK ? i8042_set1[code] : code;
+}
+
+/* One byte of the keyboard as the guest gets it; false: it is a prefix, and goes into the next. */
+static bool i8042_translate(struct i8042 *k, uint8_t *byte)
+{
+    if (!(k->ccb & CCB_TRANSLATE))
+        return true;
+    if (*byte == SET2_BREAK) {
+        k->breaking = true;
+        return false;
+    }
+    *byte = (uint8_t)(i8042_to_set1(*byte) | (k->breaking ? SET1_BREAK : 0));
+    k->breaking = false;
+    return true;
+}
+
+/* The keyboard's next byte, if there is room for it. */
+static void i8042_fill(struct i8042 *k)
+{
+    uint8_t byte;
+
+    while (!(k->status & STS_OBF) && !(k->ccb & CCB_KBD_OFF) && ps2_kbd_read(&k->kbd, &byte))
+        if (i8042_translate(k, &byte))
+            i8042_reply(k, byte, false);
+}
+
+static void i8042_to_keyboard(struct i8042 *k, uint8_t byte)
+{
+    if (!k->has_kbd) {
+        i8042_reply(k, RESEND, true);
+        return;
+    }
+    k->ccb &= (uint8_t)~CCB_KBD_OFF;
+    ps2_kbd_write(&k->kbd, byte);
+    i8042_fill(k);
+}
+
+void i8042_plug_keyboard(struct i8042 *k)
+{
+    k->has_kbd = true;
+}
+
+void i8042_key(struct i8042 *k, const uint8_t *code, unsigned len)
+{
+    pthread_mutex_lock(&k->dev.lock);
+    if (k->has_kbd)
+        ps2_kbd_key(&k->kbd, code, len);
+    i8042_fill(k);
+    pthread_mutex_unlock(&k->dev.lock);
 }
 
 static void i8042_write_output(struct i8042 *k, uint8_t val)
@@ -108,6 +184,7 @@ static void i8042_command(struct i8042 *k, uint8_t cmd)
         break;
     case CMD_KBD_ON:
         k->ccb &= (uint8_t)~CCB_KBD_OFF;
+        i8042_fill(k);
         break;
     case CMD_READ_INPUT:
         i8042_reply(k, INPUT_UNLOCKED, false);
@@ -131,6 +208,7 @@ static void i8042_data(struct i8042 *k, uint8_t val)
     case CMD_WRITE_CCB:
         k->ccb = val;
         i8042_sync(&k->dev);
+        i8042_fill(k);
         break;
     case CMD_WRITE_OUTPUT:
         i8042_write_output(k, val);
@@ -140,8 +218,11 @@ static void i8042_data(struct i8042 *k, uint8_t val)
         break;
     case CMD_WRITE_AUX_OBF: /* there is no mouse port to come from */
         break;
-    default: /* to the keyboard or the mouse: nobody answers */
+    case CMD_WRITE_AUX: /* to the mouse: nobody answers */
         i8042_reply(k, RESEND, true);
+        break;
+    default:
+        i8042_to_keyboard(k, val);
         break;
     }
 }
@@ -149,12 +230,14 @@ static void i8042_data(struct i8042 *k, uint8_t val)
 static uint64_t i8042_data_read(struct device *d, uint64_t off, unsigned size)
 {
     struct i8042 *k = to_kbc(d);
+    uint8_t val = k->out_buf;
 
     (void)off;
     (void)size;
     k->status &= (uint8_t) ~(STS_OBF | STS_TIMEOUT);
     i8042_sync(d);
-    return k->out_buf;
+    i8042_fill(k);
+    return val;
 }
 
 static void i8042_data_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
@@ -189,11 +272,13 @@ static void i8042_state(struct device *d, struct state *s)
     state_u8(s, &k->output);
     state_u8(s, &k->out_buf);
     state_u8(s, &k->command);
+    state_bool(s, &k->breaking);
+    ps2_kbd_state(&k->kbd, s);
 }
 
 static const struct device_ops i8042_ops = {
     .type = "i8042",
-    .version = 1,
+    .version = 2,
     .state = i8042_state,
     .sync = i8042_sync,
 };
@@ -213,6 +298,7 @@ struct i8042 *i8042_create(struct vm *vm, uint16_t data, uint16_t command, struc
         .status = STS_SYS | STS_UNLOCKED,
         .output = OUT_RESET | OUT_A20,
     };
+    ps2_kbd_reset(&k->kbd);
     if (bus_claim(vm_pio(vm), data, 1, &i8042_data_io, &k->dev, e) ||
         bus_claim(vm_pio(vm), command, 1, &i8042_command_io, &k->dev, e) ||
         device_add(vm, &k->dev, e)) {

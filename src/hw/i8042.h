@@ -1,5 +1,5 @@
 /*
- * i8042.h: keyboard controller without a keyboard.
+ * i8042.h: keyboard controller, with a keyboard or without.
  */
 #ifndef HW_I8042_H
 #define HW_I8042_H
@@ -11,5 +11,9 @@ struct i8042;
 /* data: 0x60, command: 0x64. irq1: output buffer full. */
 struct i8042 *i8042_create(struct vm *vm, uint16_t data, uint16_t command, struct irq irq1,
                            struct err *e);
+/* A keyboard is plugged in. Before the VM runs. */
+void i8042_plug_keyboard(struct i8042 *k);
+/* A key is pressed or released: its whole code in scan code set 2 (ps2_kbd_key()). Any thread. */
+void i8042_key(struct i8042 *k, const uint8_t *code, unsigned len);
 
 #endif

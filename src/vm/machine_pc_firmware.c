@@ -14,6 +14,7 @@
 #include "boot/firmware.h"
 #include "hw/acpi_pm.h"
 #include "hw/fw_cfg.h"
+#include "hw/i8042.h"
 #include "hw/pflash.h"
 #include "hw/piix4_pm.h"
 
@@ -49,6 +50,7 @@ static void pc_fw_acpi_desc(const struct machine *m, struct acpi_desc *d)
     uint64_t mmio32 = max_u64(m->low.len, PC_FW_MMIO32), mmio64 = align_up(pc_ram_end(m), GIB);
 
     pc_acpi_desc(m, d);
+    d->keyboard = true;
     d->pm1_evt = pm + ACPI_PM_EVT;
     d->pm1_cnt = pm + ACPI_PM_CNT;
     d->pm_tmr = pm + ACPI_PM_TMR;
@@ -208,6 +210,7 @@ int pc_create_firmware(struct machine *m, struct err *e)
 {
     int rc = pc_put_image(m, e);
 
+    i8042_plug_keyboard(m->kbc); /* OVMF waits long for one that does not answer */
     if (!rc)
         rc = pc_put_e820(m, e);
     if (!rc)

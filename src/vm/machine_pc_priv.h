@@ -79,6 +79,7 @@ struct machine {
     struct piix4_pm *piix4;
     struct mc146818 *rtc;
     struct acpi_pm *pm;
+    struct i8042 *kbc;
     uint64_t facs; /* gpa */
     struct fw_cfg *fw_cfg;
     struct pflash *pflash; /* NULL: no UEFI variables */

@@ -324,7 +324,10 @@ static void create_hpet(struct rig *r, struct err *e)
 
 static void create_i8042(struct rig *r, struct err *e)
 {
-    i8042_create(r->t->vm, 0x60, 0x64, rig_irq(r, 1), e);
+    struct i8042 *k = i8042_create(r->t->vm, 0x60, 0x64, rig_irq(r, 1), e);
+
+    if (k)
+        i8042_plug_keyboard(k);
 }
 
 static void create_i8254(struct rig *r, struct err *e)
