@@ -23,7 +23,8 @@ enum {
     PROBE_SHORT = 1000, /* iterations of the loop */
     PROBE_LONG = 5000,
     /* An iteration: hardware takes less than 2, plus its share of the exit; emulators 200 and more. */
-    PROBE_REAL_NS = 30,
+    PROBE_REAL_NS = 30,      /* no need to look longer */
+    PROBE_EMULATED_NS = 100, /* from here on; what is between is hardware of a host with no time */
 };
 
 struct probe {
@@ -169,7 +170,7 @@ static void probe_measure(struct probe *b, struct accel_probe *p)
         return;
     }
     p->loop_ns = probe_loop(b);
-    if (p->loop_ns <= PROBE_REAL_NS) {
+    if (p->loop_ns < PROBE_EMULATED_NS) {
         p->kvm = ACCEL_KVM_REAL;
         snprintf(p->reason, sizeof(p->reason),
                  "KVM runs on hardware (%.1f ns an iteration of a test loop)", p->loop_ns);
