@@ -4,6 +4,7 @@
 #include "boot/firmware.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,7 +25,8 @@ static const struct firmware_place firmware_uefi[] = {
     { "/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd" },
 };
 
-static int firmware_read(const char *path, uint8_t **data, uint64_t *len, struct err *e)
+static int firmware_read(const char *path, uint8_t **data, uint64_t *len, unsigned unit,
+                         struct err *e)
 {
     struct boot_file f;
     int rc = boot_file_open(&f, path, "firmware", e);
@@ -33,11 +35,11 @@ static int firmware_read(const char *path, uint8_t **data, uint64_t *len, struct
         return rc;
     *data = NULL;
     *len = f.len;
-    if (f.len % PAGE_SIZE || f.len > FIRMWARE_MAX)
-        rc =
-            err_set(e, EINVAL,
-                    "the firmware '%s' has %llu bytes: an image has whole pages and at most %d MiB",
-                    path, (unsigned long long)f.len, FIRMWARE_MAX / MIB);
+    if (f.len % unit || f.len > FIRMWARE_MAX)
+        rc = err_set(
+            e, EINVAL,
+            "the firmware '%s' has %llu bytes: an image has a multiple of %u, and at most %d MiB",
+            path, (unsigned long long)f.len, unit, FIRMWARE_MAX / MIB);
     else if (!(*data = malloc(f.len)))
         rc = err_set(e, ENOMEM, "out of memory");
     else
@@ -95,13 +97,28 @@ int firmware_load(struct firmware *f, const char *which, uint64_t vars_len, stru
     if (!p)
         return firmware_missing(
             uefi, uefi && firmware_find(firmware_uefi, ARRAY_SIZE(firmware_uefi), 0), e);
-    rc = firmware_read(p->code, &f->code, &f->code_len, e);
+    rc = firmware_read(p->code, &f->code, &f->code_len, PAGE_SIZE, e);
     if (!rc && f->code_len < FIRMWARE_MIN)
         rc = err_set(e, EINVAL, "the firmware '%s' is shorter than 64 KiB", p->code);
     if (!rc && p->vars)
-        rc = firmware_read(p->vars, &f->vars, &f->vars_len, e);
+        rc = firmware_read(p->vars, &f->vars, &f->vars_len, PAGE_SIZE, e);
     if (rc)
         firmware_free(f);
+    return rc;
+}
+
+int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct err *e)
+{
+    enum { ROM_UNIT = 512 };
+    char path[128];
+    uint64_t bytes;
+    int rc;
+
+    snprintf(path, sizeof(path), "/usr/share/seabios/%s", name);
+    if (access(path, F_OK))
+        return firmware_missing(false, false, e);
+    rc = firmware_read(path, data, &bytes, ROM_UNIT, e);
+    *len = rc ? 0 : (uint32_t)bytes;
     return rc;
 }
 

@@ -24,6 +24,11 @@ struct firmware {
  */
 must_check int firmware_load(struct firmware *f, const char *which, uint64_t vars_len,
                              struct err *e);
+/*
+ * An option ROM of the package seabios by its file name ("vgabios-stdvga.bin"), malloc'd: for the expansion
+ * ROM of a PCI function, or as a file genroms/NAME or vgaroms/NAME of fw_cfg.
+ */
+must_check int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct err *e);
 void firmware_free(struct firmware *f);
 
 #endif

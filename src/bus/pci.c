@@ -13,6 +13,9 @@ enum {
     PCI_BAR_MEM64 = 4,
     PCI_BAR_PREFETCH = 8,
     PCI_CAP_FIRST = 0x40,
+    PCI_ROM_ENABLE = 1,
+    PCI_ROM_MIN = 2 * KIB,
+    PCI_ROM_MAX = 16 * MIB,
 };
 
 void pci_init(struct pci_dev *p, const struct device_ops *ops, struct vm *vm, const char *id,
@@ -22,7 +25,7 @@ void pci_init(struct pci_dev *p, const struct device_ops *ops, struct vm *vm, co
     p->dev.vm = vm;
     p->dev.id = id;
     p->next_cap = PCI_CAP_FIRST;
-    for (unsigned i = 0; i < PCI_NBARS; i++)
+    for (unsigned i = 0; i < PCI_REGIONS; i++)
         p->bar[i].mapped_at = PCI_UNMAPPED;
     st_le16(p->cfg + PCI_VENDOR, vendor);
     st_le16(p->cfg + PCI_DEVICE, device);
@@ -53,6 +56,33 @@ void pci_add_bar(struct pci_dev *p, unsigned n, uint64_t size, bool io, bool mem
     st_le32(p->wmask + off, (uint32_t)mask);
     if (mem64)
         st_le32(p->wmask + off + 4, (uint32_t)(mask >> 32));
+}
+
+/* Behind the image's end the ROM is erased. */
+static uint64_t pci_rom_read(struct device *d, uint64_t off, unsigned size)
+{
+    const struct pci_dev *p = container_of(d, struct pci_dev, dev);
+    uint64_t val = UINT64_MAX;
+
+    for (unsigned i = 0; i < size && off + i < p->rom_len; i++)
+        val = (val & ~(0xffull << (8 * i))) | (uint64_t)p->rom[off + i] << (8 * i);
+    return val;
+}
+
+static const struct io_ops pci_rom_io = { pci_rom_read, NULL, 1, 8 };
+
+void pci_add_rom(struct pci_dev *p, const uint8_t *data, uint32_t len)
+{
+    uint32_t size = PCI_ROM_MIN;
+
+    BUG_ON(!len || len > PCI_ROM_MAX);
+    while (size < len)
+        size *= 2;
+    p->rom = data;
+    p->rom_len = len;
+    p->bar[PCI_ROM] =
+        (struct pci_bar){ .size = size, .ops = &pci_rom_io, .mapped_at = PCI_UNMAPPED };
+    st_le32(p->wmask + PCI_ROM_BAR, ~(size - 1) | PCI_ROM_ENABLE);
 }
 
 uint8_t pci_add_cap(struct pci_dev *p, uint8_t id, uint8_t len)
@@ -90,9 +120,11 @@ bool pci_bus_master(const struct pci_dev *p)
 uint64_t pci_bar_wanted(const struct pci_dev *p, unsigned n)
 {
     const struct pci_bar *bar = &p->bar[n];
-    const uint8_t *reg = p->cfg + PCI_BAR0 + 4 * n;
+    const uint8_t *reg = p->cfg + (n == PCI_ROM ? PCI_ROM_BAR : PCI_BAR0 + 4 * n);
     uint64_t at = ld_le32(reg), last;
 
+    if (n == PCI_ROM && !(at & PCI_ROM_ENABLE))
+        return PCI_UNMAPPED;
     if (!bar->size || !(pci_command(p) & (bar->io ? PCI_CMD_IO : PCI_CMD_MEM)))
         return PCI_UNMAPPED;
     if (bar->mem64)

@@ -10,7 +10,15 @@
 
 #include "bus/bus.h"
 
-enum { PCI_CFG_SIZE = 256, PCI_NBARS = 6, PCI_SLOTS = 32, PCI_FUNCTIONS = 256, PCI_MSIX_MAX = 64 };
+enum {
+    PCI_CFG_SIZE = 256,
+    PCI_NBARS = 6,
+    PCI_ROM = 6,
+    PCI_REGIONS = 7,
+    PCI_SLOTS = 32,
+    PCI_FUNCTIONS = 256,
+    PCI_MSIX_MAX = 64
+};
 
 /* Standard header offsets and bits. */
 enum {
@@ -26,6 +34,7 @@ enum {
     PCI_BAR0 = 0x10,
     PCI_SUBSYS_VENDOR = 0x2c,
     PCI_SUBSYS = 0x2e,
+    PCI_ROM_BAR = 0x30,
     PCI_CAP_PTR = 0x34,
     PCI_INT_LINE = 0x3c,
     PCI_INT_PIN = 0x3d,
@@ -67,7 +76,9 @@ struct pci_dev {
     struct pci_bus *bus;
     uint8_t devfn; /* slot << 3 | function */
     uint8_t cfg[PCI_CFG_SIZE], wmask[PCI_CFG_SIZE], w1c[PCI_CFG_SIZE];
-    struct pci_bar bar[PCI_NBARS];
+    struct pci_bar bar[PCI_REGIONS]; /* the last is the expansion ROM */
+    const uint8_t *rom;
+    uint32_t rom_len;
     struct pci_msix msix;
     bool intx_level; /* what the device wants; the command register may hold it back */
     uint8_t next_cap, last_cap;
@@ -96,6 +107,11 @@ void pci_set_subsystem(struct pci_dev *p, uint16_t vendor, uint16_t device);
 /* size: a power of two, at least 4 (io) or 16. mem64 takes up BAR n + 1, too. */
 void pci_add_bar(struct pci_dev *p, unsigned n, uint64_t size, bool io, bool mem64,
                  const struct io_ops *ops);
+/*
+ * An expansion ROM (an option ROM, a VGA BIOS): len bytes of data, which outlive the device. Firmware maps
+ * it by a BAR of its own; direct boot leaves it unmapped.
+ */
+void pci_add_rom(struct pci_dev *p, const uint8_t *data, uint32_t len);
 /* len includes the two bytes of id and next. Returns its offset in cfg; the rest is zero. */
 uint8_t pci_add_cap(struct pci_dev *p, uint8_t id, uint8_t len);
 void pci_add_intx(struct pci_dev *p); /* it has pin INTA */

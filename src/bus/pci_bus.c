@@ -98,7 +98,7 @@ static void pci_bar_map(struct pci_dev *p, unsigned n, uint64_t at)
 
 static void pci_function_unmap_moved(struct pci_dev *p)
 {
-    for (unsigned n = 0; n < PCI_NBARS; n++) {
+    for (unsigned n = 0; n < PCI_REGIONS; n++) {
         struct pci_bar *bar = &p->bar[n];
 
         if (bar->ops && bar->mapped_at != PCI_UNMAPPED && bar->mapped_at != pci_bar_wanted(p, n))
@@ -108,7 +108,7 @@ static void pci_function_unmap_moved(struct pci_dev *p)
 
 static void pci_function_map_wanted(struct pci_dev *p)
 {
-    for (unsigned n = 0; n < PCI_NBARS; n++) {
+    for (unsigned n = 0; n < PCI_REGIONS; n++) {
         uint64_t at = pci_bar_wanted(p, n);
 
         if (p->bar[n].ops && p->bar[n].mapped_at == PCI_UNMAPPED && at != PCI_UNMAPPED)
@@ -164,7 +164,8 @@ static void pci_bus_data_write(struct pci_bus *b, unsigned lane, unsigned size, 
     pthread_mutex_lock(&p->dev.lock);
     pci_cfg_write(p, off, size, val);
     pthread_mutex_unlock(&p->dev.lock);
-    if (off < PCI_STATUS || (off >= PCI_BAR0 && off < PCI_BAR0 + 4 * PCI_NBARS))
+    if (off < PCI_STATUS || (off >= PCI_BAR0 && off < PCI_BAR0 + 4 * PCI_NBARS) ||
+        (off >= PCI_ROM_BAR && off < PCI_ROM_BAR + 4))
         pci_bus_remap(b);
 }
 

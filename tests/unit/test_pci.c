@@ -27,6 +27,8 @@ struct fixture {
     bool pirq[4], isa[16];
 };
 
+static const uint8_t toy_rom[3000] = { 0x55, 0xaa, 6, [2998] = 0x12, [2999] = 0x34 };
+
 static struct toy *toy_of(struct device *d)
 {
     return container_of(d, struct toy, pci.dev);
@@ -71,6 +73,7 @@ static struct toy *toy_create(struct vm *vm, struct pci_bus *bus, unsigned devfn
     pci_add_bar(&toy->pci, 0, 0x20, true, false, &toy_io);
     pci_add_bar(&toy->pci, 1, 0x1000, false, false, &toy_io);
     pci_add_bar(&toy->pci, 2, 0x4000, false, true, &toy_io);
+    pci_add_rom(&toy->pci, toy_rom, sizeof(toy_rom));
     pci_add_msix(&toy->pci, 4, 3);
     pci_add_intx(&toy->pci);
     assert_int_equal(pci_add(bus, &toy->pci, devfn, NULL), 0);
@@ -214,6 +217,30 @@ static void test_bar_conflict(void **ctx)
     assert_int_equal(other->written, 2);
     assert_int_equal(f->toy->written, 3);
     assert_int_equal(pci_add(f->bus, &other->pci, TOY, NULL), -EEXIST);
+}
+
+/* As firmware does it: size, address with the enable bit, copy, off again. */
+static void test_rom(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    cfg_write(f, TOY, PCI_ROM_BAR, 4, 0xfffff800);
+    assert_int_equal(cfg_read(f, TOY, PCI_ROM_BAR, 4), 0xfffff000); /* 4 KiB */
+    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM);
+    cfg_write(f, TOY, PCI_ROM_BAR, 4, 0xfeb00000);
+    assert_int_equal(testvm_read(f->t, 0xfeb00000, 2), 0xffff);
+    cfg_write(f, TOY, PCI_ROM_BAR, 4, 0xfeb00001);
+    assert_int_equal(testvm_read(f->t, 0xfeb00000, 2), 0xaa55);
+    assert_int_equal(testvm_read(f->t, 0xfeb00000 + 2998, 4),
+                     0xffff3412); /* erased behind its end */
+    testvm_write(f->t, 0xfeb00000, 1, 0);
+    assert_int_equal(testvm_read(f->t, 0xfeb00000, 1), 0x55);
+    cfg_write(f, TOY, PCI_COMMAND, 2, 0);
+    assert_int_equal(testvm_read(f->t, 0xfeb00000, 2), 0xffff);
+    cfg_write(f, TOY, PCI_ROM_BAR, 4, 0xffffffff); /* somebody measures it carelessly */
+    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM);
+    assert_int_equal(cfg_read(f, TOY, PCI_ROM_BAR, 4), 0xfffff001);
+    assert_int_equal(testvm_read(f->t, 0xfffff000, 2), 0xffff);
 }
 
 static void test_intx(void **ctx)
@@ -376,6 +403,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bar_sizing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bar_mapping, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bar_conflict, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_rom, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_intx, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_intx_shared, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_msix, set_up, tear_down),

@@ -1,0 +1,111 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "boot/firmware.h"
+
+static int load_file(uint64_t len, struct firmware *f, struct err *e)
+{
+    int fd = memfd_create("image", MFD_CLOEXEC), rc;
+    char path[64];
+
+    assert_int_equal(ftruncate(fd, (off_t)len), 0);
+    assert_int_equal(pwrite(fd, "\xea", 1, (off_t)len - 16), 1);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    rc = firmware_load(f, path, 0, e);
+    close(fd);
+    return rc;
+}
+
+static void test_file(void **ctx)
+{
+    struct firmware f;
+    struct err e = { 0 };
+
+    (void)ctx;
+    assert_int_equal(load_file(128 * KIB, &f, &e), 0);
+    assert_int_equal(f.code_len, 128 * KIB);
+    assert_int_equal(f.code[128 * KIB - 16], 0xea);
+    assert_null(f.vars);
+    firmware_free(&f);
+    assert_int_equal(load_file(100 * KIB + 5, &f, &e), -EINVAL);
+    assert_int_equal(load_file(32 * KIB, &f, &e), -EINVAL);
+    assert_int_equal(load_file(FIRMWARE_MAX + 4096, &f, &e), -EINVAL);
+    assert_null(f.code);
+    assert_int_equal(firmware_load(&f, "/nonexistent/bios.bin", 0, &e), -ENOENT);
+}
+
+/* Either the package is there, or the error says which to install. */
+static void test_packages(void **ctx)
+{
+    static const char *const which[] = { "bios", "uefi" }, *const package[] = { "seabios", "ovmf" };
+
+    (void)ctx;
+    for (unsigned i = 0; i < ARRAY_SIZE(which); i++) {
+        struct err e = { 0 };
+        struct firmware f;
+
+        if (firmware_load(&f, which[i], 0, &e)) {
+            assert_non_null(strstr(e.msg, package[i]));
+            continue;
+        }
+        assert_int_equal(!f.vars, i == 0);
+        assert_true(f.code_len >= FIRMWARE_MIN);
+        firmware_free(&f);
+    }
+}
+
+/* A variable store's size chooses the image; one for which there is none is explained. */
+static void test_variable_store(void **ctx)
+{
+    struct err e = { 0 };
+    struct firmware f;
+
+    (void)ctx;
+    if (firmware_load(&f, "uefi", 0, &e))
+        skip();
+    firmware_free(&f);
+    assert_int_equal(firmware_load(&f, "uefi", 12345, &e), -EINVAL);
+    assert_non_null(strstr(e.msg, "variable store"));
+    if (!access("/usr/share/OVMF/OVMF_VARS.fd", R_OK)) {
+        assert_int_equal(firmware_load(&f, "uefi", 128 * KIB, &e), 0);
+        assert_int_equal(f.code_len + f.vars_len, 2 * MIB);
+        firmware_free(&f);
+    }
+}
+
+static void test_option_rom(void **ctx)
+{
+    struct err e = { 0 };
+    uint8_t *data = NULL;
+    uint32_t len;
+
+    (void)ctx;
+    if (firmware_load_rom("vgabios-stdvga.bin", &data, &len, &e)) {
+        assert_non_null(strstr(e.msg, "seabios"));
+        skip();
+    }
+    assert_memory_equal(data, "\x55\xaa", 2);
+    assert_int_equal(len % 512, 0);
+    free(data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_packages),
+        cmocka_unit_test(test_variable_store),
+        cmocka_unit_test(test_option_rom),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
