@@ -94,11 +94,11 @@ static void programs_report(struct diff_programs *d, struct diff_program *p)
            "--mode %s\n",
            (unsigned long)p->seed, p->code32 ? "32-bit" : "64-bit", p->cold ? "cold" : "warm",
            (unsigned long)p->seed, p->code32 ? "32" : "64");
+    d->compare.quiet = false;
+    if (!programs_differ(d, p))
+        printf("    it did not differ when it ran again\n");
     d->compare.quiet = true;
-    if (programs_differ(d, p))
-        diff_shrink(p, programs_differ, d);
-    else
-        printf("    it did not differ when it ran again alone\n");
+    diff_shrink(p, programs_differ, d);
     d->compare.quiet = false;
     programs_show(p);
     programs_differ(d, p);

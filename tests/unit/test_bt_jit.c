@@ -122,6 +122,27 @@ static void test_other_page_changes(void **state)
     assert_int_equal(t->s.gpr[X86_RBX], SUM);
 }
 
+/* What a jump led to had no use for the flags; what is there now has. */
+static void test_new_code_needs_flags(void **state)
+{
+    enum { AT = BTVM_CODE + 0x20 };
+    struct btvm *t = *state;
+    const uint64_t rip = BTVM_CODE;
+
+    for (unsigned round = 0; round < 2; round++) {
+        if (round == 0)
+            PUT(t, AT, 0x83, 0xe9, 1, 0x75, 0xe0, 0x0f, 0x0b); /* sub ecx, 1; jnz 5; ud2 */
+        else
+            PUT(t, AT, 0x83, 0xd2, 0, 0x83, 0xe9, 1, 0x75, 0xdd, 0x0f, 0x0b); /* adc edx, 0; ... */
+        t->s.gpr[X86_RDX] = 0;
+        t->s.rip = rip;
+        t->s.mp_state = X86_MP_RUNNING;
+        BTVM_RUN(t, MOV_ECX_N, 0xf9, 0xeb, 0x18); /* 5: stc; jmp AT */
+    }
+    assert_int_equal(t->s.gpr[X86_RDX], N);
+    assert_translated(t);
+}
+
 static void test_data_beside_code(void **state)
 {
     struct btvm *t = *state;
@@ -492,6 +513,7 @@ int main(void)
         TEST(test_next_instruction_changes),
         TEST(test_later_instruction_changes),
         TEST(test_other_page_changes),
+        TEST(test_new_code_needs_flags),
         TEST(test_data_beside_code),
         TEST(test_another_thread_changes_code),
         TEST(test_writes_are_told_to_users),

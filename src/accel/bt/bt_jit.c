@@ -68,7 +68,7 @@ static void jit_close(struct bt_jit *j, struct bt_jit_unit *u)
     const uint32_t gone[2] = { u->gone_saved, u->gone_host };
 
     u->stale = true;
-    for (unsigned i = 0; i < (entry[0] == entry[1] ? 1u : 2u); i++) {
+    for (unsigned i = 0; i < ARRAY_SIZE(entry); i++) {
         uint8_t *at = j->w + entry[i];
 
         memcpy(u->entry_bytes[i], at, BT_JIT_JUMP);
@@ -81,8 +81,7 @@ static void jit_open(struct bt_jit *j, struct bt_jit_unit *u)
 {
     u->stale = false;
     memcpy(j->w + u->saved_entry, u->entry_bytes[0], BT_JIT_JUMP);
-    if (u->host_entry != u->saved_entry)
-        memcpy(j->w + u->host_entry, u->entry_bytes[1], BT_JIT_JUMP);
+    memcpy(j->w + u->host_entry, u->entry_bytes[1], BT_JIT_JUMP);
 }
 
 static bool jit_is_far(const struct bt_jit_exit *e)

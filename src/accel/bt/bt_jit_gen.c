@@ -428,7 +428,11 @@ static void gen_entries(struct bt_jit_gen *g)
         g->flags = BT_JIT_FL_HOST;
         u->host_entry = bt_jit_here(g);
     } else {
-        u->saved_entry = u->host_entry = bt_jit_here(g);
+        /* Two of them all the same: the code that takes this one's place may need the flags. */
+        u->saved_entry = bt_jit_here(g);
+        bt_emit32(&g->e, 0x00441f0f); /* nop, as long as a jump */
+        bt_emit8(&g->e, 0);
+        u->host_entry = bt_jit_here(g);
     }
     g->entered = bt_jit_here(g);
 }
@@ -439,10 +443,8 @@ static void gen_gone(struct bt_jit_gen *g)
     struct bt_jit_unit *u = g->u;
 
     u->gone_host = bt_jit_here(g);
-    if (u->host_entry != u->saved_entry) {
-        bt_emit8(&g->e, 0x9c); /* pushfq */
-        bt_emit_rsp(&g->e, 8);
-    }
+    bt_emit8(&g->e, 0x9c); /* pushfq */
+    bt_emit_rsp(&g->e, 8);
     u->gone_saved = bt_jit_here(g);
     bt_jit_call(g, (uint32_t)(u - g->j->unit) | BT_JIT_ID_GONE);
 }
