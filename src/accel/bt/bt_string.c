@@ -2,8 +2,9 @@
  * bt_string.c: MOVS STOS LODS SCAS CMPS with REP, REPE, REPNE.
  *
  * Registers are committed after each element, so a fault or an interrupt in the middle resumes there.
- * Ascending REP MOVS and STOS go page by page with the host's own string instruction, which has the same
- * semantics for overlapping operands. vCPU thread.
+ * REP MOVS and STOS go page by page with the host's own string instruction, which has the same semantics for
+ * overlapping operands; descending ones that do not overlap are copied upwards, which hosts do faster.
+ * vCPU thread.
  */
 #include "accel/bt/bt_ops.h"
 #include "accel/bt/bt_sys.h"
@@ -70,14 +71,27 @@ static int bt_string_one(struct bt_cpu *c, const struct bt_insn *in)
     return 0;
 }
 
+/* How many elements from the one at lin on, or down from it, lie in its page and do not wrap. */
+static uint64_t bt_string_fit(const struct bt_cpu *c, const struct bt_insn *in, uint64_t off,
+                              uint64_t lin)
+{
+    uint64_t in_page = lin % PAGE_SIZE;
+
+    if (bt_string_mask(in) - off < PAGE_SIZE || in_page + in->size > PAGE_SIZE)
+        return 0;
+    if (!(c->s.rflags & FLAG_DF))
+        return (PAGE_SIZE - in_page) / in->size;
+    return off < PAGE_SIZE ? 0 : in_page / in->size + 1;
+}
+
 /*
- * The host address of as many of the n elements at register r as lie in its page, lowering *n; NULL if
- * that is none, or not plain RAM, or a fault (which the element-wise way will find again and report).
+ * The host address of the lowest of as many of the n elements at register r as lie in its page, lowering *n;
+ * NULL if that is none, or not plain RAM, or a fault (which the element-wise way will find again and report).
  */
 static void *bt_string_ptr(struct bt_cpu *c, const struct bt_insn *in, unsigned r, bool write,
                            uint64_t *n)
 {
-    uint64_t off = bt_string_reg(c, in, r), lin, fit;
+    uint64_t off = bt_string_reg(c, in, r), lin;
     unsigned seg = r == X86_RSI ? in->seg : X86_ES;
     void *p = NULL;
 
@@ -85,10 +99,9 @@ static void *bt_string_ptr(struct bt_cpu *c, const struct bt_insn *in, unsigned 
         return NULL;
     if (bt_debugged(c) && bt_debugger_watches(c, lin)) /* which element is it? */
         return NULL;
-    fit = (PAGE_SIZE - lin % PAGE_SIZE) / in->size;
-    if (bt_string_mask(in) - off < PAGE_SIZE) /* do not wrap inside */
-        fit = 0;
-    *n = min_u64(*n, fit);
+    *n = min_u64(*n, bt_string_fit(c, in, off, lin));
+    if (*n && (c->s.rflags & FLAG_DF))
+        off -= (*n - 1) * in->size;
     if (!*n || bt_linear(c, seg, off, (unsigned)*n * in->size, write, &lin) ||
         bt_lin_ptr(c, lin, (unsigned)*n * in->size, write, c->mmu, &p))
         return NULL;
@@ -119,24 +132,61 @@ static void bt_string_fill(void *to, uint64_t v, uint64_t n, unsigned size)
         __asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(v) : "memory");
 }
 
-/* Up to n elements at once; 0 if that cannot be done here. */
+/* Downwards, element by element: to above from and overlapping it. */
+static void bt_string_copy_down(uint8_t *to, const uint8_t *from, uint64_t n, unsigned size)
+{
+    uint64_t last = (n - 1) * size;
+
+    to += last;
+    from += last;
+    if (size == 8)
+        __asm__ volatile("std; rep movsq; cld" : "+D"(to), "+S"(from), "+c"(n) : : "memory", "cc");
+    else if (size == 4)
+        __asm__ volatile("std; rep movsl; cld" : "+D"(to), "+S"(from), "+c"(n) : : "memory", "cc");
+    else if (size == 2)
+        __asm__ volatile("std; rep movsw; cld" : "+D"(to), "+S"(from), "+c"(n) : : "memory", "cc");
+    else
+        __asm__ volatile("std; rep movsb; cld" : "+D"(to), "+S"(from), "+c"(n) : : "memory", "cc");
+}
+
+/* n elements, whose lowest addresses are given, in the direction that DF says. */
+static void bt_string_movs(const struct bt_cpu *c, void *to, const void *from, uint64_t n,
+                           unsigned size)
+{
+    uint64_t apart = (uintptr_t)to > (uintptr_t)from ? (uintptr_t)to - (uintptr_t)from
+                                                     : (uintptr_t)from - (uintptr_t)to;
+
+    if (!(c->s.rflags & FLAG_DF) || apart >= n * size)
+        bt_string_copy(to, from, n, size);
+    else
+        bt_string_copy_down(to, from, n, size);
+}
+
+/*
+ * Up to n elements at once; 0 if that cannot be done here. Descending, the lowest of the source moves up
+ * where the destination's page holds fewer.
+ */
 static uint64_t bt_string_bulk(struct bt_cpu *c, const struct bt_insn *in, uint64_t n)
 {
     enum bt_string_kind kind = (enum bt_string_kind)in->imm2;
     void *from = NULL, *to;
+    uint64_t wanted;
 
-    if (n < 2 || kind > BT_STOS || (c->s.rflags & (FLAG_DF | FLAG_TF)) || bt_debug_armed(c))
+    if (n < 2 || kind > BT_STOS || (c->s.rflags & FLAG_TF) || bt_debug_armed(c))
         return 0;
     if (kind == BT_MOVS) {
         from = bt_string_ptr(c, in, X86_RSI, false, &n);
         if (!from)
             return 0;
     }
+    wanted = n;
     to = bt_string_ptr(c, in, X86_RDI, true, &n);
     if (!to)
         return 0;
+    if (from && (c->s.rflags & FLAG_DF))
+        from = (uint8_t *)from + (wanted - n) * in->size;
     if (kind == BT_MOVS)
-        bt_string_copy(to, from, n, in->size);
+        bt_string_movs(c, to, from, n, in->size);
     else
         bt_string_fill(to, c->s.gpr[X86_RAX], n, in->size);
     if (kind == BT_MOVS)
