@@ -16,48 +16,70 @@ static void flags_push(struct bt_emit *e)
 }
 
 /* --- recipes --- */
-static void flags_size(struct bt_emit *e, const struct bt_jit_recipe *r)
+/* op, an opcode of operands larger than a byte, in the form for r's size; byte registers are all reached by REX */
+static void flags_op(struct bt_emit *e, const struct bt_jit_recipe *r, unsigned op, unsigned reg,
+                     unsigned rm)
 {
     if (r->size == 2)
         bt_emit8(e, 0x66);
+    if (r->size != 1) {
+        bt_emit_rr(e, op, r->size == 8, reg, rm);
+        return;
+    }
+    bt_emit8(e, 0x40 | (reg >> 3) << 2 | rm >> 3);
+    bt_emit8(e, op & ~1u);
+    bt_emit8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+/* The same with guest register b, which lives in memory, as its memory operand */
+static void flags_op_slot(struct bt_emit *e, const struct bt_jit_recipe *r, unsigned op,
+                          unsigned reg)
+{
+    if (r->size == 2)
+        bt_emit8(e, 0x66);
+    if (r->size != 1) {
+        bt_emit_rm(e, op, r->size == 8, reg, X86_RSP, r->b * 8);
+        return;
+    }
+    bt_emit8(e, 0x40 | (reg >> 3) << 2);
+    bt_emit8(e, op & ~1u);
+    bt_emit_modrm(e, reg, X86_RSP, r->b * 8);
+}
+
+static void flags_imm(struct bt_emit *e, const struct bt_jit_recipe *r)
+{
+    if (r->size == 1)
+        bt_emit8(e, (unsigned)r->value & 0xff);
+    else if (r->size == 2)
+        bt_emit16(e, (unsigned)r->value);
+    else
+        bt_emit32(e, (uint32_t)r->value);
 }
 
 /* op on T1 or a's own register, with b or the immediate: n is group 1's number of the operation */
 static void flags_alu(struct bt_emit *e, const struct bt_jit_recipe *r, unsigned n, unsigned reg)
 {
-    bool w = r->size == 8;
-
-    flags_size(e, r);
     if (r->b == BT_JIT_NO_REG) {
-        bt_emit_rr(e, 0x81, w, n, reg);
-        if (r->size == 2)
-            bt_emit16(e, (unsigned)r->value);
-        else
-            bt_emit32(e, (uint32_t)r->value);
+        flags_op(e, r, 0x81, n, reg);
+        flags_imm(e, r);
     } else if (bt_jit_in_memory(r->b)) {
-        bt_emit_rm(e, n << 3 | 3, w, reg, X86_RSP, r->b * 8);
+        flags_op_slot(e, r, n << 3 | 3, reg);
     } else {
-        bt_emit_rr(e, n << 3 | 1, w, bt_jit_host(r->b), reg);
+        flags_op(e, r, n << 3 | 1, bt_jit_host(r->b), reg);
     }
 }
 
 static void flags_test(struct bt_emit *e, const struct bt_jit_recipe *r, unsigned reg)
 {
-    bool w = r->size == 8;
-
-    flags_size(e, r);
     if (r->b == BT_JIT_NO_REG) {
-        bt_emit_rr(e, 0xf7, w, 0, reg);
-        if (r->size == 2)
-            bt_emit16(e, (unsigned)r->value);
-        else
-            bt_emit32(e, (uint32_t)r->value);
+        flags_op(e, r, 0xf7, 0, reg);
+        flags_imm(e, r);
     } else if (r->a == r->b) {
-        bt_emit_rr(e, OP_TEST, w, reg, reg);
+        flags_op(e, r, OP_TEST, reg, reg);
     } else if (bt_jit_in_memory(r->b)) {
-        bt_emit_rm(e, OP_TEST, w, reg, X86_RSP, r->b * 8);
+        flags_op_slot(e, r, OP_TEST, reg);
     } else {
-        bt_emit_rr(e, OP_TEST, w, bt_jit_host(r->b), reg);
+        flags_op(e, r, OP_TEST, bt_jit_host(r->b), reg);
     }
 }
 
@@ -91,37 +113,54 @@ void bt_jit_flags_cook(struct bt_emit *e, const struct bt_jit_recipe *r)
     }
 }
 
-/* The recipe for in, which has just set all flags; false: there is none. */
-static bool flags_recipe(const struct bt_jit_insn *in, struct bt_jit_recipe *r)
+/* The operands of in, and n, group 1's number of what it does, or FLAGS_TEST; false: there is no recipe. */
+enum { FLAGS_TEST = 8 };
+static bool flags_operands(const struct bt_jit_insn *in, struct bt_jit_recipe *r, unsigned *n)
 {
     const struct bt_jit_slot *reg = &in->slot[BT_JIT_SLOT_REG], *rm = &in->slot[BT_JIT_SLOT_RM];
     const uint8_t op = in->bytes[in->opcode];
-    unsigned n = in->modrm ? in->bytes[in->modrm] >> 3 & 7 : 0;
 
-    *r = (struct bt_jit_recipe){ .size = in->size, .a = rm->reg, .b = BT_JIT_NO_REG };
-    if (in->kind != BT_JIT_RAW || in->encoding != BT_JIT_LEGACY || in->mem || in->size < 2 ||
-        in->modrm != in->opcode + 1 || rm->reg == BT_JIT_NO_REG)
+    *n = op >> 3;
+    r->value = (int32_t)in->value;
+    if (in->modrm != in->opcode + 1) { /* the short forms with an immediate for AL, AX, EAX, RAX */
+        if (in->modrm || in->imm != in->opcode + 1 ||
+            ((op | 1) != 0xa9 && (op > 0x3d || (op & 6) != 4)))
+            return false;
+        r->a = X86_RAX;
+        if ((op | 1) == 0xa9)
+            *n = FLAGS_TEST;
+        return true;
+    }
+    if (rm->reg == BT_JIT_NO_REG || rm->high || (reg->reg != BT_JIT_NO_REG && reg->high))
         return false;
-    if (op == 0x81 || op == 0x83) {
-        r->value = (int32_t)in->value;
-    } else if (op == 0x85) {
-        r->op = BT_JIT_TEST;
+    r->a = rm->reg;
+    if (op >= 0x80 && op <= 0x83) {
+        *n = in->bytes[in->modrm] >> 3 & 7;
+    } else if ((op | 1) == 0x85) {
+        *n = FLAGS_TEST;
         r->b = reg->reg;
-        return true;
-    } else if (op == 0xf7 && n < 2) {
-        r->op = BT_JIT_TEST;
-        r->value = (int32_t)in->value;
-        return true;
-    } else if (op < 0x40 && (op & 7) == 1) {
+    } else if ((op | 1) == 0xf7 && (in->bytes[in->modrm] >> 3 & 7) < 2) {
+        *n = FLAGS_TEST;
+    } else if (op < 0x40 && (op & 6) == 0) {
         r->b = reg->reg;
-        n = op >> 3;
-    } else if (op < 0x40 && (op & 7) == 3) {
+    } else if (op < 0x40 && (op & 6) == 2) {
         r->a = reg->reg;
         r->b = rm->reg;
-        n = op >> 3;
     } else {
         return false;
     }
+    return true;
+}
+
+/* The recipe for in, which has just set all flags; false: there is none. */
+static bool flags_recipe(const struct bt_jit_insn *in, struct bt_jit_recipe *r)
+{
+    unsigned n;
+
+    *r = (struct bt_jit_recipe){ .size = in->size, .b = BT_JIT_NO_REG };
+    if (in->kind != BT_JIT_RAW || in->encoding != BT_JIT_LEGACY || in->mem ||
+        !flags_operands(in, r, &n))
+        return false;
     switch (n) {
     case 0:
         r->op = BT_JIT_ADD;
@@ -137,6 +176,9 @@ static bool flags_recipe(const struct bt_jit_insn *in, struct bt_jit_recipe *r)
         return r->a != r->b;
     case 7:
         r->op = BT_JIT_CMP;
+        return true;
+    case FLAGS_TEST:
+        r->op = BT_JIT_TEST;
         return true;
     default:
         return false;

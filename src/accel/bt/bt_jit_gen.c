@@ -89,7 +89,54 @@ void bt_jit_interp(struct bt_jit_gen *g, const struct bt_jit_insn *in, bool leav
 struct gen_map {
     unsigned host[BT_JIT_SLOTS];
     int32_t disp;
+    unsigned
+        in_place; /* the slot whose register is a memory operand, where it lives; BT_JIT_SLOTS: none */
 };
+
+/* Does the opcode mean the same with ModRM.rm in memory? Not XCHG, which would lock, nor BT by a register. */
+static bool gen_rm_any(const struct bt_jit_insn *in)
+{
+    const uint8_t *p = in->bytes + in->opcode;
+
+    if (p[0] == 0x0f)
+        return p[1] >> 4 == 4 || p[1] >> 4 == 9 || (p[1] & 0xf6) == 0xa4 || p[1] == 0xaf ||
+               (p[1] & 0xf6) == 0xb6 || p[1] == 0xb8 || p[1] == 0xba || p[1] == 0xbc ||
+               p[1] == 0xbd;
+    return (p[0] < 0x40 && (p[0] & 4) == 0) || p[0] == 0x63 || (p[0] & 0xfd) == 0x69 ||
+           (p[0] >= 0x80 && p[0] <= 0x85) || (p[0] & 0xfc) == 0x88 || (p[0] & 0xfe) == 0xc0 ||
+           (p[0] & 0xfc) == 0xd0 || (p[0] & 0xfe) == 0xc6 || (p[0] & 0xf6) == 0xf6;
+}
+
+/* ALU and MOV between registers: the opcode says which of the two ModRM.rm is. */
+static bool gen_swaps(const struct bt_jit_insn *in)
+{
+    uint8_t op = in->bytes[in->opcode];
+
+    return (op < 0x40 && (op & 5) == 1) || (op & 0xfd) == 0x89 || op == 0x85;
+}
+
+/* What is stored where a register lives must be all that the instruction makes of it. */
+static bool gen_slot_lives(const struct bt_jit_insn *in, unsigned slot)
+{
+    const struct bt_jit_slot *s = &in->slot[slot];
+
+    return s->reg != BT_JIT_NO_REG && bt_jit_in_memory(s->reg) && !s->high &&
+           (!s->store || in->size != 4);
+}
+
+/* Which register of in, one that lives in memory, is used in place? */
+static unsigned gen_in_place(const struct bt_jit_insn *in)
+{
+    const struct bt_jit_slot *rm = &in->slot[BT_JIT_SLOT_RM];
+
+    if (in->encoding != BT_JIT_LEGACY || in->mem || rm->reg == BT_JIT_NO_REG)
+        return BT_JIT_SLOTS;
+    if (gen_slot_lives(in, BT_JIT_SLOT_RM))
+        return gen_rm_any(in) ? BT_JIT_SLOT_RM : BT_JIT_SLOTS;
+    if (gen_slot_lives(in, BT_JIT_SLOT_REG) && !bt_jit_in_memory(rm->reg) && gen_swaps(in))
+        return BT_JIT_SLOT_REG;
+    return BT_JIT_SLOTS;
+}
 
 static void gen_legacy(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct gen_map *m)
 {
@@ -112,8 +159,12 @@ static void gen_legacy(struct bt_jit_gen *g, const struct bt_jit_insn *in, const
         b = m->host[BT_JIT_SLOT_OP] >> 3;
     if (in->mem)
         b = T0 >> 3;
+    if (m->in_place == BT_JIT_SLOT_REG)
+        r = m->host[BT_JIT_SLOT_RM] >> 3;
+    if (m->in_place != BT_JIT_SLOTS)
+        b = 0;
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
-        byte |= s[i].reg != BT_JIT_NO_REG && s[i].byte && m->host[i] >= 4;
+        byte |= i != m->in_place && s[i].reg != BT_JIT_NO_REG && s[i].byte && m->host[i] >= 4;
     rex = (rex & 8) | r << 2 | b;
     if (rex || byte)
         bt_emit8(e, 0x40 | rex);
@@ -168,6 +219,24 @@ static void gen_evex(struct bt_jit_gen *g, const struct bt_jit_insn *in, const s
     bt_emit8(&g->e, p[3]);
 }
 
+/* ModRM with the register that is used in place. */
+static void gen_modrm_in_place(struct bt_jit_gen *g, const struct bt_jit_insn *in,
+                               const struct gen_map *m)
+{
+    unsigned reg = in->bytes[in->modrm] >> 3 & 7;
+    struct bt_emit *e = &g->e;
+
+    if (m->in_place == BT_JIT_SLOT_REG) {
+        reg = m->host[BT_JIT_SLOT_RM];
+        if (in->bytes[in->opcode] != OP_TEST)
+            e->p[-1] ^= 2;
+    } else if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG && !in->slot[BT_JIT_SLOT_REG].high) {
+        reg = m->host[BT_JIT_SLOT_REG];
+    }
+    bt_emit_modrm(e, reg, X86_RSP,
+                  (int)offsetof(struct bt_cpu, s.gpr[0]) + in->slot[m->in_place].reg * 8);
+}
+
 /* Opcode, ModRM with its operand, and the immediate. */
 static void gen_tail(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct gen_map *m)
 {
@@ -178,7 +247,9 @@ static void gen_tail(struct bt_jit_gen *g, const struct bt_jit_insn *in, const s
         bt_emit8(e, in->bytes[i]);
     if (in->slot[BT_JIT_SLOT_OP].reg != BT_JIT_NO_REG && !in->slot[BT_JIT_SLOT_OP].high)
         e->p[-1] = (uint8_t)((e->p[-1] & ~7) | (m->host[BT_JIT_SLOT_OP] & 7));
-    if (in->modrm) {
+    if (in->modrm && m->in_place != BT_JIT_SLOTS) {
+        gen_modrm_in_place(g, in, m);
+    } else if (in->modrm) {
         modrm = in->bytes[in->modrm];
         if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG && !in->slot[BT_JIT_SLOT_REG].high)
             modrm = (modrm & ~0x38u) | (m->host[BT_JIT_SLOT_REG] & 7) << 3;
@@ -206,11 +277,11 @@ static void gen_slots(struct bt_jit_gen *g, const struct bt_jit_insn *in, struct
         unsigned r = in->slot[i].reg;
 
         m->host[i] = r;
-        if (r == BT_JIT_NO_REG)
+        if (r == BT_JIT_NO_REG || i == m->in_place)
             continue;
         m->host[i] = bt_jit_in_memory(r) ? BT_JIT_NO_REG : bt_jit_host(r);
         for (unsigned k = 0; k < i; k++)
-            if (in->slot[k].reg == r)
+            if (in->slot[k].reg == r && k != m->in_place)
                 m->host[i] = m->host[k];
         if (m->host[i] != BT_JIT_NO_REG)
             continue;
@@ -228,7 +299,7 @@ static void gen_slots_out(struct bt_jit_gen *g, const struct bt_jit_insn *in,
                           const struct gen_map *m)
 {
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
-        if (in->slot[i].reg != BT_JIT_NO_REG && in->slot[i].store &&
+        if (i != m->in_place && in->slot[i].reg != BT_JIT_NO_REG && in->slot[i].store &&
             bt_jit_in_memory(in->slot[i].reg))
             bt_jit_store_gpr(&g->e, in->slot[i].reg, m->host[i]);
 }
@@ -260,7 +331,7 @@ static bool gen_needs_fpu(const struct bt_jit_insn *in)
 
 static void gen_raw(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
-    struct gen_map m = { .disp = 0 };
+    struct gen_map m = { .in_place = gen_in_place(in) };
     uint32_t point = 0;
     unsigned flags;
 
@@ -295,28 +366,44 @@ static void gen_lea(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     const struct bt_jit_slot *to = &in->slot[BT_JIT_SLOT_REG];
     struct bt_jit_insn ea = *in;
-    bool w = in->size == 8;
 
     bt_jit_flags_before(g, in);
     ea.seg = X86_DS;   /* LEA knows no segments */
     if (in->size == 4) /* its low half is that of the sum, whatever the address size */
         ea.asize = 4;
-    bt_jit_ea(g, &ea, 0);
-    if (in->size == 2) {
-        bt_emit8(&g->e, 0x66);
-        w = false;
-    }
-    if (!bt_jit_in_memory(to->reg)) {
-        bt_emit_rr(&g->e, OP_STORE, w, T0, bt_jit_host(to->reg));
+    if (in->size != 2 && !bt_jit_in_memory(to->reg)) {
+        bt_jit_ea_to(g, &ea, 0, bt_jit_host(to->reg));
         return;
     }
+    bt_jit_ea(g, &ea, 0);
     if (in->size == 2)
+        bt_emit8(&g->e, 0x66);
+    if (!bt_jit_in_memory(to->reg))
+        bt_emit_rr(&g->e, OP_STORE, false, T0, bt_jit_host(to->reg));
+    else if (in->size == 2)
         bt_emit_rm(&g->e, OP_STORE, false, T0, X86_RSP, to->reg * 8);
     else
         bt_jit_store_gpr(&g->e, to->reg, T0);
 }
 
 /* --- stack --- */
+/*
+ * RSP moves by n for in, a push or a pop. Within a group, whose accesses are known to be good, it is moved
+ * once for several: what comes between needs no RSP and goes nowhere.
+ */
+static void gen_move_rsp(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t n)
+{
+    const struct bt_jit_insn *next = in + 1;
+
+    g->rsp_by += n;
+    if (g->group_left > 1 && next < g->insn + g->n && next->member && !next->crosses &&
+        (next->kind == BT_JIT_PUSH || next->kind == BT_JIT_POP) &&
+        next->slot[BT_JIT_SLOT_OP].reg != X86_RSP)
+        return;
+    bt_emit_rm(&g->e, OP_LEA, bt_jit_wide(g), BT_JIT_RSP, BT_JIT_RSP, g->rsp_by);
+    g->rsp_by = 0;
+}
+
 static void gen_push(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     unsigned r = in->slot[BT_JIT_SLOT_OP].reg;
@@ -332,7 +419,7 @@ static void gen_push(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     } else {
         bt_emit_rm(e, OP_STORE, wide, bt_jit_reg(g, r, T1), T0, disp);
     }
-    bt_emit_rm(e, OP_LEA, wide, BT_JIT_RSP, BT_JIT_RSP, -in->word);
+    gen_move_rsp(g, in, -in->word);
 }
 
 static void gen_pop(struct bt_jit_gen *g, const struct bt_jit_insn *in)
@@ -350,7 +437,7 @@ static void gen_pop(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     } else {
         bt_emit_rm(e, OP_LOAD, wide, r, T0, disp);
     }
-    bt_emit_rm(e, OP_LEA, wide, BT_JIT_RSP, BT_JIT_RSP, in->word);
+    gen_move_rsp(g, in, in->word);
 }
 
 static void gen_leave(struct bt_jit_gen *g, const struct bt_jit_insn *in)

@@ -156,6 +156,7 @@ struct bt_jit_gen {
     struct bt_jit_recipe recipe;
     uint32_t group_point;
     unsigned group_left; /* instructions, until it goes on after that point */
+    int32_t rsp_by;      /* what RSP is yet to be moved by */
     struct bt_jit_next next;
     uint32_t entered; /* the offset in the buffer behind the entries */
     bool full;        /* a table overflowed: the unit is dropped */
@@ -225,6 +226,8 @@ void bt_jit_store_gpr(struct bt_emit *e, unsigned r, unsigned scratch);
 void bt_jit_rip(struct bt_jit_gen *g, unsigned reg, int32_t off);
 /* The linear address of in's memory operand, plus extra, into T0. */
 void bt_jit_ea(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t extra);
+/* Into a host register; T0 and T1 may be lost. */
+void bt_jit_ea_to(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t extra, unsigned to);
 /*
  * T0: a linear address, becomes the host's of `size` bytes there; count instructions from in on are left to
  * the interpreter if it cannot. EFLAGS and T1 are lost. resume: the number of the point, to be completed

@@ -48,39 +48,47 @@ void bt_jit_rip(struct bt_jit_gen *g, unsigned reg, int32_t off)
 }
 
 /* --- effective addresses --- */
-static void mem_base_index(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t disp)
+static void mem_base_index(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t disp,
+                           unsigned to)
 {
     struct bt_emit *e = &g->e;
     bool w = in->asize == 8;
     unsigned base, index;
 
     if (in->base == BT_REG_NONE && in->index == BT_REG_NONE) {
-        bt_emit_imm(e, T0, w ? (uint64_t)(int64_t)disp : (uint32_t)disp);
+        bt_emit_imm(e, to, w ? (uint64_t)(int64_t)disp : (uint32_t)disp);
         return;
     }
     base = in->base == BT_REG_NONE ? BT_EMIT_NO_BASE : bt_jit_reg(g, in->base, T0);
     if (in->index == BT_REG_NONE) {
-        if (disp || (!w && base == T0))
-            bt_emit_rm(e, OP_LEA, w, T0, base, disp);
-        else if (base != T0)
-            bt_emit_rr(e, OP_STORE, w, base, T0);
+        if (disp)
+            bt_emit_rm(e, OP_LEA, w, to, base, disp);
+        else if (!w || base != to)
+            bt_emit_rr(e, OP_STORE, w, base, to);
         return;
     }
     index = bt_jit_reg(g, in->index, T1);
-    bt_emit_rmx(e, OP_LEA, w, T0, base, index, in->scale, disp);
+    bt_emit_rmx(e, OP_LEA, w, to, base, index, in->scale, disp);
+}
+
+void bt_jit_ea_to(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t extra, unsigned to)
+{
+    struct bt_emit *e = &g->e;
+
+    if (in->base == BT_REG_RIP) {
+        bt_jit_rip(g, to, in->off + in->len + in->disp + extra);
+        if (in->asize == 4)
+            bt_emit_rr(e, OP_STORE, false, to, to);
+    } else {
+        mem_base_index(g, in, in->disp + extra, to);
+    }
 }
 
 void bt_jit_ea(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t extra)
 {
     struct bt_emit *e = &g->e;
 
-    if (in->base == BT_REG_RIP) {
-        bt_jit_rip(g, T0, in->off + in->len + in->disp + extra);
-        if (in->asize == 4)
-            bt_emit_rr(e, OP_STORE, false, T0, T0);
-    } else {
-        mem_base_index(g, in, in->disp + extra);
-    }
+    bt_jit_ea_to(g, in, extra, T0);
     if (in->seg >= X86_FS) { /* 32-bit code: addresses wrap */
         bt_emit_load(e, T1,
                      (int)offsetof(struct bt_cpu, s.seg[0].base) +
