@@ -116,7 +116,8 @@ struct bt_fpu {
     /* bt_fpu.c's */
     uint64_t mask;       /* XCR0 components that live in registers */
     uint32_t mxcsr_mask; /* bits of MXCSR that exist */
-    unsigned fip_bits;   /* that an x87 instruction pointer has; those above are copies of its highest */
+    unsigned
+        fip_bits; /* that an x87 instruction pointer has; those above are copies of its highest */
     uint16_t offset[16]; /* of XSAVE components in the standard format */
     uint16_t size[16];
     uint16_t align64; /* components that start at a multiple of 64 in the compacted format */
