@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/endian.h"
 #include "boot/boot_file.h"
 
 struct firmware_place {
@@ -120,6 +121,71 @@ int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct er
     rc = firmware_read(path, data, &bytes, ROM_UNIT, e);
     *len = rc ? 0 : (uint32_t)bytes;
     return rc;
+}
+
+/* --- what a disk wants: UEFI 2.10, 5.2.1 and 5.3 --- */
+
+enum {
+    MBR_CODE_LEN = 440,
+    MBR_ENTRY = 446,
+    MBR_ENTRY_LEN = 16,
+    MBR_ENTRIES = 4,
+    MBR_TYPE = 4, /* in an entry */
+    MBR_SIGNATURE = 510,
+    MBR_TYPE_GPT = 0xee,
+    MBR_TYPE_ESP = 0xef,
+    GPT_HEADER = 512,
+    GPT_ENTRIES_LBA = 72,
+    GPT_N_ENTRIES = 80,
+    GPT_ENTRY_LEN = 84,
+    GPT_ATTRIBUTES = 48, /* in an entry */
+    GPT_LEGACY_BOOT = BIT(2),
+};
+static const uint8_t gpt_esp[16] = { 0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11,
+                                     0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b };
+static const uint8_t gpt_bios_boot[] = "Hah!IdontNeedEFI";
+
+static bool disk_has_mbr_type(const uint8_t *head, uint8_t type)
+{
+    for (unsigned i = 0; i < MBR_ENTRIES; i++)
+        if (head[MBR_ENTRY + i * MBR_ENTRY_LEN + MBR_TYPE] == type)
+            return true;
+    return false;
+}
+
+static bool disk_has_boot_code(const uint8_t *head)
+{
+    for (unsigned i = 0; i < MBR_CODE_LEN; i++)
+        if (head[i])
+            return true;
+    return false;
+}
+
+/* A boot sector's code on such a disk may be no more than a message: what counts is what it could start. */
+static bool disk_gpt_is_uefi(const uint8_t *head)
+{
+    uint64_t at = ld_le64(head + GPT_HEADER + GPT_ENTRIES_LBA);
+    uint32_t n = ld_le32(head + GPT_HEADER + GPT_N_ENTRIES);
+    uint32_t len = ld_le32(head + GPT_HEADER + GPT_ENTRY_LEN);
+    bool esp = false, bios = false;
+
+    if (at > FIRMWARE_DISK_HEAD / 512 || len < GPT_ATTRIBUTES + 8 || len > 4096)
+        return false;
+    for (at *= 512; n-- && at + len <= FIRMWARE_DISK_HEAD; at += len) {
+        esp |= !memcmp(head + at, gpt_esp, sizeof(gpt_esp));
+        bios |= !memcmp(head + at, gpt_bios_boot, sizeof(gpt_esp)) ||
+                (head[at + GPT_ATTRIBUTES] & GPT_LEGACY_BOOT);
+    }
+    return esp && !bios;
+}
+
+bool firmware_disk_is_uefi(const uint8_t head[FIRMWARE_DISK_HEAD])
+{
+    if (head[MBR_SIGNATURE] != 0x55 || head[MBR_SIGNATURE + 1] != 0xaa)
+        return false;
+    if (disk_has_mbr_type(head, MBR_TYPE_GPT) && !memcmp(head + GPT_HEADER, "EFI PART", 8))
+        return disk_gpt_is_uefi(head);
+    return disk_has_mbr_type(head, MBR_TYPE_ESP) && !disk_has_boot_code(head);
 }
 
 void firmware_free(struct firmware *f)

@@ -29,6 +29,12 @@ must_check int firmware_load(struct firmware *f, const char *which, uint64_t var
  * ROM of a PCI function, or as a file genroms/NAME or vgaroms/NAME of fw_cfg.
  */
 must_check int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct err *e);
+/*
+ * Does a disk that begins with these FIRMWARE_DISK_HEAD bytes boot by UEFI alone: an EFI system partition,
+ * and neither a boot sector's code (MBR) nor a partition for a BIOS boot loader (GPT)?
+ */
+enum { FIRMWARE_DISK_HEAD = 34 * 512 };
+bool firmware_disk_is_uefi(const uint8_t head[FIRMWARE_DISK_HEAD]);
 void firmware_free(struct firmware *f);
 
 #endif

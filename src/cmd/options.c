@@ -442,7 +442,8 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
     }
     if (!o->mac_given)
         options_derive_mac(c);
-    if (!c->kernel && !c->firmware && c->n_disks && options_firmware(o, "bios", e))
+    if (!c->kernel && !c->firmware && c->n_disks &&
+        options_firmware(o, c->uefi_vars ? "uefi" : "auto", e))
         return -ENOMEM;
     if (!c->append && c->kernel && options_is_linux(c->kernel))
         return options_append(o, c->n_disks ? "console=ttyS0 root=/dev/vda rw" : "console=ttyS0",

@@ -209,6 +209,11 @@ static int config_check_words(const struct vm_config *c, struct err *e)
     return config_check_stream("--console", c->console, e);
 }
 
+static bool config_firmware_named(const char *firmware)
+{
+    return !strcmp(firmware, "auto") || !strcmp(firmware, "bios") || !strcmp(firmware, "uefi");
+}
+
 /* With firmware, or a kernel booted without. */
 static int config_check_boot(const struct vm_config *c, struct err *e)
 {
@@ -224,7 +229,7 @@ static int config_check_boot(const struct vm_config *c, struct err *e)
                        "out");
     if (c->kernel)
         r = config_check_file("kernel", c->kernel, e);
-    else if (strcmp(c->firmware, "bios") && strcmp(c->firmware, "uefi"))
+    else if (!config_firmware_named(c->firmware))
         r = config_check_file("firmware", c->firmware, e);
     if (!r && c->boot_order && strspn(c->boot_order, "acdn") != strlen(c->boot_order))
         r = err_set(e, EINVAL,

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "boot/firmware.h"
 #include "bus/pci.h"
 #include "chardev/chardev.h"
 #include "hw/acpi_pm.h"
@@ -236,6 +237,16 @@ static int pc_create_console(struct machine *m, struct err *e)
     return virtio_console_create(m->vm, m->pci, pc_next_devfn(m), "console0", m->console, 0, 0, e);
 }
 
+/* The first disk says which firmware it wants; one that cannot be read is left to the guest to find out. */
+static void pc_look_at_disk(struct machine *m, struct blk *disk)
+{
+    uint8_t *head = calloc(1, FIRMWARE_DISK_HEAD);
+
+    if (head && !blk_read_sync(disk, 0, head, min_u64(disk->size, FIRMWARE_DISK_HEAD)))
+        m->uefi_disk = firmware_disk_is_uefi(head);
+    free(head);
+}
+
 static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
 {
     const struct config_disk *d = &m->vm->cfg->disk[index];
@@ -251,6 +262,8 @@ static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
     disk = blk_open(&o, e);
     if (!disk)
         return -e->code;
+    if (index == 0)
+        pc_look_at_disk(m, disk);
     m->disk_slot[index] = m->next_slot;
     snprintf(m->disk_id[index], sizeof(m->disk_id[index]), "disk%u", index);
     rc = virtio_blk_create(m->pci, pc_next_devfn(m), m->disk_id[index], disk, d->serial,

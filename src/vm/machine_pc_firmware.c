@@ -195,7 +195,10 @@ static int pc_put_image(struct machine *m, struct err *e)
     struct firmware f;
     struct stat st;
     uint64_t vars_len = cfg->uefi_vars && !stat(cfg->uefi_vars, &st) ? (uint64_t)st.st_size : 0;
-    int rc = firmware_load(&f, cfg->firmware, vars_len, e);
+    const char *which = strcmp(cfg->firmware, "auto") ? cfg->firmware
+                        : m->uefi_disk                ? "uefi"
+                                                      : "bios";
+    int rc = firmware_load(&f, which, vars_len, e);
 
     if (rc)
         return rc;

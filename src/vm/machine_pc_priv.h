@@ -86,6 +86,7 @@ struct machine {
     unsigned next_slot;
     unsigned disk_slot[CONFIG_MAX_DISKS];
     char disk_id[CONFIG_MAX_DISKS][16];
+    bool uefi_disk; /* the first disk boots by UEFI alone */
     struct chardev *serial, *console, *firmware_log;
 };
 

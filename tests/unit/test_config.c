@@ -144,13 +144,47 @@ static void test_checks_disks(void **ctx)
     unlink("test_config.kernel");
 }
 
+static void test_checks_firmware(void **ctx)
+{
+    struct vm_config c;
+    struct err e = { 0 };
+
+    (void)ctx;
+    good(&c);
+    c.firmware = strdup("bios");
+    check_refuses(&c, EINVAL, "leave one");
+    free(c.kernel);
+    c.kernel = NULL;
+    assert_int_equal(config_check(&c, &e), 0);
+    c.boot_order = strdup("cx");
+    check_refuses(&c, EINVAL, "order=cx");
+    c.boot_order[1] = 'd';
+    c.uefi_vars = strdup("vars");
+    check_refuses(&c, EINVAL, "--uefi-vars");
+    free(c.firmware);
+    c.firmware = strdup("uefi");
+    assert_int_equal(config_check(&c, &e), 0);
+    c.firmware_log = strdup("nowhere");
+    check_refuses(&c, EINVAL, "--firmware-log");
+    free(c.firmware_log);
+    free(c.uefi_vars);
+    c.firmware_log = c.uefi_vars = NULL;
+    free(c.firmware);
+    c.firmware = strdup("/nonexistent/bios");
+    check_refuses(&c, ENOENT, "/nonexistent/bios");
+    free(c.firmware);
+    c.firmware = NULL;
+    check_refuses(&c, EINVAL, "nothing to boot");
+    config_fini(&c);
+    unlink("test_config.kernel");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_refuses_json),
-        cmocka_unit_test(test_checks),
-        cmocka_unit_test(test_checks_disks),
+        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_refuses_json),
+        cmocka_unit_test(test_checks),          cmocka_unit_test(test_checks_disks),
+        cmocka_unit_test(test_checks_firmware),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

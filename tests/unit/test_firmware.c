@@ -98,13 +98,53 @@ static void test_option_rom(void **ctx)
     free(data);
 }
 
+static void put_gpt(uint8_t *head, unsigned n, const void *type, uint8_t attributes)
+{
+    memcpy(head + 1024 + 128 * n, type, 16);
+    head[1024 + 128 * n + 48] = attributes;
+}
+
+static void test_disk(void **ctx)
+{
+    static const uint8_t esp[16] = { 0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11,
+                                     0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b };
+    static uint8_t head[FIRMWARE_DISK_HEAD];
+
+    (void)ctx;
+    assert_false(firmware_disk_is_uefi(head));
+    head[510] = 0x55;
+    head[511] = 0xaa;
+    assert_false(firmware_disk_is_uefi(head));
+    head[446 + 4] = 0xef; /* MBR: the boot sector's code decides */
+    assert_true(firmware_disk_is_uefi(head));
+    head[0] = 0xeb;
+    assert_false(firmware_disk_is_uefi(head));
+    head[446 + 4] = 0xee; /* GPT: the partitions do */
+    memcpy(head + 512, "EFI PART", 8);
+    head[512 + 72] = 2;
+    head[512 + 80] = 128;
+    head[512 + 84] = 128;
+    assert_false(firmware_disk_is_uefi(head));
+    put_gpt(head, 3, esp, 0);
+    assert_true(firmware_disk_is_uefi(head));
+    put_gpt(head, 127, "Hah!IdontNeedEFI", 0);
+    assert_false(firmware_disk_is_uefi(head));
+    put_gpt(head, 127, "some other type.", 4);
+    assert_false(firmware_disk_is_uefi(head));
+    put_gpt(head, 127, "some other type.", 0);
+    assert_true(firmware_disk_is_uefi(head));
+    memset(head + 512 + 72, 0xff, 16); /* rubbish */
+    assert_false(firmware_disk_is_uefi(head));
+    head[512 + 84] = 0;
+    assert_false(firmware_disk_is_uefi(head));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_file),
-        cmocka_unit_test(test_packages),
-        cmocka_unit_test(test_variable_store),
-        cmocka_unit_test(test_option_rom),
+        cmocka_unit_test(test_file),           cmocka_unit_test(test_packages),
+        cmocka_unit_test(test_variable_store), cmocka_unit_test(test_option_rom),
+        cmocka_unit_test(test_disk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

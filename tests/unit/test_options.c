@@ -53,6 +53,32 @@ static void test_all_forms(void **ctx)
     options_fini(&o);
 }
 
+static void test_firmware(void **ctx)
+{
+    struct options o;
+    struct err e;
+
+    (void)ctx;
+    assert_int_equal(PARSE(&o, &e, "--disk", "d"), 0);
+    assert_string_equal(o.config.firmware, "auto");
+    options_fini(&o);
+    assert_int_equal(PARSE(&o, &e, "--disk", "d", "--uefi-vars", "v"), 0);
+    assert_string_equal(o.config.firmware, "uefi");
+    options_fini(&o);
+    assert_int_equal(PARSE(&o, &e, "--disk", "d", "--kernel", "k"), 0);
+    assert_null(o.config.firmware);
+    options_fini(&o);
+    assert_int_equal(PARSE(&o, &e, "--firmware", "bios", "--boot", "order=dc,menu", "--chipset",
+                           "pc", "--firmware-log", "file:l"),
+                     0);
+    assert_string_equal(o.config.boot_order, "dc");
+    assert_string_equal(o.config.firmware_log, "file:l");
+    assert_true(o.config.boot_menu);
+    options_fini(&o);
+    REFUSED("known: pc", "--chipset", "q35");
+    REFUSED("Known: order", "--boot", "first");
+}
+
 static void test_disk(void **ctx)
 {
     struct options o;
@@ -142,9 +168,10 @@ static void test_suggest(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_forms),        cmocka_unit_test(test_disk),
-        cmocka_unit_test(test_publish),          cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_mac_follows_name), cmocka_unit_test(test_suggest),
+        cmocka_unit_test(test_all_forms), cmocka_unit_test(test_firmware),
+        cmocka_unit_test(test_disk),      cmocka_unit_test(test_publish),
+        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_mac_follows_name),
+        cmocka_unit_test(test_suggest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
