@@ -14,8 +14,9 @@ RUCHE = Path(os.environ.get('RUCHE', ROOT / 'build/release/ruche'))
 WORK = ROOT / 'build/judge'
 PROMPT = r'root@debian:\S*# '
 
-# A busy machine is no failure: units and devices may take their time.
-PATIENT = 'systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900'
+# A busy machine is no failure: units and devices may take their time, and the host may stop all for a while.
+PATIENT = 'systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900 ' \
+    'watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=240'
 
 
 class GuestError(Exception):
