@@ -2,7 +2,7 @@
  * i8042.c: 8042 keyboard controller (IBM PC/AT technical reference). A keyboard may be plugged in; without,
  * and to the mouse port, a byte that is sent times out. Scan codes are translated from set 2 to set 1 if the
  * command byte says so. It resets the machine by pulsing output line 0, which is how many kernels reboot.
- * A20 is stored only. Not modelled: the mouse port.
+ * Not modelled: the mouse port.
  *
  * Locking: the bus holds the device lock.
  */
@@ -34,6 +34,8 @@ enum {
     CMD_WRITE_KBD_OBF = 0xd2,
     CMD_WRITE_AUX_OBF = 0xd3,
     CMD_WRITE_AUX = 0xd4,
+    CMD_A20_OFF = 0xdd,
+    CMD_A20_ON = 0xdf,
     CMD_PULSE = 0xf0,
 };
 enum { CCB_KBD_IRQ = BIT(0), CCB_KBD_OFF = BIT(4), CCB_AUX_OFF = BIT(5), CCB_TRANSLATE = BIT(6) };
@@ -44,7 +46,7 @@ enum { SELF_TEST_OK = 0x55, NO_DEVICE = 0xff, RESEND = 0xfe, INPUT_UNLOCKED = 0x
 struct i8042 {
     struct device dev;
     /* wiring */
-    struct irq irq1;
+    struct irq irq1, a20;
     bool has_kbd;
     /* guest-visible state */
     uint8_t status, ccb, output, out_buf;
@@ -128,6 +130,11 @@ static void i8042_to_keyboard(struct i8042 *k, uint8_t byte)
     i8042_fill(k);
 }
 
+void i8042_set_a20(struct i8042 *k, struct irq a20)
+{
+    k->a20 = a20;
+}
+
 void i8042_plug_keyboard(struct i8042 *k)
 {
     k->has_kbd = true;
@@ -145,6 +152,7 @@ void i8042_key(struct i8042 *k, const uint8_t *code, unsigned len)
 static void i8042_write_output(struct i8042 *k, uint8_t val)
 {
     k->output = val;
+    irq_set(&k->a20, val & OUT_A20);
     if (!(val & OUT_RESET))
         vm_guest_reset(k->dev.vm);
 }
@@ -191,6 +199,12 @@ static void i8042_command(struct i8042 *k, uint8_t cmd)
         break;
     case CMD_READ_OUTPUT:
         i8042_reply(k, k->output, false);
+        break;
+    case CMD_A20_OFF:
+        i8042_write_output(k, (uint8_t)(k->output & ~OUT_A20));
+        break;
+    case CMD_A20_ON:
+        i8042_write_output(k, k->output | OUT_A20);
         break;
     default:
         if (cmd >= CMD_PULSE && !(cmd & OUT_RESET))

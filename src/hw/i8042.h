@@ -11,6 +11,8 @@ struct i8042;
 /* data: 0x60, command: 0x64. irq1: output buffer full. */
 struct i8042 *i8042_create(struct vm *vm, uint16_t data, uint16_t command, struct irq irq1,
                            struct err *e);
+/* Where the A20 bit of the output port leads whenever it is written. Before the VM runs. */
+void i8042_set_a20(struct i8042 *k, struct irq a20);
 /* A keyboard is plugged in. Before the VM runs. */
 void i8042_plug_keyboard(struct i8042 *k);
 /* A key is pressed or released: its whole code in scan code set 2 (ps2_kbd_key()). Any thread. */

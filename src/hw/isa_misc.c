@@ -1,13 +1,19 @@
 /*
  * isa_misc.c: POST code port (also every kernel's I/O delay), system control port A (fast A20, fast
- * reset), and the latch that clears a coprocessor error. The A20 gate is stored only: the line is always
- * on, as on every PC that has no use for wrapping at 1 MiB. Locking: the bus holds the device lock.
+ * reset), and the latch that clears a coprocessor error.
+ *
+ * The A20 gate: while it is closed, address line 20 of the processors reads as 0. The machine then hides the
+ * RAM of the second MiB, and accesses to it come here and go to the first. (Real mode reaches no other odd MiB;
+ * code is not fetched there.) Whoever set the gate last, this port or the keyboard controller, has it.
+ *
+ * Locking: the bus holds the device lock; the wire from the keyboard controller takes it.
  */
 #include "hw/isa_misc.h"
 
 #include "state/state.h"
 
 enum { PORT92_RESET = BIT(0), PORT92_A20 = BIT(1) };
+#define A20_MIB 0x100000ull
 
 struct isa_misc {
     struct device dev;
@@ -40,6 +46,15 @@ static uint64_t isa_misc_port92_read(struct device *d, uint64_t off, unsigned si
     return to_misc(d)->port92;
 }
 
+static void isa_misc_set_port92(struct isa_misc *m, uint8_t val)
+{
+    bool changed = (m->port92 ^ val) & PORT92_A20;
+
+    m->port92 = val;
+    if (changed)
+        vm_memory_changed(m->dev.vm);
+}
+
 /* The reset is a pulse on the rising edge of bit 0. */
 static void isa_misc_port92_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
 {
@@ -49,7 +64,42 @@ static void isa_misc_port92_write(struct device *d, uint64_t off, unsigned size,
     (void)size;
     if (val & ~(uint64_t)m->port92 & PORT92_RESET)
         vm_guest_reset(d->vm);
-    m->port92 = (uint8_t)val;
+    isa_misc_set_port92(m, (uint8_t)val);
+}
+
+static void isa_misc_a20_set(void *chip, unsigned pin, bool level)
+{
+    struct isa_misc *m = chip;
+
+    (void)pin;
+    pthread_mutex_lock(&m->dev.lock);
+    isa_misc_set_port92(m, (uint8_t)((m->port92 & ~PORT92_A20) | (level ? PORT92_A20 : 0)));
+    pthread_mutex_unlock(&m->dev.lock);
+}
+
+struct irq isa_misc_a20_wire(struct isa_misc *m)
+{
+    return (struct irq){ .set = isa_misc_a20_set, .chip = m };
+}
+
+bool isa_misc_a20(const struct isa_misc *m)
+{
+    return m->port92 & PORT92_A20;
+}
+
+static uint64_t isa_misc_wrap_read(struct device *d, uint64_t off, unsigned size)
+{
+    uint64_t val = 0;
+
+    if (!guest_read(vm_mem(d->vm), off, &val, size))
+        bus_read(vm_mmio(d->vm), off, size, &val);
+    return val;
+}
+
+static void isa_misc_wrap_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
+{
+    if (!guest_write(vm_mem(d->vm), off, &val, size))
+        bus_write(vm_mmio(d->vm), off, size, &val);
 }
 
 static void isa_misc_state(struct device *d, struct state *s)
@@ -66,6 +116,7 @@ static const struct device_ops isa_misc_ops = {
 static const struct io_ops isa_misc_post_io = { isa_misc_post_read, isa_misc_post_write, 1, 1 };
 static const struct io_ops isa_misc_port92_io = { isa_misc_port92_read, isa_misc_port92_write, 1,
                                                   1 };
+static const struct io_ops isa_misc_wrap_io = { isa_misc_wrap_read, isa_misc_wrap_write, 1, 8 };
 static const struct io_ops isa_misc_ferr_io = { NULL, NULL, 1, 1 };
 
 struct isa_misc *isa_misc_create(struct vm *vm, uint16_t post, uint16_t port92, uint16_t ferr,
@@ -80,8 +131,11 @@ struct isa_misc *isa_misc_create(struct vm *vm, uint16_t post, uint16_t port92, 
     m->port92 = PORT92_A20;
     if (bus_claim(pio, post, 1, &isa_misc_post_io, &m->dev, e) ||
         bus_claim(pio, port92, 1, &isa_misc_port92_io, &m->dev, e) ||
-        bus_claim(pio, ferr, 1, &isa_misc_ferr_io, &m->dev, e) || device_add(vm, &m->dev, e)) {
+        bus_claim(pio, ferr, 1, &isa_misc_ferr_io, &m->dev, e) ||
+        bus_claim(vm_mmio(vm), A20_MIB, A20_MIB, &isa_misc_wrap_io, &m->dev, e) ||
+        device_add(vm, &m->dev, e)) {
         bus_release(pio, &m->dev);
+        bus_release(vm_mmio(vm), &m->dev);
         free(m);
         return NULL;
     }

@@ -11,5 +11,9 @@ struct isa_misc;
 /* post: 0x80; port92: 0x92; ferr: 0xf0. */
 struct isa_misc *isa_misc_create(struct vm *vm, uint16_t post, uint16_t port92, uint16_t ferr,
                                  struct err *e);
+/* Is the A20 gate open? vCPUs stopped. vm_memory_changed() tells of changes. */
+bool isa_misc_a20(const struct isa_misc *m);
+/* The keyboard controller's hand on the gate. */
+struct irq isa_misc_a20_wire(struct isa_misc *m);
 
 #endif

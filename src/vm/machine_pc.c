@@ -140,9 +140,10 @@ static int pc_create_isa(struct machine *m, struct err *e)
         return -e->code;
     mc146818_set_alarm(m->rtc, acpi_pm_rtc_alarm(m->pm));
     m->kbc = i8042_create(vm, PC_KBD_DATA, PC_KBD_COMMAND, pc_isa_irq(m, PC_IRQ_KBD), e);
-    if (!m->kbc || !isa_misc_create(vm, PC_POST, PC_PORT92, PC_FERR, e) ||
-        !pvpanic_create(vm, PC_PVPANIC, e))
+    m->misc = isa_misc_create(vm, PC_POST, PC_PORT92, PC_FERR, e);
+    if (!m->kbc || !m->misc || !pvpanic_create(vm, PC_PVPANIC, e))
         return -e->code;
+    i8042_set_a20(m->kbc, isa_misc_a20_wire(m->misc));
     if (vm->cfg->debug_exit_port >= 0 &&
         !debug_exit_create(vm, (uint16_t)vm->cfg->debug_exit_port, e))
         return -e->code;

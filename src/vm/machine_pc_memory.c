@@ -6,7 +6,8 @@
  *  a0000                    RAM "smram" while the host bridge opens it; else the screen's window
  *  c0000 .. fffff           RAM "shadow", by segments; where the host bridge says so, PCI instead: the end
  *                           of the firmware's image at e0000, nothing below
- *  100000 .. memory, 3 GiB  RAM "main"; all of the above are views of the block "low"
+ *  100000 .. memory, 3 GiB  RAM "main"; while the A20 gate is closed only "above", from 200000 on, and the first
+ *                           MiB once more; all of them are views of the block "low"
  *  c0000000 .. febfffff     PCI memory window
  *  fec00000                 IOAPIC            fed00000  HPET        fee00000  local APICs
  *  ff000000                 the test device, with --test-device
@@ -19,7 +20,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hw/isa_misc.h"
 #include "hw/pflash.h"
+
+static void pc_layout_a20(struct machine *m, unsigned pass)
+{
+    bool open = isa_misc_a20(m->misc);
+
+    if (open == pass)
+        vm_show_ram(m->vm, &m->main, open, false);
+    if (m->above.hva && open != pass)
+        vm_show_ram(m->vm, &m->above, !open, false);
+}
 
 /* First what makes way, then what takes its place. */
 static void pc_layout(struct vm *vm)
@@ -41,6 +53,7 @@ static void pc_layout(struct vm *vm)
             vm_show_ram(vm, &m->vars, pass, true);
         if (smram == pass)
             vm_show_ram(vm, &m->smram, smram, false);
+        pc_layout_a20(m, pass);
     }
 }
 
@@ -66,7 +79,12 @@ static int pc_add_low(struct machine *m)
         snprintf(name, sizeof(name), "shadow%x", (unsigned)i440fx_segment_at(i) >> 12);
         rc = pc_add_view(m, &m->shadow[i], name, i440fx_segment_at(i), i440fx_segment_len(i), true);
     }
-    return rc ? rc : pc_add_view(m, &m->main, "main", PC_1M, m->low.len - PC_1M, false);
+    if (!rc)
+        rc = pc_add_view(m, &m->main, "main", PC_1M, m->low.len - PC_1M, false);
+    if (!rc)
+        rc = pc_add_view(m, &m->above, "above", PC_2M, m->low.len - PC_2M, true);
+    m->above.rom = true; /* its contents are main's */
+    return rc;
 }
 
 int pc_create_ram(struct machine *m, struct err *e)
@@ -145,6 +163,7 @@ void pc_free_memory(struct machine *m)
     ram_free(&m->base);
     ram_free(&m->smram);
     ram_free(&m->main);
+    ram_free(&m->above);
     ram_free(&m->low);
     ram_free(&m->vars);
     ram_free(&m->rom);

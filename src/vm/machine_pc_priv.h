@@ -30,6 +30,7 @@
 #define PC_VGA_HOLE   0xa0000ull
 #define PC_BIOS       0xe0000ull
 #define PC_1M         0x100000ull
+#define PC_2M         0x200000ull
 
 enum {
     PC_COM1 = 0x3f8,
@@ -68,6 +69,7 @@ struct machine {
     /* RAM: two blocks; the guest sees `low` through views, because parts of it can be switched */
     struct ram_region low, high;
     struct ram_region base, smram, shadow[I440FX_SEGMENTS], main;
+    struct ram_region above; /* the part of main that is left while the A20 gate is closed */
     /* firmware: the image below 4 GiB, and its end once more below 1 MiB, by segments of shadow RAM */
     struct ram_region rom, rom_low[I440FX_SEGMENTS];
     struct ram_region vars; /* UEFI variables, right below it */
@@ -80,6 +82,7 @@ struct machine {
     struct mc146818 *rtc;
     struct acpi_pm *pm;
     struct i8042 *kbc;
+    struct isa_misc *misc;
     uint64_t facs; /* gpa */
     struct fw_cfg *fw_cfg;
     struct pflash *pflash; /* NULL: no UEFI variables */

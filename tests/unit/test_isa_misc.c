@@ -29,6 +29,37 @@ static void test_ports(void **ctx)
     testvm_destroy(t);
 }
 
+/* The gate has two hands; while it is closed the second MiB is the first. */
+static void test_a20(void **ctx)
+{
+    struct testvm *t = testvm_create(MIB);
+    struct err e = { 0 };
+    bool irq;
+    struct isa_misc *m = isa_misc_create(t->vm, 0x80, 0x92, 0xf0, &e);
+    struct i8042 *k = i8042_create(t->vm, 0x60, 0x64, testvm_irq(&irq), &e);
+
+    (void)ctx;
+    assert_true(m && k);
+    i8042_set_a20(k, isa_misc_a20_wire(m));
+    assert_true(isa_misc_a20(m));
+    testvm_out(t, 0x92, 1, 0);
+    assert_false(isa_misc_a20(m));
+    testvm_out(t, 0x64, 1, 0xd1);
+    testvm_out(t, 0x60, 1, 0x03);
+    assert_true(isa_misc_a20(m));
+    assert_int_equal(testvm_in(t, 0x92, 1), 2);
+    testvm_out(t, 0x64, 1, 0xdd);
+    assert_false(isa_misc_a20(m));
+    assert_int_equal(t->vm->end, VM_RUNNING);
+    t->ram.hva[0x500] = 0x5a;
+    assert_int_equal(testvm_read(t, 0x100500, 1), 0x5a);
+    testvm_write(t, 0x1ffffe, 2, 0x1234);
+    assert_int_equal(t->ram.hva[0xfffff], 0x12);
+    device_reset_all(t->vm->devices);
+    assert_true(isa_misc_a20(m));
+    testvm_destroy(t);
+}
+
 static void test_i8042(void **ctx)
 {
     struct testvm *t = testvm_create(0);
@@ -128,9 +159,10 @@ static void test_taken(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ports),      cmocka_unit_test(test_i8042),
-        cmocka_unit_test(test_pvpanic),    cmocka_unit_test(test_taken),
-        cmocka_unit_test(test_debug_exit), cmocka_unit_test(test_testdev),
+        cmocka_unit_test(test_ports),   cmocka_unit_test(test_a20),
+        cmocka_unit_test(test_i8042),   cmocka_unit_test(test_pvpanic),
+        cmocka_unit_test(test_taken),   cmocka_unit_test(test_debug_exit),
+        cmocka_unit_test(test_testdev),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

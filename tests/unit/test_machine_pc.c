@@ -140,6 +140,26 @@ static void test_smram(void **ctx)
     assert_int_equal(peek(f, 0xa0000), 0xffffffff);
 }
 
+static void test_a20(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint8_t off = 0, on = 2;
+
+    poke(f, 0x500, 1);
+    poke(f, 0x100500, 2);
+    poke(f, 0x200500, 3);
+    bus_write(&f->vm->pio, 0x92, 1, &off);
+    assert_int_equal(peek(f, 0x100500), 1);
+    assert_int_equal(peek(f, 0x200500), 3);
+    poke(f, 0x100504, 4);
+    poke(f, 0x200504, 5);
+    assert_int_equal(peek(f, 0x1ffff0), IMAGE - 16); /* a ROM, too */
+    bus_write(&f->vm->pio, 0x92, 1, &on);
+    assert_int_equal(peek(f, 0x100500), 2);
+    assert_int_equal(peek(f, 0x504), 4);
+    assert_int_equal(peek(f, 0x200504), 5);
+}
+
 /* What is hidden belongs to the VM's state as well. */
 static void test_state(void **ctx)
 {
@@ -173,6 +193,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_image, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_shadow, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_smram, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a20, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_state, set_up, tear_down),
     };
 

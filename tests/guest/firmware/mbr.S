@@ -1,6 +1,6 @@
 /*
  * mbr.S: a boot sector: what it finds at its start is what firmware promises; it prints on COM1 by the BIOS and
- * by the port, reads its second sector by INT 13h, and ends through the debug-exit port: 0 is success.
+ * by the port, reads its second sector by INT 13h, tries the A20 gate, and ends through the debug-exit port: 0 is success.
  */
     .set COM1, 0x3f8
     .set DEBUG_EXIT, 0xf4
@@ -51,6 +51,7 @@ start:
     jne bad_memory
     cmpl $1, map + 16
     jne bad_memory
+    call a20
     exit 0
 bad_drive:
     exit 1
@@ -58,6 +59,27 @@ bad_read:
     exit 2
 bad_memory:
     exit 3
+bad_a20:
+    exit 4
+
+/* With the gate closed ffff:0610 is 0000:0600, and with it open it is not; seen by the very next instruction. */
+a20:
+    movw $0xffff, %ax
+    movw %ax, %es
+    inb $0x92, %al
+    andb $0xfc, %al
+    outb %al, $0x92
+    movb $0x22, %es:0x610
+    cmpb $0x22, 0x600
+    jne bad_a20
+    orb $2, %al
+    outb %al, $0x92
+    movb $0x33, %es:0x610
+    cmpb $0x22, 0x600
+    jne bad_a20
+    cmpb $0x33, %es:0x610
+    jne bad_a20
+    ret
 
 print:
     movw $COM1 + 5, %dx
