@@ -131,7 +131,7 @@ static unsigned bus_min(const struct io_ops *ops)
 
 static unsigned bus_max(const struct io_ops *ops)
 {
-    return ops->max_size ? ops->max_size : 8;
+    return ops->max_size ? ops->max_size & (IO_UNALIGNED - 1) : 8;
 }
 
 /* The largest natural piece of an access at off that the device takes at once. */
@@ -139,7 +139,7 @@ static unsigned bus_piece(const struct io_ops *ops, uint64_t off, unsigned len)
 {
     unsigned n = bus_max(ops);
 
-    while (n > 1 && (n > len || (off & (n - 1))))
+    while (n > 1 && (n > len || (!(ops->max_size & IO_UNALIGNED) && (off & (n - 1)))))
         n /= 2;
     return n;
 }

@@ -9,6 +9,9 @@
 
 #include "bus/device.h"
 
+enum {
+    IO_UNALIGNED = 0x80
+};              /* or'ed to max_size: an access reaches the device at any offset whole */
 struct io_ops { /* no read: all ones; no write: dropped */
     uint64_t (*read)(struct device *d, uint64_t off, unsigned size);
     void (*write)(struct device *d, uint64_t off, unsigned size, uint64_t val);

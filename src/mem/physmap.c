@@ -42,6 +42,13 @@ int physmap_show(struct physmap *m, struct ram_region *r, bool visible, bool rea
     return 0;
 }
 
+void physmap_move(struct physmap *m, struct ram_region *r, uint64_t gpa)
+{
+    (void)m;
+    BUG_ON(!r->hidden || !r->moves || gpa & ~PAGE_MASK);
+    r->gpa = gpa;
+}
+
 void physmap_remove(struct physmap *m, struct ram_region *r)
 {
     for (unsigned i = 0; i < m->n; i++) {

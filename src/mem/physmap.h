@@ -11,7 +11,7 @@
 enum { PHYSMAP_MAX = 48 };
 
 struct physmap {
-    /* Sorted by gpa; those that are not hidden do not overlap. Owned by others. */
+    /* Sorted by gpa (but for those that move); those that are not hidden do not overlap. Owned by others. */
     struct ram_region *region[PHYSMAP_MAX];
     unsigned n;
     bool logging; /* dirty bitmaps are being kept */
@@ -31,6 +31,9 @@ void physmap_remove(struct physmap *m, struct ram_region *r);
  * tell. -EEXIST, and nothing changes, if another one that is not hidden lies there.
  */
 must_check int physmap_show(struct physmap *m, struct ram_region *r, bool visible, bool readonly);
+
+/* A hidden region gets another address; it keeps its place in the list. vCPUs stopped. */
+void physmap_move(struct physmap *m, struct ram_region *r, uint64_t gpa);
 
 /* The region that answers at gpa, or NULL (MMIO or nothing). */
 struct ram_region *physmap_find(const struct physmap *m, uint64_t gpa);

@@ -16,6 +16,7 @@ struct ram_region {
     bool readonly;     /* guest writes go to the bus (exit_mmio), devices' fail */
     bool rom;          /* the contents come with the configuration: they are no state */
     bool view;         /* hva is another region's */
+    bool moves;        /* gpa is a device's register (physmap_move()), no part of the VM's shape */
     bool hidden;       /* in the map, but something else answers there (physmap_show()) */
     char name[16];     /* "low", "high", "bios": names the snapshot section */
     uint64_t *dirty;   /* bit a page, while logging; NULL otherwise */

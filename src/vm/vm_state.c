@@ -69,11 +69,12 @@ static void vm_state_header(struct vm *vm, struct state *s)
     state_u32(s, &regions);
     state_require(s, regions == vm->mem.n, "saved with another memory layout");
     for (unsigned i = 0; i < vm->mem.n; i++) {
-        uint64_t gpa = vm->mem.region[i]->gpa, len = vm->mem.region[i]->len;
+        const struct ram_region *r = vm->mem.region[i];
+        uint64_t at = r->moves ? 0 : r->gpa, gpa = at, len = r->len;
 
         state_u64(s, &gpa);
         state_u64(s, &len);
-        state_require(s, gpa == vm->mem.region[i]->gpa && len == vm->mem.region[i]->len,
+        state_require(s, gpa == at && len == r->len,
                       "saved with another memory size: give the same --memory");
     }
     state_end(s);

@@ -32,6 +32,7 @@
 #include "hw/piix4_pm.h"
 #include "hw/pvpanic.h"
 #include "hw/testdev.h"
+#include "hw/vga.h"
 #include "testvm.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_console.h"
@@ -45,7 +46,7 @@ struct rig {
     struct loop *chr_loop; /* the character device outlives the VM, so it has a loop of its own */
     struct chardev *chr;
     bool wire[HPET_GSIS];
-    struct ram_region flash;
+    struct ram_region flash; /* or a VGA's memory */
     unsigned seed;
 };
 struct conformance {
@@ -451,6 +452,17 @@ static void create_testdev(struct rig *r, struct err *e)
     testdev_create(r->t->vm, &at, line, e);
 }
 
+static void create_vga(struct rig *r, struct err *e)
+{
+    static const struct vga_at at = { 0xa0000, 0x3b0, 0x1ce };
+    struct pci_bus *bus = create_pci(r, e);
+
+    if (ram_alloc(&r->flash, "vga", 0xfd000000, VGA_VRAM_LEN, e) ||
+        !vga_create(r->t->vm, bus, PCI_DEVFN(2, 0), &at, &r->flash, NULL, 0, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_virtio_net(struct rig *r, struct err *e)
 {
     struct virtio_net_opts o = { .backend = "user", .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
@@ -483,6 +495,7 @@ static const struct conformance cases[] = {
     { "virtio_blk", create_virtio_blk, false },
     { "virtio_rng", create_virtio_rng, false },
     { "testdev", create_testdev, false },
+    { "vga", create_vga, false },
 };
 
 /* With an argument: only the device of that name. */
