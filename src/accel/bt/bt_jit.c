@@ -220,6 +220,12 @@ static void jit_drop(struct bt_jit *j, struct bt_jit_unit *u, uint32_t heat)
     u->block->heat = heat;
 }
 
+void bt_jit_replaced(struct bt_cpu *c, struct bt_jit_unit *u)
+{
+    if (u->stale && u->block->jit == u)
+        jit_drop(c->jit, u, c->jit->hot);
+}
+
 void bt_jit_take_apart(struct bt_cpu *c, struct bt_jit_unit *u)
 {
     if (u->stale)

@@ -226,6 +226,8 @@ void bt_jit_recheck(struct bt_cpu *c);
 void bt_jit_unlink_fixed(struct bt_cpu *c);
 /* The unit's groups of accesses do not pay: it is dropped, its block soon translated without. */
 void bt_jit_take_apart(struct bt_cpu *c, struct bt_jit_unit *u);
+/* Somebody came to u, which is stale, and other code is there now: nobody shall come again. */
+void bt_jit_replaced(struct bt_cpu *c, struct bt_jit_unit *u);
 /* Jumps of exit go to the unit from now on. */
 void bt_jit_link(struct bt_jit *j, uint32_t exit, uint32_t unit);
 /* Any thread, after c->kick was set: translated code leaves at its next safepoint. */

@@ -213,12 +213,16 @@ static const uint8_t *slow_jump(struct bt_cpu *c)
 /* Somebody entered a unit that is stale. */
 static const uint8_t *slow_gone(struct bt_cpu *c, uint32_t n)
 {
-    const struct bt_jit_unit *u = &c->jit->unit[n];
-    struct bt_jit_known *known = bt_jit_known_slot(c->jit, (uintptr_t)u->hva);
+    struct bt_jit_unit *u = &c->jit->unit[n];
+    uint64_t flushes = c->jit->flushes;
+    const uint8_t *to;
 
     c->s.rip = slow_page(c, u) + (u->lin & ~PAGE_MASK);
-    *known = (struct bt_jit_known){ 0 };
-    return slow_jump(c);
+    *bt_jit_known_slot(c->jit, (uintptr_t)u->hva) = (struct bt_jit_known){ 0 };
+    to = slow_jump(c);
+    if (flushes == c->jit->flushes)
+        bt_jit_replaced(c, u);
+    return to;
 }
 
 /* The access missed the TLB: true if it hits now, so that it can be tried again. */
