@@ -100,11 +100,12 @@ void bt_jit_exit_to(struct bt_jit_gen *g, int32_t off)
     branch_link(g, BT_JIT_ALWAYS, off);
 }
 
-/* Faults if the vCPU was kicked: then the run loop is entered before `in`. Uses T1, no flags. */
-static void branch_safepoint(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+void bt_jit_safepoint(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     struct bt_emit *e = &g->e;
 
+    if (in == g->sheltered)
+        return;
     bt_emit_load(e, T1, BT_JIT_FRAME(safe));
     bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 0))->fault = e->p;
     bt_emit_rm(e, OP_LOAD, true, T1, T1, 0);
@@ -128,7 +129,7 @@ static void branch_jcc(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     uint8_t *skip;
 
     if (branch_backward(in))
-        branch_safepoint(g, in);
+        bt_jit_safepoint(g, in);
     bt_jit_flags_host(g);
     if (branch_linkable(g, off)) {
         branch_link(g, in->cc, off);
@@ -155,7 +156,7 @@ static void branch_call(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     int32_t disp;
 
     if (branch_backward(in))
-        branch_safepoint(g, in);
+        bt_jit_safepoint(g, in);
     bt_jit_operand(g, in, &disp);
     bt_jit_flags_before(g, in);
     branch_push_next(g, in, disp);
@@ -193,7 +194,7 @@ static struct bt_jit_late *branch_missed(struct bt_jit_gen *g, const struct bt_j
 
 static void branch_jmp_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
-    branch_safepoint(g, in);
+    bt_jit_safepoint(g, in);
     bt_jit_flags_save(g);
     branch_load_target(g, in);
     branch_cached(g, branch_missed(g, in, 0));
@@ -206,7 +207,7 @@ static void branch_call_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     struct bt_emit *e = &g->e;
     const uint8_t *retry;
 
-    branch_safepoint(g, in);
+    bt_jit_safepoint(g, in);
     bt_jit_flags_save(g);
     branch_load_target(g, in);
     branch_cached(g, bt_jit_new_late(g, BT_JIT_LATE_POINT, bt_jit_new_point(g, in, 1)));
@@ -231,7 +232,7 @@ static void branch_ret(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     struct bt_emit *e = &g->e;
     int32_t disp;
 
-    branch_safepoint(g, in);
+    bt_jit_safepoint(g, in);
     bt_jit_operand(g, in, &disp);
     bt_jit_flags_save(g);
     bt_emit_rm(e, OP_LOAD, bt_jit_wide(g), T0, T0, disp);
@@ -248,7 +249,7 @@ void bt_jit_branch(struct bt_jit_gen *g, const struct bt_jit_insn *in)
         break;
     case BT_JIT_JMP:
         if (branch_backward(in))
-            branch_safepoint(g, in);
+            bt_jit_safepoint(g, in);
         bt_jit_exit_to(g, branch_target(in));
         break;
     case BT_JIT_CALL:

@@ -3,6 +3,7 @@
  * registers are encoded, and what it does to registers and flags. vCPU thread; the FPU state is stored.
  */
 #include "accel/bt/bt_jit_insn.h"
+#include "accel/bt/bt_sysops.h"
 #include "accel/bt/bt_native.h"
 #include "accel/bt/bt_ops.h"
 
@@ -498,6 +499,11 @@ static bool jit_sys(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
         in->cc = BT_JIT_PUSHF;
         in->writes = BIT(X86_RSP);
         super = true;
+        break;
+    case ZYDIS_MNEMONIC_RDTSCP:
+        in->cc = BT_JIT_RDTSCP;
+        in->writes = BIT(X86_RAX) | BIT(X86_RDX) | BIT(X86_RCX);
+        super = (c->code_key & BT_KEY_TSC) && bt_has(c, BT_HAS_RDTSCP);
         break;
     case ZYDIS_MNEMONIC_RDTSC:
         in->cc = BT_JIT_RDTSC;

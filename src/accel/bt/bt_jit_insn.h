@@ -39,6 +39,7 @@ enum bt_jit_sys {
     BT_JIT_CLAC,
     BT_JIT_STAC,
     BT_JIT_RDTSC,
+    BT_JIT_RDTSCP,
 };
 
 enum { BT_JIT_NO_REG = BT_NATIVE_NO_REG };
@@ -158,6 +159,8 @@ struct bt_jit_gen {
     unsigned group_left; /* instructions, until it goes on after that point */
     int32_t rsp_by;      /* what RSP is yet to be moved by */
     struct bt_jit_next next;
+    const struct bt_jit_insn
+        *sheltered;   /* without a safepoint: STI holds interrupts off until behind it */
     uint32_t entered; /* the offset in the buffer behind the entries */
     bool full;        /* a table overflowed: the unit is dropped */
 };
@@ -268,6 +271,8 @@ void bt_jit_sys(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct
 uint32_t bt_jit_guard(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 
 /* --- bt_jit_branch.c --- */
+/* Faults if the vCPU was kicked: then the run loop is entered before `in`. Uses T1, no flags. */
+void bt_jit_safepoint(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 void bt_jit_branch(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 /* Goes on at off from the start of the page. */
 void bt_jit_exit_to(struct bt_jit_gen *g, int32_t off);

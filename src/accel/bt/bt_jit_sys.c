@@ -18,10 +18,9 @@ static void sys_rflags(struct bt_jit_gen *g, unsigned n, uint32_t imm)
     bt_emit32(&g->e, imm);
 }
 
-/* Interrupts are held off for the next instruction: that must not be one which may find the vCPU kicked. */
 static bool sys_may_follow_sti(const struct bt_jit_insn *next)
 {
-    return next && next->kind < BT_JIT_JCC && (next->kind != BT_JIT_SYS || next->cc != BT_JIT_STI);
+    return next && (next->kind != BT_JIT_SYS || next->cc != BT_JIT_STI);
 }
 
 static void sys_sti(struct bt_jit_gen *g, const struct bt_jit_insn *in,
@@ -33,6 +32,11 @@ static void sys_sti(struct bt_jit_gen *g, const struct bt_jit_insn *in,
     if (!sys_may_follow_sti(next)) {
         bt_jit_interp(g, in, true);
         return;
+    }
+    /* Interrupts are held off for the next instruction: if it looks for a kick, that is done here instead. */
+    if (next->kind >= BT_JIT_JCC) {
+        bt_jit_safepoint(g, in);
+        g->sheltered = next;
     }
     point = bt_jit_new_point(g, in, 1);
     bt_jit_flags_clobber(g);
@@ -99,6 +103,11 @@ static void sys_rdtsc(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 
     bt_jit_flags_before(g, in);
     bt_jit_flags_clobber(g);
+    if (in->cc == BT_JIT_RDTSCP) {
+        bt_emit16(e, 0xae0f); /* lfence: what is before it has been done */
+        bt_emit8(e, 0xe8);
+        bt_emit_rm(e, OP_LOAD, false, X86_RCX, X86_RSP, SYS_OFF(s.tsc_aux));
+    }
     bt_emit16(e, 0x310f);
     bt_emit_rr(e, 0xc1, true, 4, X86_RDX); /* shl */
     bt_emit8(e, 32);
@@ -133,6 +142,7 @@ void bt_jit_sys(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct
         sys_ac(g, true);
         break;
     case BT_JIT_RDTSC:
+    case BT_JIT_RDTSCP:
         sys_rdtsc(g, in);
         break;
     default:
