@@ -30,6 +30,8 @@ static uint64_t fuzz_machine_gpa(struct fuzz_input *in)
 
     if (which == 0xff)
         return fuzz_u64(in);
+    if (which == 0xfe)
+        return FUZZ_PC_FLASH + fuzz_u16(in) % FUZZ_PC_FLASH_LEN;
     return bases[which % 8] + (uint64_t)(which >> 3) * 0x10000 + fuzz_u16(in);
 }
 

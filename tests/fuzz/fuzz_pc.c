@@ -6,6 +6,7 @@
 
 #include "accel/bt/bt.h"
 #include "fuzz.h"
+#include "hw/pflash.h"
 #include "vm/exit.h"
 #include "vm/machine_pc.h"
 
@@ -30,6 +31,26 @@ static void fuzz_pc_disk(struct fuzz_pc *pc)
     d->format = strdup("raw");
 }
 
+/* An image without code: what is seen of it, and where, is what matters. */
+static void fuzz_pc_firmware(struct fuzz_pc *pc)
+{
+    char path[64];
+    int fd = memfd_create("firmware", MFD_CLOEXEC);
+
+    BUG_ON(fd < 0 || ftruncate(fd, FUZZ_PC_IMAGE) != 0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    pc->cfg.firmware = strdup(path);
+}
+
+/* The chip that UEFI's variables would be in. */
+static void fuzz_pc_flash(struct fuzz_pc *pc)
+{
+    struct err e = { 0 };
+
+    BUG_ON(ram_alloc(&pc->flash, "flash", FUZZ_PC_FLASH, FUZZ_PC_FLASH_LEN, &e) != 0);
+    BUG_ON(!pflash_create(pc->vm, &pc->flash, -1, &e));
+}
+
 void fuzz_pc_create(struct fuzz_pc *pc)
 {
     struct err e = { 0 };
@@ -45,6 +66,7 @@ void fuzz_pc_create(struct fuzz_pc *pc)
     free(pc->cfg.net);
     pc->cfg.net = strdup("user");
     fuzz_pc_disk(pc);
+    fuzz_pc_firmware(pc);
     /* Without an accelerator the clock is a manual one. */
     BUG_ON(vm_create(&pc->vm, &pc->cfg, NULL, &e) != 0);
     pc->vm->accel = &accel_bt;
@@ -52,6 +74,7 @@ void fuzz_pc_create(struct fuzz_pc *pc)
     if (machine_pc_create(pc->vm, &e))
         fprintf(stderr, "%s\n", e.msg);
     BUG_ON(e.code != 0);
+    fuzz_pc_flash(pc);
     BUG_ON(vm_create_vcpus(pc->vm, &e) != 0);
     for (unsigned i = 0; i < ARRAY_SIZE(pc->stepper); i++) {
         pc->stepper[i] = bt_cpu_create(pc->vm->vcpu[i], &e);

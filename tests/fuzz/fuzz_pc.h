@@ -1,17 +1,19 @@
 /*
- * fuzz_pc.h: the whole `pc` machine for fuzz targets: 2 processors of accelerator bt that nobody runs, a
- * clock that is moved by hand, a network that reaches nobody. Single thread.
+ * fuzz_pc.h: the whole `pc` machine with firmware and flash for fuzz targets: 2 processors of accelerator
+ * bt that nobody runs, a clock that is moved by hand, a network that reaches nobody. Single thread.
  */
 #ifndef TESTS_FUZZ_FUZZ_PC_H
 #define TESTS_FUZZ_FUZZ_PC_H
 
 #include "vm/vm.h"
 
-enum { FUZZ_PC_RAM = 2 * MIB };
+enum { FUZZ_PC_RAM = 2 * MIB, FUZZ_PC_IMAGE = 64 * KIB, FUZZ_PC_FLASH_LEN = 16 * KIB };
+#define FUZZ_PC_FLASH 0xffc00000ull
 
 struct fuzz_pc {
     struct vm_config cfg;
     struct vm *vm;
+    struct ram_region flash;
     struct bt_cpu *stepper[2];
     struct x86_state regs;
 };
