@@ -23,6 +23,7 @@
 #include "hw/i8042.h"
 #include "hw/i8254.h"
 #include "hw/i8259.h"
+#include "hw/ide.h"
 #include "hw/ioapic.h"
 #include "hw/isa_misc.h"
 #include "hw/mc146818.h"
@@ -423,6 +424,31 @@ static void create_virtio_blk(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+/* A disk and a CD. */
+static void create_ide(struct rig *r, struct err *e)
+{
+    const struct ide_at at[IDE_CHANNELS] = { { 0x1f0, 0x3f6, rig_irq(r, 14) },
+                                             { 0x170, 0x376, rig_irq(r, 15) } };
+    struct ide_media media[IDE_DRIVES] = { 0 };
+    struct pci_bus *bus = create_pci(r, e);
+
+    for (unsigned i = 0; i < IDE_DRIVES; i += 3) {
+        char path[] = "/tmp/ruche-conformance-XXXXXX";
+        int fd = mkstemp(path);
+        struct blk_opts o = { .path = path, .loop = r->t->vm->loop, .readonly = i == 3 };
+
+        assert_true(fd >= 0);
+        assert_int_equal(ftruncate(fd, MIB), 0);
+        close(fd);
+        media[i] = (struct ide_media){ blk_open(&o, e), i == 3, NULL };
+        unlink(path);
+        assert_non_null(media[i].disk);
+    }
+    if (ide_create(r->t->vm, bus, PCI_DEVFN(1, 1), at, media, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_virtio_rng(struct rig *r, struct err *e)
 {
     struct pci_bus *bus = create_pci(r, e);
@@ -484,6 +510,7 @@ static const struct conformance cases[] = {
     { "i8042", create_i8042, false },
     { "i8254", create_i8254, false },
     { "i8259", create_i8259, false },
+    { "ide", create_ide, false },
     { "ioapic", create_ioapic, false },
     { "isa_misc", create_isa_misc, false },
     { "mc146818", create_mc146818, true },

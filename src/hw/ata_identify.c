@@ -1,0 +1,114 @@
+/*
+ * ata_identify.c: IDENTIFY DEVICE and IDENTIFY PACKET DEVICE (ATA/ATAPI-7 volume 1, 6.17 and 6.18): 256
+ * words. Text is in big-endian words, padded with blanks.
+ */
+#include "hw/ide_impl.h"
+
+#include <string.h>
+
+#include "base/endian.h"
+
+enum { ID_BYTES = 512, ID_HEADS = 16, ID_SECTORS = 63, ID_CYLINDERS = 16383 };
+#define ID_MAX28 0x0fffffffu
+
+static void ata_word(uint8_t *out, unsigned n, uint16_t val)
+{
+    st_le16(out + 2 * n, val);
+}
+
+static void ata_text(uint8_t *out, unsigned first, unsigned words, const char *text)
+{
+    size_t len = strlen(text);
+
+    for (size_t i = 0; i < 2 * (size_t)words; i++)
+        out[2 * first + (i ^ 1)] = i < len ? (uint8_t)text[i] : ' ';
+}
+
+void ata_geometry(const struct ide_drive *d, uint16_t *cylinders, uint8_t *heads, uint8_t *sectors)
+{
+    uint64_t n = d->disk->size / BLK_SECTOR / (ID_HEADS * ID_SECTORS);
+
+    *cylinders = (uint16_t)min_u64(max_u64(n, 1), ID_CYLINDERS);
+    *heads = ID_HEADS;
+    *sectors = ID_SECTORS;
+}
+
+/* Modes of transfers: all up to PIO 4, multiword DMA 2, Ultra DMA 5; the high bytes say which is set. */
+static void ata_identify_modes(const struct ide_drive *d, uint8_t *out)
+{
+    uint16_t selected = (uint16_t)(BIT(d->mode & 7) << 8);
+
+    ata_word(out, 53, 7);
+    ata_word(out, 63, (uint16_t)(7 | (d->mode >> 3 == 4 ? selected : 0)));
+    ata_word(out, 64, 3);
+    for (unsigned i = 65; i <= 68; i++)
+        ata_word(out, i, 120); /* ns a cycle */
+    ata_word(out, 88, (uint16_t)(0x3f | (d->mode >> 3 == 8 ? selected : 0)));
+}
+
+static void ata_identify_chs(const struct ide_drive *d, uint8_t *out)
+{
+    uint64_t total = min_u64(d->max, ID_MAX28), current;
+    uint8_t heads, sectors;
+    uint16_t cylinders;
+
+    ata_geometry(d, &cylinders, &heads, &sectors);
+    ata_word(out, 1, cylinders);
+    ata_word(out, 3, heads);
+    ata_word(out, 4, BLK_SECTOR * ID_SECTORS); /* unformatted bytes, of old */
+    ata_word(out, 5, BLK_SECTOR);
+    ata_word(out, 6, sectors);
+    current = min_u64(d->max / ((uint64_t)d->heads * d->sectors), UINT16_MAX);
+    ata_word(out, 54, (uint16_t)current);
+    ata_word(out, 55, d->heads);
+    ata_word(out, 56, d->sectors);
+    st_le32(out + 2 * 57, (uint32_t)(current * d->heads * d->sectors));
+    st_le32(out + 2 * 60, (uint32_t)total);
+    st_le64(out + 2 * 100, d->max);
+}
+
+static void ata_identify_disk(const struct ide_drive *d, uint8_t *out)
+{
+    ata_word(out, 0, 0x0040); /* fixed */
+    ata_identify_chs(d, out);
+    ata_text(out, 27, 20, "RUCHE HARDDISK");
+    ata_word(out, 47, 0x8000 | ATA_MAX_MULTIPLE);
+    ata_word(out, 59, d->multiple ? 0x100 | d->multiple : 0);
+    ata_word(out, 80, 0x00f0); /* ATA-4 to 7 */
+    ata_word(out, 82, 0x4421); /* NOP, host protected area, write cache, SMART */
+    ata_word(out, 83, 0x7400); /* FLUSH CACHE, and EXT; 48-bit addresses */
+    ata_word(out, 84, 0x4040); /* WRITE DMA FUA EXT */
+    ata_word(out, 85, (uint16_t)(0x4400 | (d->write_cache ? 0x20 : 0) | d->smart));
+    ata_word(out, 86, 0x3400);
+    ata_word(out, 87, 0x4040);
+    ata_word(out, 93, 0x6001);  /* 80 wires */
+    ata_word(out, 106, 0x6003); /* 8 logical sectors in a physical one */
+    ata_word(out, 217, 1);      /* does not rotate */
+}
+
+static void ata_identify_cdrom(uint8_t *out)
+{
+    ata_word(out, 0, 0x85c0); /* ATAPI, CD-ROM, removable, quick to take packets of 12 bytes */
+    ata_text(out, 27, 20, "RUCHE CD-ROM");
+    ata_word(out, 80, 0x00f0);
+    ata_word(out, 82, 0x4210); /* NOP, DEVICE RESET, packets */
+    ata_word(out, 83, 0x4000);
+    ata_word(out, 84, 0x4000);
+    ata_word(out, 85, 0x4210);
+    ata_word(out, 87, 0x4000);
+}
+
+void ata_identify(const struct ide_drive *d, uint8_t *out)
+{
+    memset(out, 0, ID_BYTES);
+    ata_text(out, 10, 10, d->serial);
+    ata_text(out, 23, 4, "1.0");
+    ata_word(out, 48, 1);      /* 32-bit accesses */
+    ata_word(out, 49, 0x0f00); /* IORDY, LBA, DMA */
+    ata_word(out, 50, 0x4000);
+    ata_identify_modes(d, out);
+    if (d->cdrom)
+        ata_identify_cdrom(out);
+    else
+        ata_identify_disk(d, out);
+}
