@@ -11,7 +11,7 @@ packages_of() {
         libcap-ng-dev libzstd-dev liblz4-dev zlib1g-dev liblzma-dev libbz2-dev" ;;
     run) echo "mmdebstrap e2fsprogs debian-archive-keyring apt uidmap fakechroot fakeroot zstd util-linux" ;;
     check) echo "procps clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
-        nasm binutils python3 gdb seabios ovmf grub-common grub-pc-bin \
+        nasm binutils python3 gdb seabios ovmf grub-common grub-pc-bin xorriso \
         grub-efi-amd64-bin mtools e2fsprogs" ;;
     bench) echo "qemu-system-x86 mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
         busybox-static" ;;

@@ -158,13 +158,15 @@ static int options_disk_item(struct config_disk *d, const char *item, struct err
         return options_string(&d->format, item + 7, e);
     if (!strncmp(item, "serial=", 7))
         return options_string(&d->serial, item + 7, e);
+    if (!strncmp(item, "bus=", 4))
+        return options_string(&d->bus, item + 4, e);
     if (!strcmp(item, "readonly") || !strcmp(item, "ro")) {
         d->readonly = true;
         return 0;
     }
     return err_set(e, EINVAL,
-                   "--disk: what is \"%s\"? After the file come format=raw, readonly, serial=TEXT "
-                   "(a comma in the file's name is written ,,)",
+                   "--disk: what is \"%s\"? After the file come format=raw, readonly, serial=TEXT, "
+                   "bus=virtio|ide (a comma in the file's name is written ,,)",
                    item);
 }
 
@@ -186,6 +188,24 @@ static int options_disk(struct options *o, const char *value, struct err *e)
         r = options_disk_item(d, item, e);
     free(list);
     return r;
+}
+
+/* A disk like others, for what comes after the parsing. */
+static int options_cdrom(struct options *o, const char *value, struct err *e)
+{
+    struct config_disk *d = &o->config.disk[o->config.n_disks];
+    int r;
+
+    if (o->config.n_disks == CONFIG_MAX_DISKS)
+        return err_set(e, EINVAL, "--cdrom: a VM has at most %d disks and CDs", CONFIG_MAX_DISKS);
+    if (!*value)
+        return err_set(e, EINVAL, "--cdrom: no file given");
+    o->config.n_disks++;
+    d->cdrom = d->readonly = true;
+    r = options_string(&d->path, value, e);
+    if (!r)
+        r = options_string(&d->format, "raw", e);
+    return r ? r : options_string(&d->bus, "ide", e);
 }
 
 static int options_net(struct options *o, const char *value, struct err *e)
@@ -428,6 +448,16 @@ static void options_derive_mac(struct vm_config *c)
         c->mac[3 + i] = (uint8_t)(hash >> (8 * i));
 }
 
+/* The first disk is the root, as Linux names it. */
+static const char *options_linux_append(const struct vm_config *c)
+{
+    for (unsigned i = 0; i < c->n_disks; i++)
+        if (!c->disk[i].cdrom)
+            return config_disk_is_ide(&c->disk[i]) ? "console=ttyS0 root=/dev/sda rw"
+                                                   : "console=ttyS0 root=/dev/vda rw";
+    return "console=ttyS0";
+}
+
 int options_parse(struct options *o, int argc, char **argv, struct err *e)
 {
     struct vm_config *c = &o->config;
@@ -446,8 +476,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
         options_firmware(o, c->uefi_vars ? "uefi" : "auto", e))
         return -ENOMEM;
     if (!c->append && c->kernel && options_is_linux(c->kernel))
-        return options_append(o, c->n_disks ? "console=ttyS0 root=/dev/vda rw" : "console=ttyS0",
-                              e);
+        return options_append(o, options_linux_append(c), e);
     return 0;
 }
 

@@ -39,6 +39,7 @@ void config_fini(struct vm_config *c)
         free(c->disk[i].path);
         free(c->disk[i].format);
         free(c->disk[i].serial);
+        free(c->disk[i].bus);
     }
     free(c->name);
     free(c->accel);
@@ -77,6 +78,29 @@ static int config_check_file(const char *what, const char *path, struct err *e)
     return 0;
 }
 
+bool config_disk_is_ide(const struct config_disk *d)
+{
+    return d->bus && !strcmp(d->bus, "ide");
+}
+
+static int config_check_bus(const struct vm_config *c, const struct config_disk *d, struct err *e)
+{
+    unsigned n = 0;
+
+    if (d->bus && strcmp(d->bus, "virtio") && strcmp(d->bus, "ide"))
+        return err_set(e, EINVAL, "disk %s: bus %s is not supported; known: virtio, ide", d->path,
+                       d->bus);
+    if (d->cdrom && (!d->readonly || !config_disk_is_ide(d)))
+        return err_set(e, EINVAL, "CD %s: a CD-ROM drive is readonly and at the bus ide", d->path);
+    for (unsigned i = 0; i < c->n_disks; i++)
+        n += config_disk_is_ide(&c->disk[i]);
+    if (n > CONFIG_MAX_IDE)
+        return err_set(e, EINVAL,
+                       "%u disks and CDs at the bus ide are too many; it has room for %d", n,
+                       CONFIG_MAX_IDE);
+    return 0;
+}
+
 static int config_check_disk(const struct vm_config *c, unsigned i, struct err *e)
 {
     const struct config_disk *d = &c->disk[i];
@@ -99,6 +123,8 @@ static int config_check_disk(const struct vm_config *c, unsigned i, struct err *
     if (d->serial && strlen(d->serial) > 20)
         return err_set(e, EINVAL, "disk %s: the serial number has more than 20 characters",
                        d->path);
+    if (config_check_bus(c, d, e))
+        return -EINVAL;
     for (unsigned j = 0; j < i; j++) {
         if (stat(c->disk[j].path, &other) || other.st_dev != st.st_dev || other.st_ino != st.st_ino)
             continue;

@@ -6,13 +6,15 @@
 
 #include "base/err.h"
 
-enum { CONFIG_MAX_DISKS = 16, CONFIG_MAX_FORWARDS = 32, CONFIG_MAX_CPUS = 64 };
+enum { CONFIG_MAX_DISKS = 16, CONFIG_MAX_IDE = 4, CONFIG_MAX_FORWARDS = 32, CONFIG_MAX_CPUS = 64 };
 
 struct config_disk {
     char *path;
     char *format; /* "raw"; NULL: found out at open */
     char *serial; /* NULL: none */
+    char *bus;    /* "virtio", "ide"; NULL: virtio */
     bool readonly;
+    bool cdrom; /* a CD-ROM drive with this medium; of bus ide, and readonly */
 };
 struct config_forward {
     bool udp;
@@ -57,6 +59,8 @@ char *config_to_json(const struct vm_config *c);
 must_check int config_from_json(struct vm_config *c, const char *json, struct err *e);
 /* "52:54:00:12:34:56"; 0 or -EINVAL. */
 must_check int config_parse_mac(const char *text, uint8_t mac[6]);
+/* Whether the disk is at the IDE controller. */
+bool config_disk_is_ide(const struct config_disk *d);
 /* Refuses what cannot work, with a sentence, before anything is started. */
 must_check int config_check(const struct vm_config *c, struct err *e);
 

@@ -37,10 +37,9 @@ static const struct config_member vm_members[] = {
     MEMBER(vm_config, KIND_STRING, boot_order),   MEMBER(vm_config, KIND_BOOL, boot_menu),
 };
 static const struct config_member disk_members[] = {
-    MEMBER(config_disk, KIND_STRING, path),
-    MEMBER(config_disk, KIND_STRING, format),
-    MEMBER(config_disk, KIND_STRING, serial),
-    MEMBER(config_disk, KIND_BOOL, readonly),
+    MEMBER(config_disk, KIND_STRING, path),   MEMBER(config_disk, KIND_STRING, format),
+    MEMBER(config_disk, KIND_STRING, serial), MEMBER(config_disk, KIND_STRING, bus),
+    MEMBER(config_disk, KIND_BOOL, readonly), MEMBER(config_disk, KIND_BOOL, cdrom),
 };
 static const struct config_member forward_members[] = {
     MEMBER(config_forward, KIND_BOOL, udp),

@@ -23,6 +23,7 @@
 #include "hw/i8254.h"
 #include "hw/i8042.h"
 #include "hw/i8259.h"
+#include "hw/ide.h"
 #include "hw/ioapic.h"
 #include "hw/isa_misc.h"
 #include "hw/mc146818.h"
@@ -248,7 +249,16 @@ static void pc_look_at_disk(struct machine *m, struct blk *disk)
     free(head);
 }
 
-static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
+static bool pc_is_first_disk(const struct vm_config *cfg, unsigned index)
+{
+    unsigned i = 0;
+
+    while (i < index && cfg->disk[i].cdrom)
+        i++;
+    return i == index && !cfg->disk[i].cdrom;
+}
+
+static struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e)
 {
     const struct config_disk *d = &m->vm->cfg->disk[index];
     const struct blk_opts o = {
@@ -257,20 +267,80 @@ static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
         .readonly = d->readonly,
         .loop = m->vm->loop,
     };
-    struct blk *disk;
+    struct blk *disk = blk_open(&o, e);
+
+    if (disk && pc_is_first_disk(m->vm->cfg, index))
+        pc_look_at_disk(m, disk);
+    return disk;
+}
+
+static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
+{
+    const struct config_disk *d = &m->vm->cfg->disk[index];
+    struct blk *disk = pc_open_disk(m, index, e);
     int rc;
 
-    disk = blk_open(&o, e);
     if (!disk)
         return -e->code;
-    if (index == 0)
-        pc_look_at_disk(m, disk);
     m->disk_slot[index] = m->next_slot;
     snprintf(m->disk_id[index], sizeof(m->disk_id[index]), "disk%u", index);
     rc = virtio_blk_create(m->pci, pc_next_devfn(m), m->disk_id[index], disk, d->serial,
                            m->vm->cfg->cpus, e);
     if (rc)
         blk_close(disk);
+    return rc;
+}
+
+/* Disks in their order; CDs from the secondary master on, where systems expect the first. */
+static unsigned pc_ide_place(const struct ide_media *media, bool cdrom)
+{
+    static const uint8_t order[2][IDE_DRIVES] = { { 0, 1, 2, 3 }, { 2, 3, 1, 0 } };
+    unsigned i = 0;
+
+    while (media[order[cdrom][i]].disk)
+        i++; /* the configuration has at most four */
+    return order[cdrom][i];
+}
+
+static int pc_open_ide(struct machine *m, struct ide_media *media, bool cdroms, struct err *e)
+{
+    for (unsigned i = 0; i < m->vm->cfg->n_disks; i++) {
+        const struct config_disk *d = &m->vm->cfg->disk[i];
+        struct blk *disk;
+
+        if (!config_disk_is_ide(d) || d->cdrom != cdroms)
+            continue;
+        disk = pc_open_disk(m, i, e);
+        if (!disk)
+            return -e->code;
+        m->disk_slot[i] = pc_ide_place(media, cdroms);
+        media[m->disk_slot[i]] = (struct ide_media){ disk, cdroms, d->serial };
+    }
+    return 0;
+}
+
+/* The controller is there if it has something to do: probing empty channels takes guests their time. */
+static int pc_create_ide(struct machine *m, struct err *e)
+{
+    const struct ide_at at[IDE_CHANNELS] = {
+        { PC_IDE0, PC_IDE0_CONTROL, pc_isa_irq(m, PC_IRQ_IDE) },
+        { PC_IDE1, PC_IDE1_CONTROL, pc_isa_irq(m, PC_IRQ_IDE + 1) },
+    };
+    struct ide_media media[IDE_DRIVES] = { 0 };
+    bool any = false;
+    int rc;
+
+    for (unsigned i = 0; i < m->vm->cfg->n_disks; i++)
+        any = any || config_disk_is_ide(&m->vm->cfg->disk[i]);
+    if (!any)
+        return 0;
+    rc = pc_open_ide(m, media, true, e);
+    if (!rc)
+        rc = pc_open_ide(m, media, false, e);
+    if (!rc)
+        rc = ide_create(m->vm, m->pci, PCI_DEVFN(1, 1), at, media, e);
+    for (unsigned i = 0; rc && i < IDE_DRIVES; i++)
+        blk_close(media[i].disk);
     return rc;
 }
 
@@ -281,7 +351,8 @@ static int pc_create_virtio(struct machine *m, struct err *e)
     if (!rc)
         rc = virtio_rng_create(m->pci, pc_next_devfn(m), "rng0", e);
     for (unsigned i = 0; !rc && i < m->vm->cfg->n_disks; i++)
-        rc = pc_create_disk(m, i, e);
+        if (!config_disk_is_ide(&m->vm->cfg->disk[i]))
+            rc = pc_create_disk(m, i, e);
     return rc ? rc : pc_create_console(m, e);
 }
 
@@ -327,6 +398,8 @@ int machine_pc_create(struct vm *vm, struct err *e)
         rc = pc_create_debugcon(m, e);
     if (!rc)
         rc = pc_create_virtio(m, e);
+    if (!rc)
+        rc = pc_create_ide(m, e);
     if (!rc && vm->cfg->firmware)
         rc = pc_create_firmware(m, e);
     return rc;

@@ -34,6 +34,10 @@
 
 enum {
     PC_COM1 = 0x3f8,
+    PC_IDE0 = 0x1f0,
+    PC_IDE0_CONTROL = 0x3f6,
+    PC_IDE1 = 0x170,
+    PC_IDE1_CONTROL = 0x376,
     PC_PIC_MASTER = 0x20,
     PC_PIC_SLAVE = 0xa0,
     PC_ELCR = 0x4d0,
@@ -58,7 +62,14 @@ enum {
     PC_SPEAKER = 0x61,
     PC_RTC = 0x70,
 };
-enum { PC_IRQ_KBD = 1, PC_IRQ_COM1 = 4, PC_IRQ_RTC = 8, PC_IRQ_SCI = 9, PC_IRQ_MOUSE = 12 };
+enum {
+    PC_IRQ_KBD = 1,
+    PC_IRQ_COM1 = 4,
+    PC_IRQ_RTC = 8,
+    PC_IRQ_SCI = 9,
+    PC_IRQ_MOUSE = 12,
+    PC_IRQ_IDE = 14
+};
 enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2 };
 /* CMOS bytes that firmware reads: why the machine was reset, how many processors there are besides the first. */
 enum { PC_CMOS_SHUTDOWN = 0x0f, PC_CMOS_APS = 0x5f, PC_SHUTDOWN_S3 = 0xfe };
@@ -87,7 +98,7 @@ struct machine {
     struct fw_cfg *fw_cfg;
     struct pflash *pflash; /* NULL: no UEFI variables */
     unsigned next_slot;
-    unsigned disk_slot[CONFIG_MAX_DISKS];
+    unsigned disk_slot[CONFIG_MAX_DISKS]; /* at the bus ide: the number of its drive, 0 to 3 */
     char disk_id[CONFIG_MAX_DISKS][16];
     bool uefi_disk; /* the first disk boots by UEFI alone */
     struct chardev *serial, *console, *firmware_log;

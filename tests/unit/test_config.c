@@ -56,14 +56,16 @@ static void test_round_trip(void **ctx)
     a.debug_exit_port = 0xf4;
     a.no_reboot = a.test_device = true;
     a.mac[5] = 0x99;
-    a.disk[a.n_disks++] = (struct config_disk){ .path = strdup("/a b"), .readonly = true };
+    a.disk[a.n_disks++] = (struct config_disk){
+        .path = strdup("/a b"), .bus = strdup("ide"), .readonly = true, .cdrom = true
+    };
     a.forward[a.n_forwards++] = (struct config_forward){ true, "10.0.0.1", 53, 5353 };
     first = config_to_json(&a);
     assert_int_equal(config_from_json(&b, first, &e), 0);
     second = config_to_json(&b);
     assert_string_equal(first, second);
-    assert_true(b.test_device && b.disk[0].readonly && b.forward[0].udp &&
-                b.debug_exit_port == 0xf4);
+    assert_true(b.test_device && b.disk[0].readonly && b.disk[0].cdrom &&
+                config_disk_is_ide(&b.disk[0]) && b.forward[0].udp && b.debug_exit_port == 0xf4);
     free(first);
     free(second);
     config_fini(&a);

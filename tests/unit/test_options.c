@@ -79,6 +79,23 @@ static void test_firmware(void **ctx)
     REFUSED("Known: order", "--boot", "first");
 }
 
+static void test_cdrom(void **ctx)
+{
+    struct options o;
+    struct err e = { 0 };
+
+    (void)ctx;
+    assert_int_equal(PARSE(&o, &e, "--cdrom", "a,b.iso", "--disk", "c,bus=ide"), 0);
+    assert_int_equal(o.config.n_disks, 2);
+    assert_string_equal(o.config.disk[0].path, "a,b.iso");
+    assert_true(o.config.disk[0].cdrom && o.config.disk[0].readonly);
+    assert_true(config_disk_is_ide(&o.config.disk[0]) && config_disk_is_ide(&o.config.disk[1]));
+    assert_true(!o.config.disk[1].cdrom && !o.config.disk[1].readonly);
+    assert_string_equal(o.config.firmware, "auto");
+    options_fini(&o);
+    REFUSED("no file", "--cdrom", "");
+}
+
 static void test_disk(void **ctx)
 {
     struct options o;
@@ -168,9 +185,13 @@ static void test_suggest(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_forms), cmocka_unit_test(test_firmware),
-        cmocka_unit_test(test_disk),      cmocka_unit_test(test_publish),
-        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_mac_follows_name),
+        cmocka_unit_test(test_all_forms),
+        cmocka_unit_test(test_firmware),
+        cmocka_unit_test(test_disk),
+        cmocka_unit_test(test_publish),
+        cmocka_unit_test(test_cdrom),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_mac_follows_name),
         cmocka_unit_test(test_suggest),
     };
 
