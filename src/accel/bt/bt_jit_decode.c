@@ -151,7 +151,8 @@ static bool jit_slots(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
         high |= s->high;
         rex |= s->reg >= 8 || (s->byte && s->reg >= 4) || s->reg == X86_RSP;
     }
-    if (high && rex) /* the high bytes cannot be named beside REX */
+    in->high_store = in->mem && in->slot[BT_JIT_SLOT_REG].high && in->bytes[in->opcode] == 0x88;
+    if (high && rex && !in->high_store) /* the high bytes cannot be named beside REX */
         ok = false;
     return ok && __builtin_popcount(in_memory) <= (in->mem ? 1 : 2);
 }
@@ -371,7 +372,7 @@ static bool jit_string(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
 {
     bool movs = false;
 
-    if (!in->rep || in->lock || z->address_width != in->word * 8)
+    if (in->lock || z->address_width != in->word * 8)
         return false;
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_MOVSB:

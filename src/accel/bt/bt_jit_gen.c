@@ -329,6 +329,23 @@ static bool gen_needs_fpu(const struct bt_jit_insn *in)
     return false;
 }
 
+/* [T0] needs REX, with which AH and its like have no name. */
+static void gen_store_high(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    struct bt_emit *e = &g->e;
+    int32_t disp;
+    uint32_t point = bt_jit_operand(g, in, &disp);
+
+    bt_jit_flags_before(g, in);
+    bt_jit_flags_clobber(g);
+    bt_emit_rr(e, OP_STORE, false, in->slot[BT_JIT_SLOT_REG].reg, T1);
+    bt_emit_rr(e, 0xc1, false, 5, T1); /* shr */
+    bt_emit8(e, 8);
+    bt_emit_rm(e, 0x88, false, T1, T0, disp);
+    if (point)
+        bt_jit_resume(g, point);
+}
+
 static void gen_raw(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     struct gen_map m = { .in_place = gen_in_place(in) };
@@ -460,7 +477,10 @@ static void gen_insn(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     switch (in->kind) {
     case BT_JIT_RAW:
-        gen_raw(g, in);
+        if (in->high_store)
+            gen_store_high(g, in);
+        else
+            gen_raw(g, in);
         break;
     case BT_JIT_NOP:
         break;

@@ -19,7 +19,7 @@ enum bt_jit_kind {
     BT_JIT_PUSH, /* of a register or an immediate */
     BT_JIT_POP,  /* to a register but RSP */
     BT_JIT_LEAVEQ,
-    BT_JIT_STRING,   /* REP MOVS (value 1), REP STOS (0) */
+    BT_JIT_STRING,   /* MOVS (value 1), STOS (0), perhaps with REP */
     BT_JIT_BITS,     /* BT and its kin: memory, register */
     BT_JIT_PUSH_MEM, /* of a memory operand */
     BT_JIT_SYS,      /* cc: enum bt_jit_sys */
@@ -91,7 +91,8 @@ struct bt_jit_insn {
     bool faults; /* the host may fault on it */
     bool x87;    /* moves FIP */
 
-    bool crosses; /* its end is in the next page */
+    bool high_store; /* MOV of AH, CH, DH or BH to memory */
+    bool crosses;    /* its end is in the next page */
 
     /* bt_jit_plan.c */
     uint16_t need; /* flags that must be right before it */

@@ -35,16 +35,43 @@ static void string_after(struct bt_jit_gen *g, const struct bt_jit_insn *in, uns
     bt_emit_store(&g->e, T1, keep);
 }
 
-void bt_jit_string(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+/* mov T1 or RAX, [base] or back, of in's size */
+static void string_mov(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsigned op,
+                       unsigned reg, unsigned base)
 {
-    enum { DF_BYTE = 1, DF = FLAG_DF >> 8 };
-    uint32_t point = bt_jit_new_point(g, in, 1);
+    if (in->size == 2)
+        bt_emit8(&g->e, 0x66);
+    bt_emit_rm(&g->e, in->size == 1 ? op & ~1u : op, in->size == 8, reg, base, 0);
+}
+
+/* Without REP */
+static void string_one(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    struct bt_emit *e = &g->e;
+    const uint8_t *retry = e->p;
+
+    if (in->value) {
+        bt_emit_rr(e, OP_STORE, bt_jit_wide(g), RSI, T0);
+        bt_jit_lookup(g, in, 1, in->size, false, retry);
+        bt_emit_store(e, T0, BT_JIT_FRAME(keep[0]));
+        retry = e->p;
+    }
+    bt_emit_rr(e, OP_STORE, bt_jit_wide(g), RDI, T0);
+    bt_jit_lookup(g, in, 1, in->size, true, retry);
+    bt_jit_flags_before(g, in);
+    if (in->value) {
+        bt_emit_load(e, T1, BT_JIT_FRAME(keep[0]));
+        string_mov(g, in, OP_LOAD, T1, T1);
+        bt_emit_rm(e, OP_LEA, bt_jit_wide(g), RSI, RSI, in->size);
+    }
+    string_mov(g, in, OP_STORE, in->value ? T1 : (unsigned)X86_RAX, T0);
+    bt_emit_rm(e, OP_LEA, bt_jit_wide(g), RDI, RDI, in->size);
+}
+
+static void string_rep(struct bt_jit_gen *g, const struct bt_jit_insn *in, uint32_t point)
+{
     struct bt_emit *e = &g->e;
 
-    bt_jit_flags_clobber(g);
-    bt_emit_rm(e, 0xf6, false, 0, X86_RSP, (int)offsetof(struct bt_cpu, s.rflags) + DF_BYTE);
-    bt_emit8(e, DF); /* test: descending, or more than a page */
-    string_late(g, point, CC_NZ);
     if (!bt_jit_wide(g)) /* nobody sees the upper half */
         bt_emit_rr(e, OP_STORE, false, RCX, RCX);
     bt_emit_alu_imm(e, 7, true, RCX, PAGE_SIZE / in->size);
@@ -69,6 +96,22 @@ void bt_jit_string(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     bt_emit_load(e, RDI, BT_JIT_FRAME(keep[1]));
     if (in->value)
         bt_emit_load(e, RSI, BT_JIT_FRAME(keep[2]));
+}
+
+void bt_jit_string(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    enum { DF_BYTE = 1, DF = FLAG_DF >> 8 };
+    uint32_t point = bt_jit_new_point(g, in, 1);
+    struct bt_emit *e = &g->e;
+
+    bt_jit_flags_clobber(g);
+    bt_emit_rm(e, 0xf6, false, 0, X86_RSP, (int)offsetof(struct bt_cpu, s.rflags) + DF_BYTE);
+    bt_emit8(e, DF); /* test: descending */
+    string_late(g, point, CC_NZ);
+    if (in->rep)
+        string_rep(g, in, point);
+    else
+        string_one(g, in);
     for (uint32_t n = point; n < g->j->n_points; n++)
         bt_jit_resume(g, n);
 }
