@@ -189,12 +189,16 @@ static int pc_start_at_waking_vector(struct machine *m, struct err *e)
     return rc ? err_set(e, -rc, "cannot set vCPU 0 to wake up: %s", strerror(-rc)) : 0;
 }
 
-/* Firmware learns from the CMOS that it has to wake the guest instead of starting it. */
+/*
+ * Firmware learns from the CMOS that it has to wake the guest instead of starting it. SeaBIOS looks there only
+ * where it still is in shadow RAM.
+ */
 static int pc_wake(struct machine *m, struct err *e)
 {
     int rc;
 
     if (m->vm->cfg->firmware) {
+        i440fx_assign(m->host);
         mc146818_set_cmos(m->rtc, PC_CMOS_SHUTDOWN, PC_SHUTDOWN_S3);
         return 0;
     }
