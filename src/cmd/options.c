@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/endian.h"
 #include "cmd/cmd.h"
@@ -292,6 +293,49 @@ static int options_gdb(struct options *o, const char *value, struct err *e)
     }
     free(list);
     return r;
+}
+
+/* Eight characters without those that look alike: all that the protocol looks at. */
+static int options_make_password(char **password, struct err *e)
+{
+    static const char letters[] = "abcdefghijkmnpqrstuvwxyz23456789";
+    uint8_t random[8];
+    char text[sizeof(random) + 1] = "";
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return err_set(e, errno, "the host has no random numbers: %s", strerror(errno));
+    for (unsigned i = 0; i < sizeof(random); i++)
+        text[i] = letters[random[i] % (sizeof(letters) - 1)];
+    fprintf(stderr, "ruche: the screen's password is %s\n", text);
+    return options_string(password, text, e);
+}
+
+static int options_display(struct options *o, const char *value, struct err *e)
+{
+    char *list = strdup(value), *rest = list, *item;
+    int r;
+
+    if (!list)
+        return err_set(e, ENOMEM, "out of memory");
+    r = options_string(&o->config.display, options_item(&rest), e);
+    while (!r && (item = options_item(&rest))) {
+        if (!strcmp(item, "password"))
+            r = options_make_password(&o->config.display_password, e);
+        else if (!strncmp(item, "password=", 9) && item[9])
+            r = options_string(&o->config.display_password, item + 9, e);
+        else
+            r = err_set(e, EINVAL,
+                        "--display: what is \"%s\"? After the address comes password or "
+                        "password=TEXT",
+                        item);
+    }
+    free(list);
+    return r;
+}
+
+static int options_screenshot(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.screenshot, value, e);
 }
 
 static int options_no_reboot(struct options *o, const char *value, struct err *e)

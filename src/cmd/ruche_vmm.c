@@ -30,7 +30,7 @@ struct vmm {
     bool booting; /* what fails now is the kernel's or the initrd's fault */
 };
 
-/* Signals end the VM in order: disks are flushed, the terminal is put back. */
+/* Signals end the VM in order: disks are flushed, the terminal is put back. But SIGUSR1 asks for the screen. */
 static void vmm_signal(struct loop_fd *w, uint32_t events)
 {
     struct vmm *m = container_of(w, struct vmm, signals);
@@ -39,6 +39,10 @@ static void vmm_signal(struct loop_fd *w, uint32_t events)
     (void)events;
     if (read(w->fd, &si, sizeof(si)) != (ssize_t)sizeof(si))
         return;
+    if (si.ssi_signo == SIGUSR1) {
+        machine_pc_screenshot(m->vm);
+        return;
+    }
     if (!m->ended_by)
         m->ended_by = (int)si.ssi_signo;
     vm_end(m->vm, VM_END_POWEROFF, 0, "ended by signal %u", si.ssi_signo);
@@ -52,6 +56,7 @@ static int vmm_block_signals(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGHUP);
     sigaddset(set, SIGQUIT);
+    sigaddset(set, SIGUSR1);
     signal(SIGPIPE, SIG_IGN);
     return sigprocmask(SIG_BLOCK, set, NULL);
 }

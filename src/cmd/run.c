@@ -134,6 +134,7 @@ static int run_start(const char *json, struct err *e)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGQUIT);
+    sigaddset(&set, SIGUSR1);
     signal(SIGCHLD, SIG_DFL); /* a caller may have it ignored, and then nobody could wait */
     sigprocmask(SIG_BLOCK, &set, &old);
     run_terminal_save(&terminal);

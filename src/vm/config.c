@@ -54,6 +54,9 @@ void config_fini(struct vm_config *c)
     free(c->net);
     free(c->serial);
     free(c->console);
+    free(c->display);
+    free(c->display_password);
+    free(c->screenshot);
     free(c->gdb);
     free(c->perf_symbols);
     *c = (struct vm_config){ .debug_exit_port = -1 };
@@ -207,6 +210,19 @@ static int config_check_gdb(const struct vm_config *c, struct err *e)
     return 0;
 }
 
+static int config_check_display(const struct vm_config *c, struct err *e)
+{
+    struct sock_addr a;
+
+    if (!c->display || !strcmp(c->display, "none") || !strcmp(c->display, "vnc"))
+        return 0;
+    if (strncmp(c->display, "vnc=", 4))
+        return err_set(e, EINVAL,
+                       "--display %s: there is no such display; known: none, vnc, vnc=ADDR:PORT",
+                       c->display);
+    return sock_parse("--display vnc", c->display + 4, &a, e) ? -EINVAL : 0;
+}
+
 static int config_check_words(const struct vm_config *c, struct err *e)
 {
     static const char name_chars[] =
@@ -228,7 +244,7 @@ static int config_check_words(const struct vm_config *c, struct err *e)
         return err_set(e, EINVAL,
                        "serial port and console cannot both be this terminal: give --serial none "
                        "with --console stdio");
-    if (config_check_gdb(c, e))
+    if (config_check_gdb(c, e) || config_check_display(c, e))
         return -EINVAL;
     if (config_check_stream("--serial", c->serial, e))
         return -EINVAL;

@@ -39,11 +39,14 @@ struct vm_config {
     uint8_t mac[6];
     struct config_forward forward[CONFIG_MAX_FORWARDS];
     unsigned n_forwards;
-    char *serial;       /* "stdio", "none", "file:F", "unix:F", "pty" */
-    char *console;      /* of the virtio console, as serial; "none": there is no such device */
-    char *gdb;          /* where the debugger's server listens (base/sock.h); NULL: there is none */
-    bool gdb_wait;      /* stopped until a debugger lets it go */
-    bool perf_map;      /* name generated code for perf */
+    char *serial;           /* "stdio", "none", "file:F", "unix:F", "pty" */
+    char *console;          /* of the virtio console, as serial; "none": there is no such device */
+    char *display;          /* "none", "vnc", "vnc=ADDR" (base/sock.h); NULL: as none */
+    char *display_password; /* of viewers; NULL: none is asked for */
+    char *screenshot; /* file that SIGUSR1 writes the screen to: PNG, or text if it ends in .txt */
+    char *gdb;        /* where the debugger's server listens (base/sock.h); NULL: there is none */
+    bool gdb_wait;    /* stopped until a debugger lets it go */
+    bool perf_map;    /* name generated code for perf */
     char *perf_symbols; /* by this file (base/symbols.h); NULL: by address */
     bool no_reboot;
     int debug_exit_port; /* -1: none */

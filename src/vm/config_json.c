@@ -34,7 +34,9 @@ static const struct config_member vm_members[] = {
     MEMBER(vm_config, KIND_BOOL, no_sandbox),     MEMBER(vm_config, KIND_BOOL, perf_map),
     MEMBER(vm_config, KIND_STRING, perf_symbols), MEMBER(vm_config, KIND_STRING, firmware),
     MEMBER(vm_config, KIND_STRING, firmware_log), MEMBER(vm_config, KIND_STRING, uefi_vars),
-    MEMBER(vm_config, KIND_STRING, boot_order),   MEMBER(vm_config, KIND_BOOL, boot_menu),
+    MEMBER(vm_config, KIND_STRING, display),      MEMBER(vm_config, KIND_STRING, display_password),
+    MEMBER(vm_config, KIND_STRING, screenshot),   MEMBER(vm_config, KIND_STRING, boot_order),
+    MEMBER(vm_config, KIND_BOOL, boot_menu),
 };
 static const struct config_member disk_members[] = {
     MEMBER(config_disk, KIND_STRING, path),   MEMBER(config_disk, KIND_STRING, format),

@@ -362,6 +362,7 @@ static void pc_destroy(struct vm *vm)
 
     if (!m)
         return;
+    pc_destroy_display(m);
     chardev_close(m->serial);
     chardev_close(m->console);
     chardev_close(m->firmware_log);
@@ -379,6 +380,7 @@ int machine_pc_create(struct vm *vm, struct err *e)
         return err_set(e, ENOMEM, "out of memory");
     m->vm = vm;
     m->next_slot = PC_FIRST_SLOT;
+    m->screenshot_fd = -1;
     vm->machine = m;
     vm->machine_destroy = pc_destroy;
     rc = pc_create_ram(m, e);
@@ -400,6 +402,10 @@ int machine_pc_create(struct vm *vm, struct err *e)
         rc = pc_create_virtio(m, e);
     if (!rc)
         rc = pc_create_ide(m, e);
+    if (!rc)
+        rc = pc_create_vga(m, e);
+    if (!rc)
+        rc = pc_create_display(m, e);
     if (!rc && vm->cfg->firmware)
         rc = pc_create_firmware(m, e);
     return rc;

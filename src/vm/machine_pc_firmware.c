@@ -14,7 +14,6 @@
 #include "boot/firmware.h"
 #include "hw/acpi_pm.h"
 #include "hw/fw_cfg.h"
-#include "hw/i8042.h"
 #include "hw/pflash.h"
 #include "hw/piix4_pm.h"
 
@@ -222,7 +221,6 @@ int pc_create_firmware(struct machine *m, struct err *e)
 {
     int rc = pc_put_image(m, e);
 
-    i8042_plug_keyboard(m->kbc); /* OVMF waits long for one that does not answer */
     if (!rc)
         rc = pc_put_e820(m, e);
     if (!rc)

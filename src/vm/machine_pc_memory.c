@@ -8,7 +8,7 @@
  *                           of the firmware's image at e0000, nothing below
  *  100000 .. memory, 3 GiB  RAM "main"; while the A20 gate is closed only "above", from 200000 on, and the first
  *                           MiB once more; all of them are views of the block "low"
- *  c0000000 .. febfffff     PCI memory window
+ *  c0000000 .. febfffff     PCI memory window, in it RAM "vga": the screen
  *  fec00000                 IOAPIC            fed00000  HPET        fee00000  local APICs
  *  ff000000                 the test device, with --test-device
  *  .. ffffffff              UEFI variables "vars" (flash), above them the firmware's image "rom"
@@ -55,6 +55,7 @@ static void pc_layout(struct vm *vm)
             vm_show_ram(vm, &m->smram, smram, false);
         pc_layout_a20(m, pass);
     }
+    pc_place_vram(m);
 }
 
 static int pc_add_view(struct machine *m, struct ram_region *v, const char *name, uint64_t gpa,
@@ -166,6 +167,7 @@ void pc_free_memory(struct machine *m)
     ram_free(&m->above);
     ram_free(&m->low);
     ram_free(&m->vars);
+    ram_free(&m->vram);
     ram_free(&m->rom);
     ram_free(&m->high);
 }

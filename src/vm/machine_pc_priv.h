@@ -3,6 +3,7 @@
  *
  *  machine_pc.c           chips and devices
  *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
+ *  machine_pc_display.c   the screen
  *  machine_pc_boot.c      direct boot of a kernel: what firmware would have done
  *  machine_pc_firmware.c  boot through firmware: its image, and what it is told through fw_cfg
  */
@@ -61,6 +62,8 @@ enum {
     PC_PIT = 0x40,
     PC_SPEAKER = 0x61,
     PC_RTC = 0x70,
+    PC_VGA_PORTS = 0x3b0,
+    PC_VGA_DISPI = 0x1ce,
 };
 enum {
     PC_IRQ_KBD = 1,
@@ -70,11 +73,14 @@ enum {
     PC_IRQ_MOUSE = 12,
     PC_IRQ_IDE = 14
 };
-enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2 };
+/* The VGA's is the last, so that it changes no other device's. */
+enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2, PC_VGA_SLOT = 31 };
 /* CMOS bytes that firmware reads: why the machine was reset, how many processors there are besides the first. */
 enum { PC_CMOS_SHUTDOWN = 0x0f, PC_CMOS_APS = 0x5f, PC_SHUTDOWN_S3 = 0xfe };
 
 struct fw_cfg;
+struct vga;
+struct vnc;
 struct machine {
     struct vm *vm;
     /* RAM: two blocks; the guest sees `low` through views, because parts of it can be switched */
@@ -84,6 +90,7 @@ struct machine {
     /* firmware: the image below 4 GiB, and its end once more below 1 MiB, by segments of shadow RAM */
     struct ram_region rom, rom_low[I440FX_SEGMENTS];
     struct ram_region vars; /* UEFI variables, right below it */
+    struct ram_region vram; /* the VGA's, NULL hva: none */
     struct i8259 *pic;
     struct ioapic *ioapic;
     struct pci_bus *pci;
@@ -93,6 +100,9 @@ struct machine {
     struct mc146818 *rtc;
     struct acpi_pm *pm;
     struct i8042 *kbc;
+    struct vga *vga; /* NULL: no screen */
+    struct vnc *vnc; /* NULL: nobody may look */
+    int screenshot_fd;
     struct isa_misc *misc;
     uint64_t facs; /* gpa */
     struct fw_cfg *fw_cfg;
@@ -119,6 +129,12 @@ void pc_acpi_desc(const struct machine *m, struct acpi_desc *d);
 void pc_uuid(const struct vm_config *cfg, uint8_t uuid[16]);
 must_check int pc_smbios(const struct machine *m, uint64_t base, struct smbios_tables *out,
                          struct err *e);
+
+/* machine_pc_display.c */
+must_check int pc_create_vga(struct machine *m, struct err *e);
+must_check int pc_create_display(struct machine *m, struct err *e); /* after the VGA */
+void pc_destroy_display(struct machine *m);
+void pc_place_vram(struct machine *m); /* where its BAR says; vCPUs stopped */
 
 /* machine_pc_firmware.c */
 must_check int pc_create_firmware(struct machine *m, struct err *e); /* after all devices */
