@@ -44,6 +44,22 @@ static void test_moves(void **state)
     assert_int_equal(t->s.gpr[X86_R10], 0xffffffff84030201ull + 4 * 0x8877665544332211ull + 16);
 }
 
+/* 16-bit code beyond 64 KiB of its segment, as OVMF has it on its way out of S3: EIP stays whole. */
+static void test_high_16bit_code(void **state)
+{
+    struct btvm *t = *state;
+
+    btvm_mode32(t);
+    t->s.seg[X86_CS].attr &= (uint16_t)~SEG_DB;
+    assert_int_equal(BTVM_RUN(t, 0x40,          /* inc ax */
+                              0x74, 0x00,       /* jz, not taken: a block ends */
+                              0x0f, 0x20, 0xc3, /* mov ebx, cr0 */
+                              0x40),            /* inc ax */
+                     RUN_SHUTDOWN);
+    assert_int_equal(t->s.gpr[X86_RAX], 2);
+    assert_int_equal(t->s.rip, BTVM_CODE + 7);
+}
+
 /* A loop that rewrites an instruction right ahead of itself, in translated code, too. */
 static void test_modifies_ahead(void **state)
 {
@@ -368,6 +384,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_moves),
+        T(test_high_16bit_code),
         T(test_flags),
         T(test_jit_far_apart),
         T(test_modifies_ahead),

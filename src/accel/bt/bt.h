@@ -165,7 +165,7 @@ static inline uint64_t bt_rip(const struct bt_cpu *c, const struct bt_insn *in)
  * 64-bit code also to DS, ES, FS, GS ---
  */
 void bt_mode_changed(struct bt_cpu *c);
-/* Moves RIP past `in` (wrapped to the code size); for operations that return BT_JUMP, BT_TRAP, BT_HALT. */
+/* Moves RIP past `in` (32 bits of it outside 64-bit code); for operations that return BT_JUMP, BT_TRAP, BT_HALT. */
 void bt_skip(struct bt_cpu *c, const struct bt_insn *in);
 
 /* --- faults (bt_event.c) --- */

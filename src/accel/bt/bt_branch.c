@@ -23,12 +23,13 @@ int bt_op_end(struct bt_cpu *c, const struct bt_insn *in)
     return bt_link64(c, 1, bt_rip(c, in));
 }
 
-/* RIP of a successor outside 64-bit code wraps to the code size. */
+/*
+ * RIP of a successor: 32 bits outside 64-bit code, also in 16-bit code, where only branches with 16-bit operands
+ * cut it to 16. Behind ffff a segment of 64 KiB ends, which its limit tells.
+ */
 static uint64_t bt_branch_wrap(const struct bt_cpu *c, uint64_t rip)
 {
-    if (c->code_size == 8)
-        return rip;
-    return c->code_size == 4 ? (uint32_t)rip : (uint16_t)rip;
+    return c->code_size == 8 ? rip : (uint32_t)rip;
 }
 
 int bt_op_end_loop(struct bt_cpu *c, const struct bt_insn *in)

@@ -109,9 +109,7 @@ void bt_skip(struct bt_cpu *c, const struct bt_insn *in)
 {
     uint64_t rip = bt_rip(c, in) + in->len;
 
-    if (c->code_size < 8)
-        rip = c->code_size == 4 ? (uint32_t)rip : (uint16_t)rip;
-    c->s.rip = rip;
+    c->s.rip = c->code_size == 8 ? rip : (uint32_t)rip;
 }
 
 /* --- run loop --- */
