@@ -140,6 +140,17 @@ static void test_checks_disks(void **ctx)
     assert_int_equal(config_check(&c, &e), 0);
     c.disk[0].format = strdup("qcow9");
     check_refuses(&c, EINVAL, "qcow9");
+    memcpy(c.disk[0].format, "raw", 4);
+    c.disk[0].bus = strdup("sata");
+    check_refuses(&c, EINVAL, "known: virtio, ide");
+    memcpy(c.disk[0].bus, "ide", 4);
+    c.disk[1].cdrom = true;
+    check_refuses(&c, EINVAL, "CD-ROM");
+    c.disk[1].bus = strdup("ide");
+    assert_int_equal(config_check(&c, &e), 0);
+    for (c.n_disks = 2; c.n_disks < 5; c.n_disks++)
+        c.disk[c.n_disks].bus = strdup("ide");
+    check_refuses(&c, EINVAL, "too many");
     config_fini(&c);
     close(fd);
     unlink("test_config.disk");
