@@ -15,11 +15,15 @@ enum {
     CONFIG_ADDRESS = 0xcf8,
     CONFIG_DATA = 0xcfc,
     BAR0 = 0x10,
+    IDE_SLOT = 1,
+    IDE_FUNCTION = 1 << 8,
+    IDE_BM_BAR = 0x20,
+    IDE_BM = 0xc000,
     COMMAND = 4,
     DISK = 64 * KIB
 };
 
-static void fuzz_pc_disk(struct fuzz_pc *pc)
+static void fuzz_pc_disk(struct fuzz_pc *pc, const char *bus, bool cdrom)
 {
     struct config_disk *d = &pc->cfg.disk[pc->cfg.n_disks++];
     char path[64];
@@ -29,6 +33,8 @@ static void fuzz_pc_disk(struct fuzz_pc *pc)
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     d->path = strdup(path);
     d->format = strdup("raw");
+    d->bus = strdup(bus);
+    d->cdrom = d->readonly = cdrom;
 }
 
 /* An image without code: what is seen of it, and where, is what matters. */
@@ -65,7 +71,9 @@ void fuzz_pc_create(struct fuzz_pc *pc)
     pc->cfg.serial = strdup("none");
     free(pc->cfg.net);
     pc->cfg.net = strdup("user");
-    fuzz_pc_disk(pc);
+    fuzz_pc_disk(pc, "virtio", false);
+    fuzz_pc_disk(pc, "ide", false);
+    fuzz_pc_disk(pc, "ide", true);
     fuzz_pc_firmware(pc);
     /* Without an accelerator the clock is a manual one. */
     BUG_ON(vm_create(&pc->vm, &pc->cfg, NULL, &e) != 0);
@@ -108,6 +116,8 @@ void fuzz_pc_reset(struct fuzz_pc *pc)
         }
         fuzz_pc_config(pc->vm->vcpu[0], slot, COMMAND, 7);
     }
+    fuzz_pc_config(pc->vm->vcpu[0], IDE_SLOT, IDE_FUNCTION | IDE_BM_BAR, IDE_BM);
+    fuzz_pc_config(pc->vm->vcpu[0], IDE_SLOT, IDE_FUNCTION | COMMAND, 5);
 }
 
 void fuzz_pc_poll(struct fuzz_pc *pc)
