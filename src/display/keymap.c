@@ -1,3 +1,4 @@
+/* keymap.c: tables of a US keyboard (IBM PS/2 Technical Reference; X11 keysymdef.h). */
 #include "display/keymap.h"
 
 #include <string.h>

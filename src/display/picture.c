@@ -1,3 +1,4 @@
+/* picture.c: see picture.h. A pixel at a time, but for what nearly all systems use: 32 bits in memory in order. */
 #include "display/picture.h"
 
 #include <errno.h>
