@@ -31,6 +31,8 @@ struct info_op {
 
 static uint32_t info_inquiry(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
 {
+    static const uint8_t names[28] = "RUCHE   CD-ROM          1.0 "; /* vendor, product, revision */
+
     (void)d;
     if (cdb[1] & 1) /* vital product data */
         return 0;
@@ -38,7 +40,7 @@ static uint32_t info_inquiry(struct ide_drive *d, const uint8_t *cdb, uint8_t *o
     out[1] = 0x80; /* removable */
     out[3] = 0x21; /* ATAPI, response format 1 */
     out[4] = 31;   /* more bytes */
-    memcpy(out + 8, "RUCHE   CD-ROM          1.0 ", 28);
+    memcpy(out + 8, names, sizeof(names));
     return 36;
 }
 
