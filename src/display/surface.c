@@ -14,7 +14,9 @@ int surface_resize(struct surface *s, unsigned width, unsigned height)
     if (!pixels)
         return -ENOMEM;
     free(s->pixels);
-    *s = (struct surface){ width, height, pixels };
+    s->width = width;
+    s->height = height;
+    s->pixels = pixels;
     return 0;
 }
 

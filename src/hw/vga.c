@@ -17,8 +17,7 @@ enum { VGA_SUBSYS_VENDOR = 0x1af4, VGA_SUBSYS = 0x1100 };
 enum { VGA_PORTS = 0x30, VGA_WINDOW_LEN = 0x20000, DISPI_PORTS = 4 };
 enum { BAR_FB = 0, BAR_REGS = 2, REGS_LEN = 0x1000 };
 enum { REGS_VGA = 0x400, REGS_VGA_LEN = 0x20, REGS_VGA_PORT = 0x10, REGS_DISPI = 0x500 };
-enum { REGS_EXT = 0x600, EXT_LEN = 8, EXT_ORDER = 4 };
-#define EXT_LITTLE 0x1e1e1e1eu
+enum { REGS_EXT = 0x600, EXT_LEN = 8 };
 
 /* --- accesses --- */
 
@@ -85,6 +84,9 @@ static void vga_fb_write(struct device *d, uint64_t off, unsigned size, uint64_t
     guest_region_written(vm_mem(d->vm), v->vram, off, size);
 }
 
+/* Its own length; frame buffer values are little-endian. */
+static const uint8_t vga_ext[EXT_LEN] = { EXT_LEN, 0, 0, 0, 0x1e, 0x1e, 0x1e, 0x1e };
+
 static uint8_t vga_regs_byte(struct vga *v, unsigned off)
 {
     if (off - REGS_VGA < REGS_VGA_LEN)
@@ -94,12 +96,8 @@ static uint8_t vga_regs_byte(struct vga *v, unsigned off)
 
         return (uint8_t)(off & 1 ? val >> 8 : val);
     }
-    if (off - REGS_EXT < EXT_LEN) {
-        unsigned byte = off - REGS_EXT;
-
-        return (uint8_t)(byte >= EXT_ORDER ? EXT_LITTLE >> 8 * (byte - EXT_ORDER)
-                                           : (unsigned)EXT_LEN >> 8 * byte);
-    }
+    if (off - REGS_EXT < EXT_LEN)
+        return vga_ext[off - REGS_EXT];
     return 0;
 }
 
