@@ -2,6 +2,19 @@
 
 #include <sys/mman.h>
 
+/* What is only known from such memory is no leak: sanitizers do not look into mappings by themselves. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PAGES_LSAN
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(PAGES_LSAN)
+#include <sanitizer/lsan_interface.h>
+#else
+#define __lsan_register_root_region(p, len)   (void)0
+#define __lsan_unregister_root_region(p, len) (void)0
+#endif
+
 enum { HUGE_PAGE = 2 * MIB };
 
 void *pages_alloc(size_t len, size_t guard)
@@ -23,11 +36,14 @@ void *pages_alloc(size_t len, size_t guard)
         return NULL;
     }
     madvise(at, len, MADV_HUGEPAGE); /* only a wish */
+    __lsan_register_root_region(at, len);
     return at;
 }
 
 void pages_free(void *p, size_t len, size_t guard)
 {
-    if (p)
-        munmap((uint8_t *)p - guard, len + 2 * guard);
+    if (!p)
+        return;
+    __lsan_unregister_root_region(p, len);
+    munmap((uint8_t *)p - guard, len + 2 * guard);
 }
