@@ -99,6 +99,7 @@ void ide_channel_power_on(struct ide_channel *ch)
             continue;
         ch->bm.status |= i ? BIT(6) : BIT(5);
         d->write_cache = d->smart = !d->cdrom;
+        d->multiple = d->cdrom ? 0 : ATA_MAX_MULTIPLE; /* drivers use it if it is set already */
         d->max = d->disk->size / BLK_SECTOR;
         ata_geometry(d, &cylinders, &d->heads, &d->sectors);
     }

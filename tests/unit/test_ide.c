@@ -223,8 +223,10 @@ static void test_pio_multiple(void **ctx)
     struct fixture *f = *ctx;
     uint8_t data[8 * 512];
 
+    put_lba(f, 0, 0);
+    assert_int_equal(command(f, PRIMARY, 0xc6), READY); /* off */
     put_lba(f, 0, 3);
-    assert_int_equal(command(f, PRIMARY, 0xc4), READY | ERR); /* not set */
+    assert_int_equal(command(f, PRIMARY, 0xc4), READY | ERR);
     put_lba(f, 0, 5);
     assert_int_equal(command(f, PRIMARY, 0xc6), READY | ERR); /* no power of two */
     put_lba(f, 0, 8);
