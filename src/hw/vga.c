@@ -131,12 +131,9 @@ static const struct io_ops vga_regs_io = { vga_regs_read, vga_regs_write, 1, 4 }
 
 static void vga_bar_moved(struct pci_dev *p, unsigned bar, uint64_t at)
 {
-    struct vga *v = container_of(p, struct vga, pci);
-
-    if (bar != BAR_FB)
-        return;
-    v->fb_at = at;
-    vm_memory_changed(p->dev.vm);
+    (void)at;
+    if (bar == BAR_FB)
+        vm_memory_changed(p->dev.vm);
 }
 
 static void vga_state_indexes(struct vga *v, struct state *s)
@@ -207,7 +204,7 @@ static const struct device_ops vga_ops = {
 
 uint64_t vga_frame_buffer(const struct vga *v)
 {
-    return v->fb_at;
+    return pci_bar_wanted(&v->pci, BAR_FB);
 }
 
 void vga_picture(struct vga *v, struct picture *p)
@@ -219,7 +216,6 @@ void vga_picture(struct vga *v, struct picture *p)
 
 static void vga_power_on(struct vga *v)
 {
-    v->fb_at = PCI_UNMAPPED;
     v->misc = VGA_MISC_COLOR;
     v->dac_mask = 0xff;
     v->dispi[DISPI_ID] = 0xb0c5;

@@ -24,7 +24,7 @@ struct vga_at {
  */
 struct vga *vga_create(struct vm *vm, struct pci_bus *bus, unsigned devfn, const struct vga_at *at,
                        struct ram_region *vram, uint8_t *rom, uint32_t rom_len, struct err *e);
-/* Where the guest has put the linear frame buffer; PCI_UNMAPPED: nowhere. */
+/* Where the guest wants the linear frame buffer, by the registers; PCI_UNMAPPED: nowhere. */
 uint64_t vga_frame_buffer(const struct vga *v);
 /* What is on the screen now; any thread. The pixels themselves stay in vram. */
 void vga_picture(struct vga *v, struct picture *p);

@@ -87,7 +87,6 @@ struct vga {
     /* wiring */
     struct ram_region *vram;
     uint8_t *rom; /* owned */
-    uint64_t fb_at;
     /* guest-visible state */
     uint8_t misc, feature;
     uint8_t seq_index, seq[VGA_SEQ_REGS];

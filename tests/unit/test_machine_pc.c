@@ -187,6 +187,37 @@ static void test_state(void **ctx)
     state_fini(&s);
 }
 
+static void vga_config(struct fixture *f, unsigned reg, uint32_t val)
+{
+    uint32_t addr = 0x80000000u | 31 << 11 | reg;
+
+    bus_write(&f->vm->pio, 0xcf8, 4, &addr);
+    bus_write(&f->vm->pio, 0xcfc, 4, &val);
+}
+
+/* The screen's memory is where its BAR says, with all that is in it; but never over RAM or chips. */
+static void test_frame_buffer_moves(void **ctx)
+{
+    static const uint32_t taken[] = { 0, 0x100000, 0xfe000000, 0xff000000 };
+    struct fixture *f = *ctx;
+
+    vga_config(f, 0x10, 0xe0000000);
+    assert_null(physmap_find(&f->vm->mem, 0xe0000000));
+    vga_config(f, 0x04, 7);
+    poke(f, 0xe0001000, 0x12345678);
+    assert_non_null(physmap_find(&f->vm->mem, 0xe0001000));
+    vga_config(f, 0x10, 0xc1000000);
+    assert_null(physmap_find(&f->vm->mem, 0xe0001000));
+    assert_int_equal(peek(f, 0xc1001000), 0x12345678);
+    for (unsigned i = 0; i < ARRAY_SIZE(taken); i++) {
+        struct ram_region *was = physmap_find(&f->vm->mem, taken[i]);
+
+        vga_config(f, 0x10, taken[i]);
+        assert_ptr_equal(physmap_find(&f->vm->mem, taken[i]), was);
+    }
+    assert_int_equal(f->vm->end, VM_RUNNING);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +226,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_smram, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a20, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_state, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_frame_buffer_moves, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

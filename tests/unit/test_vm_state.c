@@ -81,11 +81,9 @@ static char *replaced(char **old, const char *text)
 }
 
 /* model NULL: the lowest. */
-static struct pc *pc_create(const struct accel_ops *accel, unsigned cpus, uint64_t memory,
-                            const char *model)
+static struct pc *pc_configure(unsigned cpus, uint64_t memory, const char *model)
 {
     struct pc *p = calloc(1, sizeof(*p));
-    struct err e = { 0 };
 
     assert_non_null(p);
     config_init(&p->cfg);
@@ -95,10 +93,23 @@ static struct pc *pc_create(const struct accel_ops *accel, unsigned cpus, uint64
     replaced(&p->cfg.cpu, model ? model : "x86-64-v2");
     replaced(&p->cfg.net, "none");
     replaced(&p->cfg.serial, "none");
+    return p;
+}
+
+static struct pc *pc_build(struct pc *p, const struct accel_ops *accel)
+{
+    struct err e = { 0 };
+
     if (vm_create(&p->vm, &p->cfg, accel, &e) || machine_pc_create(p->vm, &e) ||
         vm_create_vcpus(p->vm, &e))
         fail_msg("%s", e.msg);
     return p;
+}
+
+static struct pc *pc_create(const struct accel_ops *accel, unsigned cpus, uint64_t memory,
+                            const char *model)
+{
+    return pc_build(pc_configure(cpus, memory, model), accel);
 }
 
 static void pc_destroy(struct pc *p)
@@ -597,14 +608,55 @@ static void test_lies(void **ctx)
     pc_destroy(p);
 }
 
+static void vga_config(struct pc *p, unsigned reg, uint32_t val)
+{
+    uint32_t addr = 0x80000000u | 31 << 11 | reg;
+
+    bus_write(&p->vm->pio, 0xcf8, 4, &addr);
+    bus_write(&p->vm->pio, 0xcfc, 4, &val);
+}
+
+/* The screen's memory goes where the other machine's firmware had put it. */
+static void test_frame_buffer(void **ctx)
+{
+    struct pc *p[2];
+    struct state s;
+    uint32_t val = 0x12345678;
+
+    (void)ctx;
+    for (unsigned i = 0; i < 2; i++) {
+        p[i] = pc_configure(1, MEMORY, NULL);
+        replaced(&p[i]->cfg.screenshot, "/dev/null");
+        pc_build(p[i], &accel_bt);
+        vga_config(p[i], 0x10, i ? 0xc1000000 : 0xe0000000);
+        vga_config(p[i], 0x04, 7);
+    }
+    assert_true(guest_write(&p[0]->vm->mem, 0xe0001000, &val, sizeof(val)));
+    save(p[0], &s);
+    expect_loads(p[1], &s);
+    val = 0;
+    assert_true(guest_read(&p[1]->vm->mem, 0xe0001000, &val, sizeof(val)));
+    assert_int_equal(val, 0x12345678);
+    assert_null(physmap_find(&p[1]->vm->mem, 0xc1001000));
+    state_fini(&s);
+    pc_destroy(p[0]);
+    pc_destroy(p[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_from_vm_to_vm),  cmocka_unit_test(test_between_accelerators),
-        cmocka_unit_test(test_paused_quickly), cmocka_unit_test(test_reset),
-        cmocka_unit_test(test_late_sipi),      cmocka_unit_test(test_other_machines),
-        cmocka_unit_test(test_cut_short),      cmocka_unit_test(test_newer),
-        cmocka_unit_test(test_lies),           cmocka_unit_test(test_features_must_be_there),
+        cmocka_unit_test(test_from_vm_to_vm),
+        cmocka_unit_test(test_between_accelerators),
+        cmocka_unit_test(test_paused_quickly),
+        cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_late_sipi),
+        cmocka_unit_test(test_other_machines),
+        cmocka_unit_test(test_cut_short),
+        cmocka_unit_test(test_newer),
+        cmocka_unit_test(test_frame_buffer),
+        cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_features_must_be_there),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
