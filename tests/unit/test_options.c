@@ -79,6 +79,24 @@ static void test_firmware(void **ctx)
     REFUSED("Known: order", "--boot", "first");
 }
 
+static void test_display(void **ctx)
+{
+    struct options o;
+    struct err e;
+
+    (void)ctx;
+    assert_int_equal(PARSE(&o, &e, "--display", "vnc=:5901,password=x", "--screenshot", "s.png"),
+                     0);
+    assert_string_equal(o.config.display, "vnc=:5901");
+    assert_string_equal(o.config.display_password, "x");
+    assert_string_equal(o.config.screenshot, "s.png");
+    options_fini(&o);
+    assert_int_equal(PARSE(&o, &e, "--display=vnc,password"), 0);
+    assert_int_equal(strlen(o.config.display_password), 8);
+    options_fini(&o);
+    REFUSED("passwd", "--display", "vnc,passwd");
+}
+
 static void test_cdrom(void **ctx)
 {
     struct options o;
@@ -185,13 +203,10 @@ static void test_suggest(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_forms),
-        cmocka_unit_test(test_firmware),
-        cmocka_unit_test(test_disk),
-        cmocka_unit_test(test_publish),
-        cmocka_unit_test(test_cdrom),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_mac_follows_name),
+        cmocka_unit_test(test_all_forms), cmocka_unit_test(test_firmware),
+        cmocka_unit_test(test_disk),      cmocka_unit_test(test_publish),
+        cmocka_unit_test(test_cdrom),     cmocka_unit_test(test_display),
+        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_mac_follows_name),
         cmocka_unit_test(test_suggest),
     };
 
