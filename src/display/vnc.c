@@ -264,8 +264,10 @@ void vnc_destroy(struct vnc *v)
 {
     if (!v)
         return;
-    while (v->viewers)
-        vnc_viewer_close(v->viewers);
+    for (struct vnc_viewer *w = v->viewers, *next; w; w = next) {
+        next = w->next;
+        vnc_viewer_close(w);
+    }
     loop_timer_cancel(&v->refresh);
     if (v->watch.loop)
         loop_fd_del(&v->watch);
