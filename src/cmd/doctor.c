@@ -159,20 +159,18 @@ static void doctor_tun(struct doctor_finding *f)
         doctor_cure(f, "run as root, or with CAP_NET_ADMIN and access to /dev/net/tun");
 }
 
+/* Guest memory is anonymous (mem/ram.h), and asks for them. */
 static void doctor_hugepages(struct doctor_finding *f)
 {
-    char thp[64] = "", shmem[80] = "", count[32] = "0";
+    char thp[64] = "";
 
     if (!doctor_read_line("/sys/kernel/mm/transparent_hugepage/enabled", thp, sizeof(thp))) {
         doctor_set(f, "no", "this kernel has no transparent huge pages");
         return;
     }
-    doctor_read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", shmem, sizeof(shmem));
-    doctor_read_line("/proc/sys/vm/nr_hugepages", count, sizeof(count));
-    doctor_set(f, strstr(shmem, "[never]") || strstr(shmem, "[deny]") ? "no" : "yes",
-               "transparent: %s; for guest memory (shmem): %s; reserved: %s", thp, shmem, count);
+    doctor_set(f, strstr(thp, "[never]") ? "no" : "yes", "transparent: %s", thp);
     if (!strcmp(f->kind, "no"))
-        doctor_cure(f, "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled "
+        doctor_cure(f, "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled "
                        "(faster guest memory)");
 }
 
