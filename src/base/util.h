@@ -70,6 +70,15 @@ static inline uint64_t align_down(uint64_t v, uint64_t align)
     return v & ~(align - 1);
 }
 
+/*
+ * A full memory fence between us and the guest. Not the compiler's: ThreadSanitizer does not support that one,
+ * and guest code is outside of its view anyway.
+ */
+static inline void util_fence(void)
+{
+    __asm__ volatile("lock orl $0, (%%rsp)" : : : "memory", "cc");
+}
+
 /* Closes *fd if it is open and sets it to -1; errno is preserved. */
 void util_close(int *fd);
 

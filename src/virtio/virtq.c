@@ -92,15 +92,6 @@ static int virtq_waiting(const struct virtq *q)
     return n > q->size ? -EINVAL : n;
 }
 
-/*
- * What the driver sees was written before, what it wrote is read behind. Not the compiler's fence: that is
- * one that ThreadSanitizer does not support, and the driver is outside of its view anyway.
- */
-static void virtq_fence(void)
-{
-    __asm__ volatile("lock orl $0, (%%rsp)" : : : "memory", "cc");
-}
-
 bool virtq_set_notify(struct virtq *q, bool on)
 {
     if (!q->ready)
@@ -112,7 +103,7 @@ bool virtq_set_notify(struct virtq *q, bool on)
     if (!on)
         return false;
     /* The driver publishes its index, then reads what we wrote: ours must be seen before we read. */
-    virtq_fence();
+    util_fence(); /* what the driver sees was written before, what it wrote is read behind */
     return virtq_waiting(q) != 0;
 }
 
@@ -259,7 +250,7 @@ bool virtq_should_notify(struct virtq *q)
     if (!q->ready || old == now) /* nothing new */
         return false;
     /* We published our index; now read what the driver wants: it does these in the other order. */
-    virtq_fence();
+    util_fence(); /* what the driver sees was written before, what it wrote is read behind */
     q->signalled_used = now;
     q->signalled_valid = true;
     if (!q->event_idx)

@@ -149,7 +149,7 @@ static bool mem_page_has_code(const struct bt_page *p)
 /* RAM was written. The fence: either we see the mark of a decoder, or it sees the bytes. */
 static void mem_page_written(struct bt_cpu *c, const struct bt_page *p, unsigned off, unsigned len)
 {
-    atomic_thread_fence(memory_order_seq_cst);
+    util_fence();
     if (mem_page_has_code(p))
         bt_code_store(c, p->gpa + off, len);
 }
@@ -158,7 +158,7 @@ void bt_mem_settle(struct bt_cpu *c)
 {
     struct bt_mem *m = c->mem_priv;
 
-    atomic_thread_fence(memory_order_seq_cst);
+    util_fence();
     for (unsigned i = 0; i < m->n_late; i++)
         bt_code_store(c, m->late[i].gpa, m->late[i].len);
     m->n_late = 0;
