@@ -34,10 +34,11 @@ static uint64_t blk_iov_len(const struct blk_req *r)
 static int blk_check(const struct blk *b, const struct blk_req *r)
 {
     bool data = r->op == BLK_READ || r->op == BLK_WRITE;
+    uint64_t end = b->grows ? INT64_MAX - BLK_SECTOR : b->size;
 
     if (r->op == BLK_FLUSH)
         return 0;
-    if (!r->len || r->off > b->size || r->len > b->size - r->off)
+    if (!r->len || r->off > end || r->len > end - r->off)
         return -EINVAL;
     if (data && (r->niov <= 0 || r->niov > BLK_MAX_SEGS || blk_iov_len(r) != r->len))
         return -EINVAL;
@@ -73,12 +74,24 @@ static void blk_refused(struct loop_work *w)
     blk_complete_refused(container_of(w, struct blk, refuse));
 }
 
+/* What is written to lies within the file from now on. */
+static void blk_grow(struct blk *b, const struct blk_req *r)
+{
+    uint64_t size = b->size, end = r->off + r->len;
+
+    while ((r->op == BLK_WRITE || r->op == BLK_WRITE_ZEROES) && end > size)
+        if (atomic_compare_exchange_weak(&b->size, &size, end))
+            break;
+}
+
 void blk_submit(struct blk *b, struct blk_req *r)
 {
     r->top = b;
     r->next = NULL;
     atomic_fetch_add(&b->in_flight, 1);
     if (!blk_check(b, r)) {
+        if (b->grows)
+            blk_grow(b, r);
         b->ops->submit(b, r);
         return;
     }
@@ -90,7 +103,7 @@ void blk_submit(struct blk *b, struct blk_req *r)
         loop_post(b->loop, &b->refuse);
 }
 
-static void blk_wait(struct blk *b)
+void blk_wait(struct blk *b)
 {
     while (!b->ops->wait)
         b = b->child;
@@ -114,19 +127,37 @@ static void blk_sync_done(struct blk_req *r, int err)
     container_of(r, struct blk_sync, req)->err = err;
 }
 
-int blk_read_sync(struct blk *b, uint64_t off, void *buf, size_t len)
+static int blk_sync(struct blk *b, const struct blk_req *r)
 {
-    struct iovec iov = { buf, len };
-    struct blk_sync s = { .req = { .op = BLK_READ,
-                                   .off = off,
-                                   .len = len,
-                                   .iov = &iov,
-                                   .niov = 1,
-                                   .done = blk_sync_done } };
+    struct blk_sync s = { .req = *r };
 
+    s.req.done = blk_sync_done;
     blk_submit(b, &s.req);
     blk_drain(b);
     return s.err;
+}
+
+int blk_read_sync(struct blk *b, uint64_t off, void *buf, size_t len)
+{
+    struct iovec iov = { buf, len };
+    struct blk_req r = { .op = BLK_READ, .off = off, .len = len, .iov = &iov, .niov = 1 };
+
+    return blk_sync(b, &r);
+}
+
+int blk_write_sync(struct blk *b, uint64_t off, const void *buf, size_t len)
+{
+    struct iovec iov = { (void *)(uintptr_t)buf, len }; /* is only read */
+    struct blk_req r = { .op = BLK_WRITE, .off = off, .len = len, .iov = &iov, .niov = 1 };
+
+    return blk_sync(b, &r);
+}
+
+int blk_op_sync(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, unsigned flags)
+{
+    struct blk_req r = { .op = op, .off = off, .len = len, .flags = flags };
+
+    return blk_sync(b, &r);
 }
 
 /* --- stacks --- */
@@ -136,6 +167,7 @@ static void blk_free(struct blk *b)
     if (b->loop)
         loop_unpost(b->loop, &b->refuse);
     pthread_mutex_destroy(&b->lock);
+    free(b->path);
     free(b);
 }
 
@@ -151,13 +183,17 @@ static struct blk *blk_open_one(const struct blk_ops *ops, struct blk *child,
     b->child = child;
     b->loop = o->loop;
     b->readonly = o->readonly;
+    b->above = o->above;
+    b->path = strdup(o->path);
     b->refuse.call = blk_refused;
     pthread_mutex_init(&b->lock, NULL);
-    if (ops->open(b, o, e)) {
-        blk_free(b);
-        return NULL;
-    }
-    return b;
+    if (b->path && !ops->open(b, o, e))
+        return b;
+    if (!b->path)
+        err_oom(e);
+    blk_close(b->backing);
+    blk_free(b);
+    return NULL;
 }
 
 void blk_close(struct blk *b)
@@ -168,6 +204,7 @@ void blk_close(struct blk *b)
     if (b->ops->close)
         b->ops->close(b);
     blk_close(b->child);
+    blk_close(b->backing);
     blk_free(b);
 }
 
@@ -183,8 +220,8 @@ static const struct blk_ops *blk_choose(struct blk *file, const struct blk_opts 
     if (o->format) {
         ops = blk_format_find(o->format);
         if (!ops)
-            err_set(e, EINVAL, "disk '%s': there is no format '%s'; known is: raw", o->path,
-                    o->format);
+            err_set(e, EINVAL, "disk '%s': there is no format '%s'; known are: %s", o->path,
+                    o->format, blk_format_names());
         return ops;
     }
     rc = blk_read_sync(file, 0, head, n);

@@ -1,5 +1,6 @@
 /*
- * block.h: disks as stacks of drivers: a format (raw) owns a child (file).
+ * block.h: disks as stacks of drivers: a format (raw, qcow2) owns a child (file), and may own a backing disk,
+ * a whole stack of its own that has what this layer has not.
  *
  * Threads: open, close and drain on the VM's loop thread, or while the loop does not run; blk_submit()
  * from any thread; done() on the loop thread (or inside blk_drain()) with no lock held.
@@ -15,12 +16,15 @@
 #include "base/loop.h"
 
 struct blk;
+struct json_t; /* jansson's */
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
 enum {
     BLK_F_FUA = BIT(0),   /* writes: on stable storage before done() */
     BLK_F_UNMAP = BIT(1), /* write zeroes: the space may be given back */
+    BLK_F_COMPRESS =
+        BIT(2), /* writes of whole clusters (or up to the end): compressed, if the format can */
 };
-enum { BLK_SECTOR = 512, BLK_MAX_SEGS = 1024 };
+enum { BLK_SECTOR = 512, BLK_MAX_SEGS = 1024, BLK_MAX_DEPTH = 200 };
 
 struct blk_req { /* caller's memory until done() */
     enum blk_op op;
@@ -41,7 +45,73 @@ struct blk_opts {
     bool readonly;
     bool no_uring; /* use threads even where io_uring works */
     struct loop *loop;
+
+    /* for formats with a backing file */
+    const char *backing;        /* this one instead of what the image names */
+    const char *backing_format; /* its format; NULL: what the image says, else probed */
+    bool no_backing;            /* this layer only: what it has not reads as zeros */
+    bool backing_write;         /* the backing file is opened for writing too (commit) */
+    const char *passphrase;     /* of an encrypted image */
+    bool repair;             /* also an image marked as corrupt, and no repair at open: for check */
+    const struct blk *above; /* the block layer's: whose backing file this is */
 };
+
+/* What a disk has at some place; the answer is the same for len bytes. */
+enum {
+    BLK_X_ALLOCATED =
+        BIT(0),          /* some layer says what is here; else reads as zeros because none does */
+    BLK_X_ZERO = BIT(1), /* reads as zeros */
+    BLK_X_DATA = BIT(2), /* has to be read; never with BLK_X_ZERO */
+    BLK_X_COMPRESSED = BIT(3),
+    BLK_X_OFFSET =
+        BIT(4), /* host_off is valid: the bytes are in that file at that place, as they are */
+};
+struct blk_extent {
+    uint64_t len;
+    unsigned flags; /* BLK_X_* */
+    unsigned depth; /* the layer that says it: 0 the disk itself, 1 its backing file, ... */
+    uint64_t host_off;
+    const struct blk *layer; /* that layer; with BLK_X_OFFSET, the file that has the bytes */
+};
+
+/* What an image says about itself. Strings are the disk's own, or NULL. */
+struct blk_info {
+    uint64_t cluster_size;                /* 0: none */
+    const char *backing, *backing_format; /* as they stand in the image */
+    bool dirty, corrupt, encrypted, compressed;
+    struct json_t
+        *specific; /* new object or NULL, the caller's: as qemu-img's format-specific.data */
+    struct json_t *snapshots; /* new array or NULL, the caller's: as qemu-img's snapshots */
+};
+
+enum blk_prealloc {
+    BLK_PREALLOC_OFF,
+    BLK_PREALLOC_METADATA,
+    BLK_PREALLOC_FALLOC,
+    BLK_PREALLOC_FULL
+};
+struct blk_create_opts {
+    const char *path, *format;
+    uint64_t size; /* 0 with a backing file: its size */
+    const char *backing, *backing_format;
+    bool backing_unchecked;     /* qemu-img's -u: the backing file need not exist */
+    const char *const *options; /* "name=value", NULL at the end; NULL: none */
+    const char *passphrase;
+};
+
+/* Found and (fixed) mistakes of an image. */
+enum { BLK_FIX_LEAKS = BIT(0), BLK_FIX_ERRORS = BIT(1) };
+struct blk_check {
+    uint64_t corruptions, leaks, check_errors;
+    uint64_t corruptions_fixed, leaks_fixed;
+    uint64_t image_end; /* offset behind the last used byte of the file */
+    uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+    void (*say)(void *opaque, const char *line); /* each mistake found; optional */
+    void *opaque;
+};
+
+enum blk_snap { BLK_SNAP_CREATE, BLK_SNAP_APPLY, BLK_SNAP_DELETE };
+
 struct blk_ops {
     const char *format;                        /* "file", "raw" */
     bool (*probe)(const void *head, size_t n); /* is it surely this format? NULL: never */
@@ -51,13 +121,37 @@ struct blk_ops {
     void (*submit)(struct blk *b, struct blk_req *r);
     /* Blocks until at least one request in flight has completed. As blk_drain(). NULL: the child's. */
     void (*wait)(struct blk *b);
+
+    /*
+     * All optional, all blocking: on the loop thread or while it does not run, nothing in flight. 0 or -errno.
+     * b is open for writing where something changes.
+     */
+    /* This layer's answer for off, x->len at most len; without BLK_X_ALLOCATED the backing file is asked. */
+    int (*status)(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x);
+    void (*info)(struct blk *b, struct blk_info *i); /* *i is zeroed */
+    int (*truncate)(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e);
+    int (*check)(struct blk *b, unsigned fix, struct blk_check *c, struct err *e);
+    int (*snap)(struct blk *b, enum blk_snap what, const char *tag, struct err *e);
+    /* What the image says that its backing file is (NULL: none); what is open stays as it is. */
+    int (*set_backing)(struct blk *b, const char *path, const char *format, struct err *e);
+    int (*amend)(struct blk *b, const char *const *options, struct err *e); /* as blk_create_opts */
+    /* Writes a new image; its size and names have been checked. */
+    int (*create)(const struct blk_create_opts *o, struct err *e);
 };
 struct blk {
     const struct blk_ops *ops;
-    struct blk *child; /* owned */
+    struct blk *child;   /* owned */
+    struct blk *backing; /* owned; NULL: none */
     struct loop *loop;
-    uint64_t size; /* bytes, a multiple of BLK_SECTOR */
+    char *path;            /* as it was opened */
+    _Atomic uint64_t size; /* bytes; of a format: a multiple of BLK_SECTOR */
     bool readonly;
+    /*
+     * For a parent: the file may be written beyond its size (which grows with it), and what nobody wrote there
+     * reads as zeros. Otherwise its size is all there is.
+     */
+    bool grows;
+    const struct blk *above; /* whose backing disk it is, or NULL */
     void *priv;
     atomic_uint in_flight;
 
@@ -75,8 +169,38 @@ void blk_submit(struct blk *b, struct blk_req *r);
 void blk_drain(struct blk *b);
 /* For tools and probing: one request, waited for. As blk_drain(). 0 or -errno. */
 must_check int blk_read_sync(struct blk *b, uint64_t off, void *buf, size_t len);
+must_check int blk_write_sync(struct blk *b, uint64_t off, const void *buf, size_t len);
+/* The same for an operation without data. */
+must_check int blk_op_sync(struct blk *b, enum blk_op op, uint64_t off, uint64_t len,
+                           unsigned flags);
+
+/*
+ * What the disk has at off, through all layers: the answer for up to len bytes, at least one sector. As
+ * blk_drain(). Where a driver cannot tell, it is data.
+ */
+must_check int blk_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x);
+void blk_info(struct blk *b, struct blk_info *i);
+must_check int blk_resize(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e);
+/* A new image file; one that is there already is replaced, unless somebody uses it. */
+must_check int blk_create(const struct blk_create_opts *o, struct err *e);
 
 /* For drivers: r is finished. Loop thread, or inside wait(). */
 void blk_done(struct blk_req *r, int err);
+/* For drivers, in wait(): the wait() of b or of what it stands on. */
+void blk_wait(struct blk *b);
+/*
+ * For drivers, in open(): the backing file that the image of b names, or that o says instead; relative names
+ * are relative to the image. b->backing is set; 0 with none if o->no_backing. Refuses loops and chains deeper
+ * than BLK_MAX_DEPTH.
+ */
+must_check int blk_open_backing(struct blk *b, const struct blk_opts *o, const char *name,
+                                const char *format, struct err *e);
+/* name as it has to be opened if the image at path names it; the caller frees it. NULL: no memory. */
+char *blk_resolve(const char *path, const char *name);
+/*
+ * For drivers, in create(): the file of a new image, emptied and locked, open for writing. An fd (close it when
+ * done) or -errno.
+ */
+must_check int blk_create_file(const char *path, struct err *e);
 
 #endif

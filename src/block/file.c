@@ -225,6 +225,7 @@ static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
 {
     struct file *f = calloc(1, sizeof(*f));
     struct stat st;
+    uint64_t size = 0;
     int rc;
 
     if (!f)
@@ -232,7 +233,7 @@ static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
     pthread_mutex_init(&f->lock, NULL);
     f->event_fd = -1;
     f->fd = file_open_fd(o, &st, e);
-    rc = f->fd < 0 ? f->fd : file_size(f->fd, &st, o->path, &b->size, e);
+    rc = f->fd < 0 ? f->fd : file_size(f->fd, &st, o->path, &size, e);
     if (!rc)
         rc = file_lock(f->fd, o->path, !o->readonly, e);
     if (!rc)
@@ -241,6 +242,8 @@ static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
         file_free(f);
         return rc;
     }
+    b->size = size;
+    b->grows = S_ISREG(st.st_mode);
     b->priv = f;
     return 0;
 }
@@ -250,10 +253,29 @@ static void file_close(struct blk *b)
     file_free(b->priv);
 }
 
+static int file_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x)
+{
+    x->layer = b;
+    return file_map_status(((struct file *)b->priv)->fd, off, len, x);
+}
+
+static int file_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e)
+{
+    int rc = file_map_resize(((struct file *)b->priv)->fd, b->size, size, prealloc);
+
+    if (rc)
+        return err_set(e, -rc, "disk '%s' cannot become %llu bytes long: %s", b->path,
+                       (unsigned long long)size, strerror(-rc));
+    b->size = size;
+    return 0;
+}
+
 const struct blk_ops blk_file_ops = {
     .format = "file",
     .open = file_open,
     .close = file_close,
     .submit = file_submit,
     .wait = file_wait,
+    .status = file_status,
+    .truncate = file_truncate,
 };

@@ -4,6 +4,11 @@
 
 static const struct blk_ops *const formats[] = { &blk_raw_ops };
 
+const char *blk_format_names(void)
+{
+    return "raw";
+}
+
 const struct blk_ops *blk_format_find(const char *name)
 {
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++)

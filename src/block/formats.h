@@ -8,6 +8,8 @@
 
 extern const struct blk_ops blk_file_ops, blk_raw_ops;
 
+/* "raw, qcow2": for messages. */
+const char *blk_format_names(void);
 /* The driver of that name or NULL. */
 const struct blk_ops *blk_format_find(const char *name);
 /* The driver that recognises an image by its first n bytes; raw if none does. */

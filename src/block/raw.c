@@ -2,6 +2,12 @@
  * raw.c: the bytes of the file are the bytes of the disk. A file whose size is no multiple of a sector is
  * a disk rounded up to one: file.c reads zeros beyond the end and lets a write there extend the file.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/file_impl.h"
 #include "block/formats.h"
 
 static int raw_open(struct blk *b, const struct blk_opts *o, struct err *e)
@@ -17,8 +23,67 @@ static void raw_submit(struct blk *b, struct blk_req *r)
     b->child->ops->submit(b->child, r);
 }
 
+static int raw_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e)
+{
+    int rc = b->child->ops->truncate
+                 ? b->child->ops->truncate(b->child, size, prealloc, e)
+                 : err_set(e, EOPNOTSUPP, "disk '%s' cannot get another size", b->path);
+
+    if (!rc)
+        b->size = align_up(b->child->size, BLK_SECTOR);
+    return rc;
+}
+
+static int raw_create_prealloc(const struct blk_create_opts *o, enum blk_prealloc *p, struct err *e)
+{
+    static const char key[] = "preallocation=";
+    static const char *const modes[] = { "off", NULL, "falloc", "full" };
+
+    *p = BLK_PREALLOC_OFF;
+    for (size_t i = 0; o->options && o->options[i]; i++) {
+        const char *value = o->options[i] + sizeof(key) - 1;
+        size_t m = 0;
+
+        if (!strncmp(o->options[i], "size=", 5))
+            continue;
+        if (strncmp(o->options[i], key, sizeof(key) - 1))
+            return err_set(e, EINVAL,
+                           "option '%s': a raw image knows only preallocation=", o->options[i]);
+        while (m < ARRAY_SIZE(modes) && (!modes[m] || strcmp(modes[m], value)))
+            m++;
+        if (m == ARRAY_SIZE(modes))
+            return err_set(e, EINVAL, "preallocation '%s': a raw image knows off, falloc, full",
+                           value);
+        *p = (enum blk_prealloc)m;
+    }
+    return 0;
+}
+
+static int raw_create(const struct blk_create_opts *o, struct err *e)
+{
+    enum blk_prealloc prealloc;
+    int fd, rc;
+
+    if (o->backing)
+        return err_set(e, EINVAL, "image '%s': a raw image has no backing file; -f qcow2 can",
+                       o->path);
+    rc = raw_create_prealloc(o, &prealloc, e);
+    if (rc)
+        return rc;
+    fd = blk_create_file(o->path, e);
+    if (fd < 0)
+        return fd;
+    rc = file_map_resize(fd, 0, o->size, prealloc);
+    if (rc)
+        err_set(e, -rc, "image '%s' cannot get its size: %s", o->path, strerror(-rc));
+    close(fd);
+    return rc;
+}
+
 const struct blk_ops blk_raw_ops = {
     .format = "raw",
     .open = raw_open,
     .submit = raw_submit,
+    .truncate = raw_truncate,
+    .create = raw_create,
 };
