@@ -1,17 +1,17 @@
 /*
- * ata.c: the commands of an ATA hard disk (ATA/ATAPI-7 volume 1, 6). Not modelled: queued commands, security,
- * power management beyond saying yes, logs; SMART tells only that the disk is well.
+ * ata.c: the commands of an ATA hard disk (ATA/ATAPI-7 volume 1, 6). Not modelled: security, power management
+ * beyond saying yes; SMART tells only that the disk is well.
  */
-#include "hw/ide_impl.h"
+#include "hw/ata.h"
 
 #include <string.h>
 
-enum { ATA_SECTOR = BLK_SECTOR, ATA_ID_LEN = 512 };
-enum {                     /* how a command's address and data are to be read */
-       ATA_EXT = BIT(0),   /* 48-bit: registers with what they held before */
-       ATA_WRITE = BIT(1), /* data goes to the disk */
-       ATA_MULTI = BIT(2), /* stretches of several sectors */
-       ATA_FUA = BIT(3)
+enum { ATA_ID_LEN = 512, ATA_RESET_OK = 1 };
+enum {                       /* how a command's address and data are to be read */
+       ATA_F_EXT = BIT(0),   /* 48-bit: registers with what they held before */
+       ATA_F_WRITE = BIT(1), /* data goes to the disk */
+       ATA_F_MULTI = BIT(2), /* stretches of several sectors */
+       ATA_F_FUA = BIT(3)
 };
 enum {
     SMART_READ_DATA = 0xd0,
@@ -29,148 +29,154 @@ enum { FEATURE_CACHE_ON = 0x02, FEATURE_MODE = 0x03, FEATURE_CACHE_OFF = 0x82 };
 
 struct ata_op {
     uint8_t code, flags;
-    void (*run)(struct ide_drive *d, unsigned flags);
+    void (*run)(struct ata_drive *d, unsigned flags, struct ata_job *j);
 };
+
+void ata_fail(struct ata_job *j, uint8_t error)
+{
+    j->act = ATA_FAILED;
+    j->error = error;
+}
+
+void ata_send(struct ata_job *j, uint32_t len)
+{
+    j->act = ATA_SEND;
+    j->len = j->block = len;
+}
 
 /* --- addresses --- */
 
 /* The three address registers, the lowest first, and for 28 bits four of Device. */
-static uint64_t ata_lba(const struct ide_drive *d, unsigned flags)
+static uint64_t ata_lba(const struct ata_drive *d, unsigned flags)
 {
     const uint8_t *r = d->reg, *h = d->hob;
-    uint64_t low = (uint64_t)r[IDE_LBA2] << 16 | (uint64_t)r[IDE_LBA1] << 8 | r[IDE_LBA0];
-    uint64_t high = (uint64_t)h[IDE_LBA2] << 16 | (uint64_t)h[IDE_LBA1] << 8 | h[IDE_LBA0];
-    unsigned head = d->ch->device & 15;
+    uint64_t low = (uint64_t)r[ATA_LBA2] << 16 | (uint64_t)r[ATA_LBA1] << 8 | r[ATA_LBA0];
+    uint64_t high = (uint64_t)h[ATA_LBA2] << 16 | (uint64_t)h[ATA_LBA1] << 8 | h[ATA_LBA0];
+    unsigned head = d->device & 15;
 
-    if (flags & ATA_EXT)
+    if (flags & ATA_F_EXT)
         return high << 24 | low;
-    if (d->ch->device & ATA_DEV_LBA)
+    if (d->device & ATA_DEV_LBA)
         return (uint64_t)head << 24 | low;
-    if (!r[IDE_LBA0] || r[IDE_LBA0] > d->sectors || head >= d->heads)
+    if (!r[ATA_LBA0] || r[ATA_LBA0] > d->sectors || head >= d->heads)
         return UINT64_MAX;
-    return ((low >> 8) * d->heads + head) * d->sectors + r[IDE_LBA0] - 1;
+    return ((low >> 8) * d->heads + head) * d->sectors + r[ATA_LBA0] - 1;
 }
 
-static void ata_put_lba(struct ide_drive *d, uint64_t lba, unsigned flags)
+static void ata_put_lba(struct ata_drive *d, uint64_t lba, unsigned flags)
 {
     for (unsigned i = 0; i < 3; i++) {
-        d->reg[IDE_LBA0 + i] = (uint8_t)(lba >> (8 * i));
-        d->hob[IDE_LBA0 + i] = (uint8_t)(lba >> (24 + 8 * i));
+        d->reg[ATA_LBA0 + i] = (uint8_t)(lba >> (8 * i));
+        d->hob[ATA_LBA0 + i] = (uint8_t)(lba >> (24 + 8 * i));
     }
-    if (!(flags & ATA_EXT))
-        d->ch->device = (uint8_t)((d->ch->device & 0xf0) | (lba >> 24 & 15));
+    if (!(flags & ATA_F_EXT))
+        d->device = (uint8_t)((d->device & 0xf0) | (lba >> 24 & 15));
 }
 
-static uint32_t ata_count(const struct ide_drive *d, unsigned flags)
+static uint32_t ata_count(const struct ata_drive *d, unsigned flags)
 {
-    uint32_t n = d->reg[IDE_COUNT], max = flags & ATA_EXT ? 65536 : 256;
+    uint32_t n = d->reg[ATA_COUNT], max = flags & ATA_F_EXT ? 65536 : 256;
 
-    if (flags & ATA_EXT)
-        n |= (uint32_t)d->hob[IDE_COUNT] << 8;
+    if (flags & ATA_F_EXT)
+        n |= (uint32_t)d->hob[ATA_COUNT] << 8;
     return n ? n : max;
 }
 
 /* Where the command goes, in bytes; false: it has failed because that is not on the disk. */
-static bool ata_range(struct ide_drive *d, unsigned flags, uint64_t *off, uint64_t *len)
+static bool ata_range(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
     uint64_t lba = ata_lba(d, flags), n = ata_count(d, flags);
 
     if (lba > d->max || n > d->max - lba) {
-        ide_fail(d, ATA_IDNF);
+        ata_fail(j, ATA_IDNF);
         return false;
     }
-    *off = lba * ATA_SECTOR;
-    *len = n * ATA_SECTOR;
+    j->off = lba * ATA_SECTOR;
+    j->len = n * ATA_SECTOR;
     return true;
 }
 
 /* --- data --- */
 
-static bool ata_fua(const struct ide_drive *d, unsigned flags)
+static bool ata_fua(const struct ata_drive *d, unsigned flags)
 {
-    return (flags & ATA_FUA) || !d->write_cache;
+    return (flags & ATA_F_FUA) || !d->write_cache;
 }
 
-static void ata_pio(struct ide_drive *d, unsigned flags)
+static void ata_transfer(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
-    uint32_t block = ATA_SECTOR;
-    uint64_t off, len;
+    if (!ata_range(d, flags, j))
+        return;
+    j->act = flags & ATA_F_WRITE ? ATA_WRITE : ATA_READ;
+    j->fua = (flags & ATA_F_WRITE) && ata_fua(d, flags);
+}
 
-    if ((flags & ATA_MULTI) && !d->multiple) {
-        ide_fail(d, ATA_ABRT);
+static void ata_pio(struct ata_drive *d, unsigned flags, struct ata_job *j)
+{
+    if ((flags & ATA_F_MULTI) && !d->multiple) {
+        ata_fail(j, ATA_ABRT);
         return;
     }
-    if (flags & ATA_MULTI)
-        block *= d->multiple;
-    if (!ata_range(d, flags, &off, &len))
-        return;
-    if (flags & ATA_WRITE)
-        ide_pio_write(d, off, len, block, ata_fua(d, flags));
-    else
-        ide_pio_read(d, off, len, block);
+    j->block = ATA_SECTOR * (flags & ATA_F_MULTI ? d->multiple : 1u);
+    ata_transfer(d, flags, j);
 }
 
-static void ata_dma(struct ide_drive *d, unsigned flags)
+static void ata_dma(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
-    uint64_t off, len;
-
-    if (ata_range(d, flags, &off, &len))
-        ide_dma_disk(d, off, len, flags & ATA_WRITE, ata_fua(d, flags));
+    j->dma = true;
+    ata_transfer(d, flags, j);
 }
 
-static void ata_verify(struct ide_drive *d, unsigned flags)
+static void ata_verify(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
-    uint64_t off, len;
-
-    if (ata_range(d, flags, &off, &len))
-        ide_end(d);
+    if (ata_range(d, flags, j))
+        j->act = ATA_DONE;
 }
 
-static void ata_flush(struct ide_drive *d, unsigned flags)
+static void ata_flush(struct ata_drive *d, unsigned flags, struct ata_job *j)
+{
+    (void)d;
+    (void)flags;
+    j->act = ATA_FLUSH;
+}
+
+static void ata_identify_device(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
     (void)flags;
-    d->ch->x.write = true;
-    ide_submit(d->ch, BLK_FLUSH, 0, 0, 0, ide_io_end);
-}
-
-static void ata_identify_device(struct ide_drive *d, unsigned flags)
-{
-    (void)flags;
-    ata_identify(d, d->ch->buf);
-    ide_pio_send(d, ATA_ID_LEN, ATA_ID_LEN);
+    ata_identify(d, j->buf);
+    ata_send(j, ATA_ID_LEN);
 }
 
 /* --- settings --- */
 
-static void ata_ok(struct ide_drive *d, unsigned flags)
+static void ata_ok(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
+    (void)d;
     (void)flags;
-    ide_end(d);
+    j->act = ATA_DONE;
 }
 
-static void ata_params(struct ide_drive *d, unsigned flags)
+static void ata_params(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
     (void)flags;
-    if (!d->reg[IDE_COUNT]) {
-        ide_fail(d, ATA_ABRT);
+    if (!d->reg[ATA_COUNT]) {
+        ata_fail(j, ATA_ABRT);
         return;
     }
-    d->sectors = d->reg[IDE_COUNT];
-    d->heads = (uint8_t)((d->ch->device & 15) + 1);
-    ide_end(d);
+    d->sectors = d->reg[ATA_COUNT];
+    d->heads = (uint8_t)((d->device & 15) + 1);
 }
 
-static void ata_set_multiple(struct ide_drive *d, unsigned flags)
+static void ata_set_multiple(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
-    uint8_t n = d->reg[IDE_COUNT];
+    uint8_t n = d->reg[ATA_COUNT];
 
     (void)flags;
     if (n && (n > ATA_MAX_MULTIPLE || !is_pow2(n))) {
-        ide_fail(d, ATA_ABRT);
+        ata_fail(j, ATA_ABRT);
         return;
     }
     d->multiple = n;
-    ide_end(d);
 }
 
 /* PIO 0 to 4, multiword DMA 0 to 2, Ultra DMA 0 to 5: kind in bits 7:3. */
@@ -182,107 +188,101 @@ static bool ata_mode_known(uint8_t mode)
            (kind == 8 && n <= 5);
 }
 
-static void ata_set_features(struct ide_drive *d, unsigned flags)
+static void ata_set_features(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
     (void)flags;
-    switch (d->reg[IDE_FEATURE]) {
+    switch (d->reg[ATA_FEATURE]) {
     case FEATURE_CACHE_ON:
         d->write_cache = true;
-        ide_end(d);
         break;
     case FEATURE_CACHE_OFF: /* what is in it has to be written */
         d->write_cache = false;
-        ata_flush(d, 0);
+        ata_flush(d, 0, j);
         break;
     case FEATURE_MODE:
-        if (!ata_mode_known(d->reg[IDE_COUNT])) {
-            ide_fail(d, ATA_ABRT);
+        if (!ata_mode_known(d->reg[ATA_COUNT])) {
+            ata_fail(j, ATA_ABRT);
             break;
         }
-        d->mode = d->reg[IDE_COUNT];
-        ide_end(d);
+        d->mode = d->reg[ATA_COUNT];
         break;
     case 0x55: /* read look-ahead off, on */
     case 0xaa:
     case 0x66: /* keep settings over a reset, or not */
     case 0xcc:
-        ide_end(d);
         break;
     default:
-        ide_fail(d, ATA_ABRT);
+        ata_fail(j, ATA_ABRT);
         break;
     }
 }
 
-static void ata_native_max(struct ide_drive *d, unsigned flags)
+static void ata_native_max(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
     uint64_t last = d->disk->size / ATA_SECTOR - 1;
 
-    ata_put_lba(d, flags & ATA_EXT ? last : min_u64(last, 0x0fffffff), flags);
-    ide_end(d);
+    j->act = ATA_DONE;
+    ata_put_lba(d, flags & ATA_F_EXT ? last : min_u64(last, 0x0fffffff), flags);
 }
 
 /* Volatile only: bit 0 of the count would ask for more. */
-static void ata_set_max(struct ide_drive *d, unsigned flags)
+static void ata_set_max(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
     uint64_t lba = ata_lba(d, flags);
 
-    if ((d->reg[IDE_COUNT] & 1) || lba >= d->disk->size / ATA_SECTOR) {
-        ide_fail(d, ATA_ABRT);
+    if ((d->reg[ATA_COUNT] & 1) || lba >= d->disk->size / ATA_SECTOR) {
+        ata_fail(j, ATA_ABRT);
         return;
     }
     d->max = lba + 1;
-    ide_end(d);
 }
 
-static void ata_check_power(struct ide_drive *d, unsigned flags)
+static void ata_check_power(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
     (void)flags;
-    d->reg[IDE_COUNT] = 0xff; /* active */
-    ide_end(d);
+    j->act = ATA_DONE;
+    d->reg[ATA_COUNT] = 0xff; /* active */
 }
 
 /* --- SMART --- */
 
-static void ata_smart_page(struct ide_drive *d)
+static void ata_smart_page(struct ata_job *j)
 {
-    uint8_t *p = d->ch->buf, sum = 0;
+    uint8_t *p = j->buf, sum = 0;
 
     memset(p, 0, ATA_SECTOR);
     p[0] = SMART_VERSION;
     for (unsigned i = 0; i < ATA_SECTOR - 1; i++)
         sum = (uint8_t)(sum + p[i]);
     p[ATA_SECTOR - 1] = (uint8_t)-sum;
-    ide_pio_send(d, ATA_SECTOR, ATA_SECTOR);
+    ata_send(j, ATA_SECTOR);
 }
 
-static void ata_smart(struct ide_drive *d, unsigned flags)
+static void ata_smart(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
-    uint8_t what = d->reg[IDE_FEATURE];
+    uint8_t what = d->reg[ATA_FEATURE];
 
     (void)flags;
-    if (d->reg[IDE_LBA1] != SMART_KEY1 || d->reg[IDE_LBA2] != SMART_KEY2 ||
+    if (d->reg[ATA_LBA1] != SMART_KEY1 || d->reg[ATA_LBA2] != SMART_KEY2 ||
         (!d->smart && what != SMART_ENABLE)) {
-        ide_fail(d, ATA_ABRT);
+        ata_fail(j, ATA_ABRT);
         return;
     }
     switch (what) {
     case SMART_READ_DATA:
     case SMART_THRESHOLDS:
-        ata_smart_page(d);
+        ata_smart_page(j);
         break;
     case SMART_ENABLE:
     case SMART_DISABLE:
         d->smart = what == SMART_ENABLE;
-        ide_end(d);
         break;
     case SMART_AUTOSAVE:
     case SMART_OFFLINE:
     case SMART_STATUS: /* the key stays as it is: all is well */
-        ide_end(d);
         break;
     default:
-        ide_fail(d, ATA_ABRT);
+        ata_fail(j, ATA_ABRT);
         break;
     }
 }
@@ -292,20 +292,20 @@ static void ata_smart(struct ide_drive *d, unsigned flags)
 static const struct ata_op ata_ops[] = {
     { 0x20, 0, ata_pio },
     { 0x21, 0, ata_pio },
-    { 0x24, ATA_EXT, ata_pio },
-    { 0x25, ATA_EXT, ata_dma },
-    { 0x27, ATA_EXT, ata_native_max },
-    { 0x29, ATA_EXT | ATA_MULTI, ata_pio },
-    { 0x30, ATA_WRITE, ata_pio },
-    { 0x31, ATA_WRITE, ata_pio },
-    { 0x34, ATA_EXT | ATA_WRITE, ata_pio },
-    { 0x35, ATA_EXT | ATA_WRITE, ata_dma },
-    { 0x37, ATA_EXT, ata_set_max },
-    { 0x39, ATA_EXT | ATA_WRITE | ATA_MULTI, ata_pio },
-    { 0x3d, ATA_EXT | ATA_WRITE | ATA_FUA, ata_dma },
+    { 0x24, ATA_F_EXT, ata_pio },
+    { 0x25, ATA_F_EXT, ata_dma },
+    { 0x27, ATA_F_EXT, ata_native_max },
+    { 0x29, ATA_F_EXT | ATA_F_MULTI, ata_pio },
+    { 0x30, ATA_F_WRITE, ata_pio },
+    { 0x31, ATA_F_WRITE, ata_pio },
+    { 0x34, ATA_F_EXT | ATA_F_WRITE, ata_pio },
+    { 0x35, ATA_F_EXT | ATA_F_WRITE, ata_dma },
+    { 0x37, ATA_F_EXT, ata_set_max },
+    { 0x39, ATA_F_EXT | ATA_F_WRITE | ATA_F_MULTI, ata_pio },
+    { 0x3d, ATA_F_EXT | ATA_F_WRITE | ATA_F_FUA, ata_dma },
     { 0x40, 0, ata_verify },
     { 0x41, 0, ata_verify },
-    { 0x42, ATA_EXT, ata_verify },
+    { 0x42, ATA_F_EXT, ata_verify },
     { 0x91, 0, ata_params },
     { 0x94, 0, ata_ok }, /* standby, idle, sleep: by their old and their new numbers */
     { 0x95, 0, ata_ok },
@@ -314,14 +314,14 @@ static const struct ata_op ata_ops[] = {
     { 0x98, 0, ata_check_power },
     { 0x99, 0, ata_ok },
     { 0xb0, 0, ata_smart },
-    { 0xc4, ATA_MULTI, ata_pio },
-    { 0xc5, ATA_WRITE | ATA_MULTI, ata_pio },
+    { 0xc4, ATA_F_MULTI, ata_pio },
+    { 0xc5, ATA_F_WRITE | ATA_F_MULTI, ata_pio },
     { 0xc6, 0, ata_set_multiple },
     { 0xc8, 0, ata_dma },
     { 0xc9, 0, ata_dma },
-    { 0xca, ATA_WRITE, ata_dma },
-    { 0xcb, ATA_WRITE, ata_dma },
-    { 0xce, ATA_EXT | ATA_WRITE | ATA_MULTI | ATA_FUA, ata_pio },
+    { 0xca, ATA_F_WRITE, ata_dma },
+    { 0xcb, ATA_F_WRITE, ata_dma },
+    { 0xce, ATA_F_EXT | ATA_F_WRITE | ATA_F_MULTI | ATA_F_FUA, ata_pio },
     { 0xe0, 0, ata_ok },
     { 0xe1, 0, ata_ok },
     { 0xe2, 0, ata_ok },
@@ -336,17 +336,84 @@ static const struct ata_op ata_ops[] = {
     { 0xf9, 0, ata_set_max },
 };
 
-void ata_command(struct ide_drive *d, uint8_t command)
+void ata_disk_command(struct ata_drive *d, uint8_t command, struct ata_job *j)
 {
-    if ((command & 0xf0) == 0x10 || (command & 0xf0) == 0x70) { /* recalibrate, seek */
-        ide_end(d);
+    if ((command & 0xf0) == 0x10 || (command & 0xf0) == 0x70) /* recalibrate, seek */
         return;
-    }
     for (unsigned i = 0; i < ARRAY_SIZE(ata_ops); i++) {
         if (ata_ops[i].code == command) {
-            ata_ops[i].run(d, ata_ops[i].flags);
+            ata_ops[i].run(d, ata_ops[i].flags, j);
             return;
         }
     }
-    ide_fail(d, ATA_ABRT);
+    ata_fail(j, ATA_ABRT);
+}
+
+void ata_command(struct ata_drive *d, uint8_t command, struct ata_job *j)
+{
+    d->error = 0;
+    d->status = ATA_READY;
+    if (d->cdrom)
+        atapi_command(d, command, j);
+    else
+        ata_disk_command(d, command, j);
+}
+
+/* --- the drive --- */
+
+void ata_signature(struct ata_drive *d)
+{
+    d->reg[ATA_COUNT] = 1;
+    d->reg[ATA_LBA0] = 1;
+    d->reg[ATA_LBA1] = d->cdrom ? 0x14 : 0;
+    d->reg[ATA_LBA2] = d->cdrom ? 0xeb : 0;
+}
+
+void ata_reset(struct ata_drive *d)
+{
+    d->error = ATA_RESET_OK;
+    d->status = d->disk && !d->cdrom ? ATA_READY : 0;
+    memset(d->hob, 0, sizeof(d->hob));
+    ata_signature(d);
+}
+
+void ata_power_on(struct ata_drive *d, struct blk *disk, bool cdrom)
+{
+    uint16_t cylinders;
+
+    d->disk = d->cd.disk = disk;
+    d->cdrom = cdrom;
+    if (disk) {
+        d->write_cache = d->smart = !cdrom;
+        d->multiple = cdrom ? 0 : ATA_MAX_MULTIPLE; /* drivers use it if it is set already */
+        d->max = disk->size / ATA_SECTOR;
+        ata_geometry(d, &cylinders, &d->heads, &d->sectors);
+    }
+    ata_reset(d);
+}
+
+void ata_state(struct ata_drive *d, struct state *s)
+{
+    uint64_t size = d->disk ? d->disk->size : 0;
+    bool cdrom = d->cdrom;
+
+    state_u64(s, &size);
+    state_bool(s, &cdrom);
+    state_require(s, size == (d->disk ? d->disk->size : 0) && cdrom == d->cdrom,
+                  "there was another drive");
+    state_bytes(s, d->reg, sizeof(d->reg));
+    state_bytes(s, d->hob, sizeof(d->hob));
+    state_u8(s, &d->status);
+    state_u8(s, &d->error);
+    state_u8(s, &d->multiple);
+    state_u8(s, &d->mode);
+    state_u8(s, &d->heads);
+    state_u8(s, &d->sectors);
+    state_bool(s, &d->write_cache);
+    state_bool(s, &d->smart);
+    state_u64(s, &d->max);
+    cdrom_state(&d->cd, s);
+    state_require(s, d->multiple <= ATA_MAX_MULTIPLE && d->max <= size / ATA_SECTOR,
+                  "drive settings out of range");
+    state_require(s, !d->disk || d->cdrom || (d->heads && d->sectors), "drive without a geometry");
 }

@@ -2,7 +2,7 @@
  * ata_identify.c: IDENTIFY DEVICE and IDENTIFY PACKET DEVICE (ATA/ATAPI-7 volume 1, 6.17 and 6.18): 256
  * words. Text is in big-endian words, padded with blanks.
  */
-#include "hw/ide_impl.h"
+#include "hw/ata.h"
 
 #include <string.h>
 
@@ -24,7 +24,7 @@ static void ata_text(uint8_t *out, unsigned first, unsigned words, const char *t
         out[2 * first + (i ^ 1)] = i < len ? (uint8_t)text[i] : ' ';
 }
 
-void ata_geometry(const struct ide_drive *d, uint16_t *cylinders, uint8_t *heads, uint8_t *sectors)
+void ata_geometry(const struct ata_drive *d, uint16_t *cylinders, uint8_t *heads, uint8_t *sectors)
 {
     uint64_t n = d->disk->size / BLK_SECTOR / (ID_HEADS * ID_SECTORS);
 
@@ -34,7 +34,7 @@ void ata_geometry(const struct ide_drive *d, uint16_t *cylinders, uint8_t *heads
 }
 
 /* Modes of transfers: all up to PIO 4, multiword DMA 2, Ultra DMA 5; the high bytes say which is set. */
-static void ata_identify_modes(const struct ide_drive *d, uint8_t *out)
+static void ata_identify_modes(const struct ata_drive *d, uint8_t *out)
 {
     uint16_t selected = (uint16_t)(BIT(d->mode & 7) << 8);
 
@@ -46,7 +46,7 @@ static void ata_identify_modes(const struct ide_drive *d, uint8_t *out)
     ata_word(out, 88, (uint16_t)(0x3f | (d->mode >> 3 == 8 ? selected : 0)));
 }
 
-static void ata_identify_chs(const struct ide_drive *d, uint8_t *out)
+static void ata_identify_chs(const struct ata_drive *d, uint8_t *out)
 {
     uint64_t total = min_u64(d->max, ID_MAX28), current;
     uint8_t heads, sectors;
@@ -67,7 +67,7 @@ static void ata_identify_chs(const struct ide_drive *d, uint8_t *out)
     st_le64(out + 2 * 100, d->max);
 }
 
-static void ata_identify_disk(const struct ide_drive *d, uint8_t *out)
+static void ata_identify_disk(const struct ata_drive *d, uint8_t *out)
 {
     ata_word(out, 0, 0x0040); /* fixed */
     ata_identify_chs(d, out);
@@ -98,7 +98,7 @@ static void ata_identify_cdrom(uint8_t *out)
     ata_word(out, 87, 0x4000);
 }
 
-void ata_identify(const struct ide_drive *d, uint8_t *out)
+void ata_identify(const struct ata_drive *d, uint8_t *out)
 {
     memset(out, 0, ID_BYTES);
     ata_text(out, 10, 10, d->serial);

@@ -35,7 +35,7 @@ static uint64_t ide_command_read(struct ide_channel *ch, uint64_t off, unsigned 
 {
     uint64_t val = 0;
 
-    if (off == IDE_DATA)
+    if (off == ATA_DATA)
         return ide_pio_data_read(ch, size);
     for (unsigned i = 0; i < size; i++)
         val |= (uint64_t)ide_channel_read(ch, (unsigned)off + i) << (8 * i);
@@ -44,7 +44,7 @@ static uint64_t ide_command_read(struct ide_channel *ch, uint64_t off, unsigned 
 
 static void ide_command_write(struct ide_channel *ch, uint64_t off, unsigned size, uint64_t val)
 {
-    if (off == IDE_DATA) {
+    if (off == ATA_DATA) {
         ide_pio_data_write(ch, size, (uint32_t)val);
         return;
     }
@@ -126,7 +126,7 @@ static void ide_quiesce(struct device *d)
     struct ide *ide = ide_of(d);
 
     for (unsigned i = 0; i < IDE_DRIVES; i++) {
-        struct blk *disk = ide->ch[i / IDE_UNITS].drive[i % IDE_UNITS].disk;
+        struct blk *disk = ide->ch[i / IDE_UNITS].drive[i % IDE_UNITS].ata.disk;
 
         if (disk)
             blk_drain(disk);
@@ -138,7 +138,7 @@ static void ide_destroy(struct device *d)
     struct ide *ide = ide_of(d);
 
     for (unsigned i = 0; i < IDE_DRIVES; i++)
-        blk_close(ide->ch[i / IDE_UNITS].drive[i % IDE_UNITS].disk);
+        blk_close(ide->ch[i / IDE_UNITS].drive[i % IDE_UNITS].ata.disk);
     free(ide);
 }
 
@@ -173,12 +173,11 @@ static void ide_init_channel(struct ide *ide, unsigned n, const struct ide_at *a
         struct ide_drive *d = &ch->drive[i];
 
         d->ch = ch;
-        d->disk = media[i].disk;
-        d->cdrom = media[i].cdrom;
+        ata_power_on(&d->ata, media[i].disk, media[i].cdrom);
         if (media[i].serial)
-            snprintf(d->serial, sizeof(d->serial), "%s", media[i].serial);
+            snprintf(d->ata.serial, sizeof(d->ata.serial), "%s", media[i].serial);
         else
-            snprintf(d->serial, sizeof(d->serial), "RU%05u", n * IDE_UNITS + i + 1);
+            snprintf(d->ata.serial, sizeof(d->ata.serial), "RU%05u", n * IDE_UNITS + i + 1);
     }
     ide_channel_power_on(ch);
 }

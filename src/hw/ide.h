@@ -12,7 +12,6 @@
 #include "bus/pci.h"
 
 enum { IDE_CHANNELS = 2, IDE_UNITS = 2, IDE_DRIVES = IDE_CHANNELS * IDE_UNITS };
-enum { IDE_SERIAL_MAX = 20 };
 
 struct ide;
 struct ide_at { /* of a channel: its ports, and its interrupt */

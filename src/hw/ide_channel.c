@@ -5,9 +5,6 @@
  */
 #include "hw/ide_impl.h"
 
-#include <errno.h>
-#include <string.h>
-
 enum { IDE_RESET_OK = 1, ATAPI_DEVICE_RESET = 0x08, ATA_DIAGNOSE = 0x90 };
 
 static struct ide_drive *ide_selected(struct ide_channel *ch)
@@ -46,63 +43,37 @@ static void ide_lower(struct ide_channel *ch)
 void ide_end(struct ide_drive *d)
 {
     d->ch->x.phase = IDE_IDLE;
-    d->status = ATA_READY;
+    d->ata.status = ATA_READY;
     if (d->packet)
-        d->reg[IDE_COUNT] = ATAPI_COD | ATAPI_IO;
+        d->ata.reg[ATA_COUNT] = ATAPI_COD | ATAPI_IO;
     ide_raise(d->ch);
 }
 
 void ide_fail(struct ide_drive *d, uint8_t error)
 {
-    d->error = error;
+    d->ata.error = error;
     ide_end(d);
-    d->status |= ATA_ERR;
-}
-
-/* What tells a disk from a CD-ROM drive after a reset. */
-void ide_signature(struct ide_drive *d)
-{
-    d->reg[IDE_COUNT] = 1;
-    d->reg[IDE_LBA0] = 1;
-    d->reg[IDE_LBA1] = d->cdrom ? 0x14 : 0;
-    d->reg[IDE_LBA2] = d->cdrom ? 0xeb : 0;
+    d->ata.status |= ATA_ERR;
 }
 
 /* --- reset --- */
 
-static void ide_drive_reset(struct ide_drive *d)
-{
-    d->error = IDE_RESET_OK;
-    d->status = d->disk && !d->cdrom ? ATA_READY : 0;
-    memset(d->hob, 0, sizeof(d->hob));
-    ide_signature(d);
-}
-
 /* A software reset keeps what SET FEATURES and the like have set. */
-static void ide_channel_reset(struct ide_channel *ch)
+void ide_channel_reset(struct ide_channel *ch)
 {
     ch->x = (struct ide_xfer){ 0 };
     ch->device = 0;
     ch->bm.status &= (uint8_t)~BM_ACTIVE;
     ch->bm.command &= (uint8_t)~BM_START;
     for (unsigned i = 0; i < IDE_UNITS; i++)
-        ide_drive_reset(&ch->drive[i]);
+        ata_reset(&ch->drive[i].ata);
 }
 
 void ide_channel_power_on(struct ide_channel *ch)
 {
-    for (unsigned i = 0; i < IDE_UNITS; i++) {
-        struct ide_drive *d = &ch->drive[i];
-        uint16_t cylinders;
-
-        if (!d->disk)
-            continue;
-        ch->bm.status |= i ? BIT(6) : BIT(5);
-        d->write_cache = d->smart = !d->cdrom;
-        d->multiple = d->cdrom ? 0 : ATA_MAX_MULTIPLE; /* drivers use it if it is set already */
-        d->max = d->disk->size / BLK_SECTOR;
-        ata_geometry(d, &cylinders, &d->heads, &d->sectors);
-    }
+    for (unsigned i = 0; i < IDE_UNITS; i++)
+        if (ch->drive[i].ata.disk)
+            ch->bm.status |= i ? BIT(6) : BIT(5);
     ide_channel_reset(ch);
 }
 
@@ -137,7 +108,7 @@ static void ide_device_reset(struct ide_drive *d)
         return;
     }
     d->ch->x = (struct ide_xfer){ 0 };
-    ide_drive_reset(d);
+    ata_reset(&d->ata);
 }
 
 /* --- registers --- */
@@ -151,27 +122,27 @@ uint8_t ide_channel_alt_status(const struct ide_channel *ch)
 {
     const struct ide_drive *d = &ch->drive[ch->device & ATA_DEV_UNIT ? 1 : 0];
 
-    if (!d->disk)
+    if (!d->ata.disk)
         return 0;
-    return ide_busy(ch) ? ATA_BSY : d->status;
+    return ide_busy(ch) ? ATA_BSY : d->ata.status;
 }
 
 uint8_t ide_channel_read(struct ide_channel *ch, unsigned reg)
 {
     const struct ide_drive *d = ide_selected(ch);
-    bool any = ch->drive[0].disk || ch->drive[1].disk;
+    bool any = ch->drive[0].ata.disk || ch->drive[1].ata.disk;
 
-    if (reg == IDE_DEVICE)
+    if (reg == ATA_DEVICE)
         return any ? ch->device | 0xa0 : 0;
-    if (!d->disk)
+    if (!d->ata.disk)
         return 0;
-    if (reg == IDE_COMMAND) {
+    if (reg == ATA_COMMAND) {
         ide_lower(ch);
         return ide_channel_alt_status(ch);
     }
-    if (reg == IDE_FEATURE)
-        return d->error;
-    return ch->control & ATA_CTL_HOB ? d->hob[reg] : d->reg[reg];
+    if (reg == ATA_FEATURE)
+        return d->ata.error;
+    return ch->control & ATA_CTL_HOB ? d->ata.hob[reg] : d->ata.reg[reg];
 }
 
 static void ide_diagnose(struct ide_channel *ch)
@@ -185,101 +156,41 @@ static void ide_command(struct ide_channel *ch, uint8_t val)
 {
     struct ide_drive *d = ide_selected(ch);
 
-    if (d->disk && d->cdrom && val == ATAPI_DEVICE_RESET) {
+    if (d->ata.disk && d->ata.cdrom && val == ATAPI_DEVICE_RESET) {
         ide_device_reset(d);
         return;
     }
-    if (ide_busy(ch) || (d->status & ATA_DRQ))
+    if (ide_busy(ch) || (d->ata.status & ATA_DRQ))
         return;
     if (val == ATA_DIAGNOSE) {
         ide_diagnose(ch);
         return;
     }
-    if (!d->disk)
+    if (!d->ata.disk)
         return;
     ide_lower(ch);
-    ide_drive_of(ch)->status &= (uint8_t)~ATA_DRQ;
+    ide_drive_of(ch)->ata.status &= (uint8_t)~ATA_DRQ;
     ch->x = (struct ide_xfer){ .unit = d == &ch->drive[1] };
-    d->error = 0;
-    d->status = ATA_READY;
     d->packet = false;
-    if (d->cdrom)
-        atapi_command(d, val);
-    else
-        ata_command(d, val);
+    ide_start(d, val);
 }
 
 void ide_channel_write(struct ide_channel *ch, unsigned reg, uint8_t val)
 {
     ch->control &= (uint8_t)~ATA_CTL_HOB;
-    if (reg == IDE_COMMAND) {
+    if (reg == ATA_COMMAND) {
         ide_command(ch, val);
         return;
     }
     if (ide_busy(ch))
         return;
-    if (reg == IDE_DEVICE) {
+    if (reg == ATA_DEVICE) {
         ch->device = val;
         return;
     }
     for (unsigned i = 0; i < IDE_UNITS; i++) {
-        ch->drive[i].hob[reg] = ch->drive[i].reg[reg];
-        ch->drive[i].reg[reg] = val;
-    }
-}
-
-/* --- requests --- */
-
-static void ide_done(struct blk_req *req, int err)
-{
-    struct ide_channel *ch = container_of(req, struct ide_channel, req);
-    struct device *dev = &ch->ide->pci.dev;
-
-    pthread_mutex_lock(&dev->lock);
-    if (err)
-        log_limited(&dev->log, LOG_WARN, "ide", "%s of %llu bytes at %llu failed: %s",
-                    req->op == BLK_READ ? "read" : "write", (unsigned long long)req->len,
-                    (unsigned long long)req->off, strerror(-err));
-    ch->in_flight = false;
-    if (ch->reset_due)
-        ide_channel_reset(ch);
-    else if (ch->then)
-        ch->then(ch, err);
-    if (!ch->in_flight)
-        ch->reset_due = false;
-    pthread_mutex_unlock(&dev->lock);
-}
-
-void ide_submit(struct ide_channel *ch, enum blk_op op, uint64_t off, uint64_t len, int niov,
-                void (*then)(struct ide_channel *ch, int err))
-{
-    ch->in_flight = true;
-    ch->then = then;
-    ch->req = (struct blk_req){
-        .op = op,
-        .flags = ch->x.fua && op == BLK_WRITE ? BLK_F_FUA : 0,
-        .off = off,
-        .len = len,
-        .iov = ch->iov,
-        .niov = niov,
-        .done = ide_done,
-    };
-    blk_submit(ide_drive_of(ch)->disk, &ch->req);
-}
-
-void ide_io_end(struct ide_channel *ch, int err)
-{
-    struct ide_drive *d = ide_drive_of(ch);
-
-    if (!err) {
-        ide_end(d);
-    } else if (d->cdrom) {
-        d->sense_key = 3; /* medium error: unrecovered read error */
-        d->asc = 0x11;
-        d->ascq = 0;
-        ide_fail(d, (uint8_t)(3 << 4 | ATA_ABRT));
-    } else {
-        ide_fail(d, ch->x.write ? ATA_ABRT : ATA_UNC);
+        ch->drive[i].ata.hob[reg] = ch->drive[i].ata.reg[reg];
+        ch->drive[i].ata.reg[reg] = val;
     }
 }
 
@@ -287,35 +198,9 @@ void ide_io_end(struct ide_channel *ch, int err)
 
 static void ide_drive_state(struct ide_drive *d, struct state *s)
 {
-    uint64_t size = d->disk ? d->disk->size : 0;
-    bool cdrom = d->cdrom;
-
-    state_u64(s, &size);
-    state_bool(s, &cdrom);
-    state_require(s, size == (d->disk ? d->disk->size : 0) && cdrom == d->cdrom,
-                  "there was another drive");
-    state_bytes(s, d->reg, sizeof(d->reg));
-    state_bytes(s, d->hob, sizeof(d->hob));
-    state_u8(s, &d->status);
-    state_u8(s, &d->error);
-    state_u8(s, &d->multiple);
-    state_u8(s, &d->mode);
-    state_u8(s, &d->heads);
-    state_u8(s, &d->sectors);
-    state_bool(s, &d->write_cache);
-    state_bool(s, &d->smart);
-    state_u64(s, &d->max);
-    state_u8(s, &d->sense_key);
-    state_u8(s, &d->asc);
-    state_u8(s, &d->ascq);
-    state_bool(s, &d->locked);
-    state_bool(s, &d->open);
-    state_bool(s, &d->changed);
+    ata_state(&d->ata, s);
     state_bool(s, &d->packet);
     state_bool(s, &d->dma);
-    state_require(s, d->multiple <= ATA_MAX_MULTIPLE && d->max <= size / BLK_SECTOR,
-                  "drive settings out of range");
-    state_require(s, !d->disk || d->cdrom || (d->heads && d->sectors), "drive without a geometry");
 }
 
 static bool ide_xfer_ok(const struct ide_channel *ch)
@@ -324,7 +209,7 @@ static bool ide_xfer_ok(const struct ide_channel *ch)
 
     if (x->phase == IDE_IDLE)
         return x->unit < IDE_UNITS;
-    return x->phase <= IDE_DMA_BUF && x->unit < IDE_UNITS && ch->drive[x->unit].disk &&
+    return x->phase <= IDE_DMA_BUF && x->unit < IDE_UNITS && ch->drive[x->unit].ata.disk &&
            x->pos <= x->end && x->end <= x->len && (x->block || x->phase >= IDE_DMA_DISK);
 }
 

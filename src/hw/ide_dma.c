@@ -197,14 +197,14 @@ void ide_dma_disk(struct ide_drive *d, uint64_t off, uint64_t len, bool write, b
         .off = off,
         .left = len,
     };
-    d->status = ATA_READY | ATA_DRQ;
+    d->ata.status = ATA_READY | ATA_DRQ;
     ide_dma_run(d->ch);
 }
 
 void ide_dma_send(struct ide_drive *d, uint32_t len)
 {
     d->ch->x = (struct ide_xfer){ .phase = IDE_DMA_BUF, .unit = d->ch->x.unit, .len = len };
-    d->status = ATA_READY | ATA_DRQ;
+    d->ata.status = ATA_READY | ATA_DRQ;
     ide_dma_run(d->ch);
 }
 

@@ -2,11 +2,12 @@
  * ide_impl.h: between the files of the IDE controller.
  *
  *  ide.c           the PCI function: ports, configuration space, state
- *  ide_channel.c   a channel: its registers, reset, interrupt; requests to the block layer
+ *  ide_channel.c   a channel: its registers, reset, interrupt
+ *  ide_command.c   carries out what a command asks for; requests to the block layer
  *  ide_pio.c       transfers through the data port
  *  ide_dma.c       bus mastering: PRD tables
- *  ata.c           commands of a hard disk (ata_identify.c: what drives say about themselves)
- *  atapi.c         packet commands of a CD-ROM drive (atapi_info.c: their longer replies)
+ *
+ * What commands and packets mean is ata.h's and cdrom.h's.
  *
  * Everything here runs with the controller's device lock held. A channel carries out one command at a time;
  * while the block layer has a request of it, it is busy and hears only resets, which take effect when the
@@ -15,59 +16,24 @@
 #ifndef HW_IDE_IMPL_H
 #define HW_IDE_IMPL_H
 
+#include "hw/ata.h"
 #include "hw/ide.h"
 
-enum { /* command block registers; read: FEATURE is Error, COMMAND is Status */
-       IDE_DATA = 0,
-       IDE_FEATURE,
-       IDE_COUNT,
-       IDE_LBA0,
-       IDE_LBA1,
-       IDE_LBA2,
-       IDE_DEVICE,
-       IDE_COMMAND,
-       IDE_REGS
-};
-enum { /* Status */
-       ATA_ERR = BIT(0),
-       ATA_DRQ = BIT(3),
-       ATA_DSC = BIT(4),
-       ATA_DRDY = BIT(6),
-       ATA_BSY = BIT(7),
-       ATA_READY = ATA_DRDY | ATA_DSC
-};
-enum { ATA_ABRT = BIT(2), ATA_IDNF = BIT(4), ATA_UNC = BIT(6) }; /* Error */
-enum { ATA_DEV_UNIT = BIT(4), ATA_DEV_LBA = BIT(6) };            /* Device */
 enum { ATA_CTL_NIEN = BIT(1), ATA_CTL_SRST = BIT(2), ATA_CTL_HOB = BIT(7) };
-enum { ATAPI_COD = BIT(0), ATAPI_IO = BIT(1), ATAPI_PACKET_LEN = 12, ATAPI_BLOCK = 2048 };
 enum { BM_START = BIT(0), BM_READ = BIT(3) }; /* bus master command */
 enum { BM_ACTIVE = BIT(0), BM_ERROR = BIT(1), BM_INTR = BIT(2), BM_CAPABLE = BIT(5) | BIT(6) };
-enum { IDE_BUF = 64 * KIB, IDE_SEGS = 256, ATA_MAX_MULTIPLE = 16 };
+enum { IDE_BUF = 64 * KIB, IDE_SEGS = 256 };
 
 enum ide_phase { IDE_IDLE, IDE_PIO_IN, IDE_PIO_OUT, IDE_PACKET, IDE_DMA_DISK, IDE_DMA_BUF };
 
 struct ide_channel;
 struct ide_drive {
-    /* wiring and configuration */
+    struct ata_drive ata; /* its disk is owned */
     struct ide_channel *ch;
-    struct blk *disk; /* owned; NULL: no drive */
-    bool cdrom;
-    char serial[IDE_SERIAL_MAX + 1];
 
     /* guest-visible state */
-    uint8_t reg[IDE_DEVICE], hob[IDE_DEVICE]; /* FEATURE to LBA2, and what they held before */
-    uint8_t status, error;                    /* status: without BSY */
-    uint8_t multiple;                         /* sectors; 0: off */
-    uint8_t mode;                             /* of transfers, as SET FEATURES has it */
-    uint8_t heads, sectors;                   /* for addresses by cylinder, head and sector */
-    bool write_cache, smart;
-    uint64_t max; /* sectors that the host area leaves */
-    /* of a CD-ROM drive */
-    uint8_t sense_key, asc, ascq;
-    bool locked, open; /* the tray */
-    bool changed;      /* the medium: the next command that uses it hears so */
-    bool packet;       /* the command is a packet */
-    bool dma;          /* whose data goes by DMA */
+    bool packet; /* the command is a packet */
+    bool dma;    /* whose data goes by DMA */
 };
 
 /* The command's data: a part is in buf, the rest on the disk. */
@@ -121,6 +87,7 @@ struct ide {
 
 /* --- ide_channel.c --- */
 void ide_channel_power_on(struct ide_channel *ch);
+void ide_channel_reset(struct ide_channel *ch);                 /* no request in flight */
 uint8_t ide_channel_read(struct ide_channel *ch, unsigned reg); /* not IDE_DATA */
 void ide_channel_write(struct ide_channel *ch, unsigned reg, uint8_t val);
 uint8_t ide_channel_alt_status(const struct ide_channel *ch);
@@ -132,10 +99,12 @@ void ide_raise(struct ide_channel *ch);                 /* INTRQ */
 /* The command is over, with the interrupt. error: ATA_ABRT, ... */
 void ide_end(struct ide_drive *d);
 void ide_fail(struct ide_drive *d, uint8_t error);
-void ide_signature(struct ide_drive *d);
+/* --- ide_command.c --- */
+void ide_start(struct ide_drive *d, uint8_t command); /* the task file is in place */
 /* Hands ch->req to the block layer (op, off and len; iov[0..niov) is filled in); `then` runs at its end. */
 void ide_submit(struct ide_channel *ch, enum blk_op op, uint64_t off, uint64_t len, int niov,
                 void (*then)(struct ide_channel *ch, int err));
+void ide_packet(struct ide_drive *d); /* carries out the one that is in buf */
 /* The drive's command is over, or has failed as a disk or a CD-ROM drive fails. For `then`. */
 void ide_io_end(struct ide_channel *ch, int err);
 
@@ -144,7 +113,7 @@ void ide_io_end(struct ide_channel *ch, int err);
 void ide_pio_send(struct ide_drive *d, uint32_t len, uint32_t block);
 void ide_pio_read(struct ide_drive *d, uint64_t off, uint64_t len, uint32_t block);
 void ide_pio_write(struct ide_drive *d, uint64_t off, uint64_t len, uint32_t block, bool fua);
-void ide_pio_packet(struct ide_drive *d); /* collects a command packet for atapi_packet() */
+void ide_pio_packet(struct ide_drive *d); /* collects a packet for ide_packet() */
 uint32_t ide_pio_data_read(struct ide_channel *ch, unsigned size);
 void ide_pio_data_write(struct ide_channel *ch, unsigned size, uint32_t val);
 
@@ -154,21 +123,5 @@ void ide_dma_disk(struct ide_drive *d, uint64_t off, uint64_t len, bool write, b
 void ide_dma_send(struct ide_drive *d, uint32_t len); /* len bytes of buf */
 uint8_t ide_bm_read(const struct ide_channel *ch, unsigned reg);
 void ide_bm_write(struct ide_channel *ch, unsigned reg, uint8_t val);
-
-/* --- ata.c, ata_identify.c --- */
-void ata_command(struct ide_drive *d, uint8_t command);
-void ata_identify(const struct ide_drive *d, uint8_t *out); /* 512 bytes; of both kinds of drive */
-void ata_geometry(const struct ide_drive *d, uint16_t *cylinders, uint8_t *heads, uint8_t *sectors);
-
-/* --- atapi.c, atapi_info.c --- */
-void atapi_command(struct ide_drive *d, uint8_t command);
-void atapi_packet(struct ide_drive *d); /* it is in buf */
-enum atapi_answer { ATAPI_REPLY, ATAPI_BAD_FIELD, ATAPI_UNKNOWN };
-/* If the packet asks for information: the reply into buf, and in *len how much of it the host wants. */
-enum atapi_answer atapi_info(struct ide_drive *d, const uint8_t *cdb, uint32_t *len);
-static inline uint32_t atapi_blocks(const struct ide_drive *d)
-{
-    return (uint32_t)min_u64(d->disk->size / ATAPI_BLOCK, UINT32_MAX);
-}
 
 #endif

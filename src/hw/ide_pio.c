@@ -21,11 +21,11 @@ static void ide_pio_offer(struct ide_channel *ch, bool interrupt)
     struct ide_drive *d = ide_drive_of(ch);
 
     x->end = x->pos + (uint32_t)min_u64(x->block, x->len - x->pos);
-    d->status = ATA_READY | ATA_DRQ;
+    d->ata.status = ATA_READY | ATA_DRQ;
     if (x->phase == IDE_PIO_IN && d->packet) {
-        d->reg[IDE_COUNT] = ATAPI_IO;
-        d->reg[IDE_LBA1] = (uint8_t)(x->end - x->pos);
-        d->reg[IDE_LBA2] = (uint8_t)((x->end - x->pos) >> 8);
+        d->ata.reg[ATA_COUNT] = ATAPI_IO;
+        d->ata.reg[ATA_LBA1] = (uint8_t)(x->end - x->pos);
+        d->ata.reg[ATA_LBA2] = (uint8_t)((x->end - x->pos) >> 8);
     }
     if (interrupt)
         ide_raise(ch);
@@ -83,7 +83,7 @@ static void ide_pio_sent(struct ide_channel *ch)
         ide_end(d);
     } else {
         x->phase = IDE_IDLE;
-        d->status = ATA_READY;
+        d->ata.status = ATA_READY;
     }
 }
 
@@ -140,9 +140,9 @@ void ide_pio_packet(struct ide_drive *d)
 {
     struct ide_xfer *x = &d->ch->x;
 
-    ide_pio_start(d, IDE_PACKET, ATAPI_PACKET_LEN);
-    x->len = ATAPI_PACKET_LEN;
-    d->reg[IDE_COUNT] = ATAPI_COD;
+    ide_pio_start(d, IDE_PACKET, CDROM_PACKET_LEN);
+    x->len = CDROM_PACKET_LEN;
+    d->ata.reg[ATA_COUNT] = ATAPI_COD;
     ide_pio_offer(d->ch, false);
 }
 
@@ -151,7 +151,7 @@ static void ide_pio_received(struct ide_channel *ch)
     struct ide_xfer *x = &ch->x;
 
     if (x->phase == IDE_PACKET) {
-        atapi_packet(ide_drive_of(ch));
+        ide_packet(ide_drive_of(ch));
     } else if (x->pos < x->len) {
         ide_pio_offer(ch, true);
     } else {

@@ -1,15 +1,14 @@
 /*
- * atapi_info.c: what a CD-ROM drive says about itself and its medium: replies of packet commands (MMC-4 6,
+ * cdrom_info.c: what a CD-ROM drive says about itself and its medium: replies of packet commands (MMC-4 6,
  * SPC-3 6). One session with one data track from block 0.
  */
-#include "hw/ide_impl.h"
+#include "hw/cdrom.h"
 
 #include <string.h>
 
 #include "base/endian.h"
 
 enum {
-    INFO_ROOM = 512,        /* no reply is longer */
     CD_BLOCKS_MAX = 360000, /* of 80 minutes; more is a DVD */
     PROFILE_CD = 0x08,
     PROFILE_DVD = 0x10,
@@ -26,44 +25,44 @@ struct info_op {
     uint8_t op;
     uint8_t alloc_at, alloc_len; /* where in the packet the host says how much it takes */
     /* Fills out, which is zero; the reply's length, or 0: the packet asks for what there is not. */
-    uint32_t (*build)(struct ide_drive *d, const uint8_t *cdb, uint8_t *out);
+    uint32_t (*build)(struct cdrom *cd, const uint8_t *cdb, uint8_t *out);
 };
 
-static uint32_t info_inquiry(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_inquiry(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
     static const uint8_t names[28] = "RUCHE   CD-ROM          1.0 "; /* vendor, product, revision */
 
-    (void)d;
     if (cdb[1] & 1) /* vital product data */
         return 0;
     out[0] = 5;    /* CD-ROM */
     out[1] = 0x80; /* removable */
-    out[3] = 0x21; /* ATAPI, response format 1 */
-    out[4] = 31;   /* more bytes */
+    out[2] = cd->spc ? 5 : 0;
+    out[3] = cd->spc ? 2 : 0x21; /* response format; of 1 for ATAPI */
+    out[4] = 31;                 /* more bytes */
     memcpy(out + 8, names, sizeof(names));
     return 36;
 }
 
 /* Fixed format; to ask is to be told once. */
-static uint32_t info_request_sense(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_request_sense(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
     (void)cdb;
     out[0] = 0x70;
-    out[2] = d->sense_key;
+    out[2] = cd->sense_key;
     out[7] = 10;
-    out[12] = d->asc;
-    out[13] = d->ascq;
-    d->sense_key = d->asc = d->ascq = 0;
+    out[12] = cd->asc;
+    out[13] = cd->ascq;
+    cd->sense_key = cd->asc = cd->ascq = 0;
     return 18;
 }
 
-static uint32_t info_capacity(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_capacity(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
-    uint32_t n = atapi_blocks(d);
+    uint32_t n = cdrom_blocks(cd);
 
     (void)cdb;
     st_be32(out, n ? n - 1 : 0);
-    st_be32(out + 4, ATAPI_BLOCK);
+    st_be32(out + 4, CDROM_BLOCK);
     return 8;
 }
 
@@ -101,11 +100,11 @@ static void info_raw(uint8_t *out, uint8_t point, uint8_t m, uint8_t s, uint8_t 
     out[10] = f;
 }
 
-static uint32_t info_raw_toc(const struct ide_drive *d, uint8_t *out)
+static uint32_t info_raw_toc(const struct cdrom *cd, uint8_t *out)
 {
     uint8_t end[4];
 
-    info_address(end, atapi_blocks(d), true);
+    info_address(end, cdrom_blocks(cd), true);
     info_raw(out + 4, 0xa0, 1, 0, 0); /* first track */
     info_raw(out + 15, 0xa1, 1, 0, 0);
     info_raw(out + 26, 0xa2, end[1], end[2], end[3]);
@@ -113,7 +112,7 @@ static uint32_t info_raw_toc(const struct ide_drive *d, uint8_t *out)
     return 48;
 }
 
-static uint32_t info_toc(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_toc(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
     unsigned format = cdb[2] & 15 ? cdb[2] & 15 : cdb[9] >> 6; /* the latter of old */
     bool msf = cdb[1] & 2;
@@ -122,7 +121,7 @@ static uint32_t info_toc(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
     if (format > 2 || (format == 0 && cdb[6] > 1 && cdb[6] != TRACK_LEADOUT))
         return 0;
     if (format == 2) {
-        len = info_raw_toc(d, out);
+        len = info_raw_toc(cd, out);
     } else if (format == 1) {
         info_track(out + 4, 1, 0, msf);
     } else {
@@ -130,16 +129,16 @@ static uint32_t info_toc(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
             info_track(out + 4, 1, 0, msf);
             len += 8;
         }
-        info_track(out + len - 8, TRACK_LEADOUT, atapi_blocks(d), msf);
+        info_track(out + len - 8, TRACK_LEADOUT, cdrom_blocks(cd), msf);
     }
     st_be16(out, (uint16_t)(len - 2));
     out[2] = out[3] = 1; /* first and last track, or session */
     return len;
 }
 
-static uint32_t info_disc(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_disc(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
-    (void)d;
+    (void)cd;
     if (cdb[1] & 7)
         return 0;
     st_be16(out, 32);
@@ -159,14 +158,14 @@ static uint32_t info_page_error(uint8_t *out)
     return 8;
 }
 
-static uint32_t info_page_capabilities(const struct ide_drive *d, uint8_t *out)
+static uint32_t info_page_capabilities(const struct cdrom *cd, uint8_t *out)
 {
     out[0] = 0x2a;
     out[1] = 18;
-    out[2] = 0x3b;                                  /* reads CD-R, CD-RW, DVD */
-    out[4] = 0x70;                                  /* multiple sessions, mode 2 */
-    out[6] = (uint8_t)(0x29 | (d->locked ? 2 : 0)); /* a tray; can lock and eject */
-    st_be16(out + 8, 7056);                         /* KB/s */
+    out[2] = 0x3b;                                   /* reads CD-R, CD-RW, DVD */
+    out[4] = 0x70;                                   /* multiple sessions, mode 2 */
+    out[6] = (uint8_t)(0x29 | (cd->locked ? 2 : 0)); /* a tray; can lock and eject */
+    st_be16(out + 8, 7056);                          /* KB/s */
     st_be16(out + 10, 2);
     st_be16(out + 12, 512); /* KiB of buffer */
     st_be16(out + 14, 7056);
@@ -174,7 +173,7 @@ static uint32_t info_page_capabilities(const struct ide_drive *d, uint8_t *out)
 }
 
 /* 0: there is no such page. */
-static uint32_t info_pages(const struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_pages(const struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
     unsigned page = cdb[2] & 0x3f;
     uint32_t len = 0;
@@ -184,41 +183,41 @@ static uint32_t info_pages(const struct ide_drive *d, const uint8_t *cdb, uint8_
     if (page == 0x01 || page == 0x3f)
         len += info_page_error(out);
     if (page == 0x2a || page == 0x3f)
-        len += info_page_capabilities(d, out + len);
+        len += info_page_capabilities(cd, out + len);
     return len;
 }
 
-static uint32_t info_mode6(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_mode6(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
-    uint32_t len = info_pages(d, cdb, out + 4);
+    uint32_t len = info_pages(cd, cdb, out + 4);
 
     if (!len)
         return 0;
     out[0] = (uint8_t)(len + 3);
-    out[1] = d->open ? 0x71 : 0x01;
+    out[1] = cd->open ? 0x71 : 0x01;
     return len + 4;
 }
 
-static uint32_t info_mode10(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_mode10(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
-    uint32_t len = info_pages(d, cdb, out + 8);
+    uint32_t len = info_pages(cd, cdb, out + 8);
 
     if (!len)
         return 0;
     st_be16(out, (uint16_t)(len + 6));
-    out[2] = d->open ? 0x71 : 0x01;
+    out[2] = cd->open ? 0x71 : 0x01;
     return len + 8;
 }
 
-static uint32_t info_mechanism(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_mechanism(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
     (void)cdb;
-    out[1] = d->open ? 0x10 : 0;
+    out[1] = cd->open ? 0x10 : 0;
     out[5] = 1; /* slot */
     return 8;
 }
 
-static uint32_t info_event(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_event(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
     if (!(cdb[1] & 1)) /* only polled */
         return 0;
@@ -230,8 +229,8 @@ static uint32_t info_event(struct ide_drive *d, const uint8_t *cdb, uint8_t *out
     }
     out[1] = 6;
     out[2] = EVENT_MEDIA;
-    out[4] = d->changed ? 2 : 0; /* new medium */
-    out[5] = d->open ? 1 : 2;    /* tray open; medium present */
+    out[4] = cd->changed ? 2 : 0; /* new medium */
+    out[5] = cd->open ? 1 : 2;    /* tray open; medium present */
     return 8;
 }
 
@@ -252,11 +251,11 @@ static uint32_t info_feature(const uint8_t *cdb, uint8_t *out, uint32_t at, uint
     return at + 4 + len;
 }
 
-static uint32_t info_configuration(struct ide_drive *d, const uint8_t *cdb, uint8_t *out)
+static uint32_t info_configuration(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
     static const uint8_t core[8] = { 0, 0, 0, 2, 1 }, tray[4] = { 0x29 }, none[4];
-    static const uint8_t readable[8] = { 0, 0, ATAPI_BLOCK >> 8, 0, 0, 16, 0, 0 };
-    bool dvd = atapi_blocks(d) > CD_BLOCKS_MAX, in = !d->open;
+    static const uint8_t readable[8] = { 0, 0, CDROM_BLOCK >> 8, 0, 0, 16, 0, 0 };
+    bool dvd = cdrom_blocks(cd) > CD_BLOCKS_MAX, in = !cd->open;
     const uint8_t profiles[8] = { 0, PROFILE_DVD, in && dvd, 0, 0, PROFILE_CD, in && !dvd, 0 };
     const uint8_t always = FEATURE_PERSISTENT | FEATURE_CURRENT;
     uint32_t at = 8;
@@ -274,33 +273,38 @@ static uint32_t info_configuration(struct ide_drive *d, const uint8_t *cdb, uint
 }
 
 static const struct info_op info_ops[] = {
-    { 0x03, 4, 1, info_request_sense }, { 0x12, 3, 2, info_inquiry },
-    { 0x1a, 4, 1, info_mode6 },         { 0x25, 0, 0, info_capacity },
-    { 0x43, 7, 2, info_toc },           { 0x46, 7, 2, info_configuration },
-    { 0x4a, 7, 2, info_event },         { 0x51, 7, 2, info_disc },
-    { 0x5a, 7, 2, info_mode10 },        { 0xbd, 8, 2, info_mechanism },
+    { SCSI_REQUEST_SENSE, 4, 1, info_request_sense },
+    { SCSI_INQUIRY, 3, 2, info_inquiry },
+    { SCSI_MODE_SENSE6, 4, 1, info_mode6 },
+    { SCSI_READ_CAPACITY10, 0, 0, info_capacity },
+    { SCSI_READ_TOC, 7, 2, info_toc },
+    { SCSI_GET_CONFIGURATION, 7, 2, info_configuration },
+    { SCSI_GET_EVENT, 7, 2, info_event },
+    { SCSI_READ_DISC, 7, 2, info_disc },
+    { SCSI_MODE_SENSE10, 7, 2, info_mode10 },
+    { SCSI_MECHANISM, 8, 2, info_mechanism },
 };
 
 static uint32_t info_wanted(const struct info_op *op, const uint8_t *cdb)
 {
     if (!op->alloc_len)
-        return INFO_ROOM;
+        return CDROM_REPLY_MAX;
     return op->alloc_len == 1 ? cdb[op->alloc_at] : ld_be16(cdb + op->alloc_at);
 }
 
-enum atapi_answer atapi_info(struct ide_drive *d, const uint8_t *cdb, uint32_t *len)
+uint32_t cdrom_info(struct cdrom *cd, const uint8_t *cdb, uint8_t *reply, uint32_t *len)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(info_ops); i++) {
         const struct info_op *op = &info_ops[i];
 
         if (op->op != cdb[0])
             continue;
-        memset(d->ch->buf, 0, INFO_ROOM);
-        *len = op->build(d, cdb, d->ch->buf);
+        memset(reply, 0, CDROM_REPLY_MAX);
+        *len = op->build(cd, cdb, reply);
         if (!*len)
-            return ATAPI_BAD_FIELD;
+            return SENSE_BAD_FIELD;
         *len = (uint32_t)min_u64(*len, info_wanted(op, cdb));
-        return ATAPI_REPLY;
+        return SENSE_NONE;
     }
-    return ATAPI_UNKNOWN;
+    return SENSE_BAD_COMMAND;
 }
