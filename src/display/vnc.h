@@ -1,11 +1,12 @@
 /*
- * vnc.h: a server of the remote frame buffer protocol (RFC 6143, RFB 3.8): the screen and the keyboard of a
- * VM for any number of viewers. Loop thread; created and destroyed while the loop does not run, too.
+ * vnc.h: a server of the remote frame buffer protocol (RFC 6143, RFB 3.8): the screen, keyboard and
+ * pointer of a VM for any number of viewers. Loop thread; created and destroyed while the loop does not run, too.
  */
 #ifndef DISPLAY_VNC_H
 #define DISPLAY_VNC_H
 
 #include "base/loop.h"
+#include "display/input.h"
 #include "display/surface.h"
 
 struct vnc;
@@ -13,7 +14,7 @@ struct vnc;
 struct vnc_source {
     void *opaque;
     int (*draw)(void *opaque, struct surface *s); /* 0, or -errno: nothing to see now */
-    void (*key)(void *opaque, const uint8_t *code, unsigned len); /* scan code set 2 */
+    struct input *input;                          /* where viewers' keys and pointers lead */
 };
 
 /* where: base/sock.h; password: NULL, or up to 8 characters that count. Strings are copied. */

@@ -1,7 +1,6 @@
 /*
  * vnc_client.c: one viewer (RFC 6143): handshake, its messages, updates. Beyond the RFC: versions 3.3 and
- * 3.7, the QEMU extended key event, by which keys arrive as such and not as characters. The pointer is
- * ignored: the machine has none.
+ * 3.7, the QEMU extended key event, by which keys arrive as such and not as characters.
  */
 #include "display/vnc_priv.h"
 
@@ -19,6 +18,13 @@ enum {
     MSG_POINTER = 5,
     MSG_CUT_TEXT = 6,
     MSG_QEMU = 255,
+};
+enum {
+    POINTER_LEFT = BIT(0),
+    POINTER_MIDDLE = BIT(1),
+    POINTER_RIGHT = BIT(2),
+    POINTER_UP = BIT(3),
+    POINTER_DOWN = BIT(4)
 };
 enum { NAME_LEN = 5, FORMAT_LEN = 16 };
 
@@ -185,16 +191,31 @@ static void vnc_client_encoding(struct vnc_client *c, int32_t encoding)
 
 static void vnc_client_key(struct vnc_client *c, uint8_t key, bool down)
 {
-    uint8_t code[KEYMAP_CODE_MAX];
-    unsigned len = keymap_set2(key, down, code);
-
-    if (!len)
+    if (!key)
         return;
     if (down)
         c->pressed[key / 8] |= (uint8_t)BIT(key % 8);
     else
         c->pressed[key / 8] &= (uint8_t)~BIT(key % 8);
-    c->source->key(c->source->opaque, code, len);
+    input_key(c->source->input, key, down);
+}
+
+/* Buttons, and the wheel, whose steps come as buttons that are pressed and released. */
+static void vnc_client_pointer(struct vnc_client *c, uint8_t mask, uint16_t x, uint16_t y)
+{
+    unsigned pressed = mask & ~c->pointer_mask, buttons = 0;
+
+    if (mask & POINTER_LEFT)
+        buttons |= INPUT_LEFT;
+    if (mask & POINTER_MIDDLE)
+        buttons |= INPUT_MIDDLE;
+    if (mask & POINTER_RIGHT)
+        buttons |= INPUT_RIGHT;
+    c->pointer_mask = mask;
+    c->pointer_x = x;
+    c->pointer_y = y;
+    input_point(c->source->input, x, y, c->width, c->height, buttons,
+                !!(pressed & POINTER_UP) - !!(pressed & POINTER_DOWN));
 }
 
 /* What the viewer calls the rest of a message of this type; 0: it does not exist. */
@@ -236,6 +257,9 @@ static void vnc_client_message(struct vnc_client *c)
         break;
     case MSG_KEY:
         vnc_client_key(c, keymap_key(ld_be32(c->rx + 4)), c->rx[1]);
+        break;
+    case MSG_POINTER:
+        vnc_client_pointer(c, c->rx[1], ld_be16(c->rx + 2), ld_be16(c->rx + 4));
         break;
     case MSG_CUT_TEXT:
         c->skip = ld_be32(c->rx + 4);
@@ -401,6 +425,8 @@ void vnc_client_fini(struct vnc_client *c)
     for (unsigned key = 0; key < KEYMAP_KEYS; key++)
         if (c->pressed[key / 8] & BIT(key % 8))
             vnc_client_key(c, (uint8_t)key, false);
+    if (c->pointer_mask)
+        vnc_client_pointer(c, 0, c->pointer_x, c->pointer_y);
     if (c->zlib_ready)
         deflateEnd(&c->zlib);
     free(c->tx.data);

@@ -54,6 +54,8 @@ struct vnc_client {
     bool wants;             /* an update */
     uint8_t dirty[VNC_TILES][VNC_TILES / 8];
     uint8_t pressed[KEYMAP_KEYS / 8];
+    uint8_t pointer_mask; /* what the viewer's pointer last had pressed, as the protocol has it */
+    uint16_t pointer_x, pointer_y;
     z_stream zlib;
     bool zlib_ready;
     struct vnc_buf tx;

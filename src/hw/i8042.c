@@ -1,14 +1,15 @@
 /*
- * i8042.c: 8042 keyboard controller (IBM PC/AT technical reference). A keyboard may be plugged in; without,
- * and to the mouse port, a byte that is sent times out. Scan codes are translated from set 2 to set 1 if the
- * command byte says so. It resets the machine by pulsing output line 0, which is how many kernels reboot.
- * Not modelled: the mouse port.
+ * i8042.c: 8042 keyboard controller (IBM PS/2 technical reference). A keyboard and a mouse may be plugged in;
+ * without, a byte that is sent times out. Scan codes are translated from set 2 to set 1 if the command byte
+ * says so. It resets the machine by pulsing output line 0, which is how many kernels reboot.
  *
  * Locking: the bus holds the device lock.
  */
 #include "hw/i8042.h"
 
+#include "display/keymap.h"
 #include "hw/ps2_kbd.h"
+#include "hw/ps2_mouse.h"
 #include "state/state.h"
 
 enum {
@@ -16,6 +17,7 @@ enum {
     STS_SYS = BIT(2),
     STS_COMMAND = BIT(3),
     STS_UNLOCKED = BIT(4),
+    STS_AUX = BIT(5), /* the byte is the mouse's */
     STS_TIMEOUT = BIT(6)
 };
 enum {
@@ -38,7 +40,13 @@ enum {
     CMD_A20_ON = 0xdf,
     CMD_PULSE = 0xf0,
 };
-enum { CCB_KBD_IRQ = BIT(0), CCB_KBD_OFF = BIT(4), CCB_AUX_OFF = BIT(5), CCB_TRANSLATE = BIT(6) };
+enum {
+    CCB_KBD_IRQ = BIT(0),
+    CCB_AUX_IRQ = BIT(1),
+    CCB_KBD_OFF = BIT(4),
+    CCB_AUX_OFF = BIT(5),
+    CCB_TRANSLATE = BIT(6)
+};
 enum { SET2_BREAK = 0xf0, SET2_F7 = 0x83, SET2_ALT_SYSRQ = 0x84, SET1_BREAK = 0x80 };
 enum { OUT_RESET = BIT(0), OUT_A20 = BIT(1) };
 enum { SELF_TEST_OK = 0x55, NO_DEVICE = 0xff, RESEND = 0xfe, INPUT_UNLOCKED = 0x80 };
@@ -46,13 +54,15 @@ enum { SELF_TEST_OK = 0x55, NO_DEVICE = 0xff, RESEND = 0xfe, INPUT_UNLOCKED = 0x
 struct i8042 {
     struct device dev;
     /* wiring */
-    struct irq irq1, a20;
-    bool has_kbd;
+    struct irq irq1, irq12, a20;
+    bool has_kbd, has_mouse;
+    struct input_sink kbd_sink, mouse_sink;
     /* guest-visible state */
     uint8_t status, ccb, output, out_buf;
     uint8_t command; /* waits for its data byte; 0: none */
     bool breaking;   /* translation has seen the prefix of a break code */
     struct ps2_kbd kbd;
+    struct ps2_mouse mouse;
 };
 
 /* Scan codes of set 2 below 0x80 in set 1. */
@@ -76,14 +86,22 @@ static void i8042_sync(struct device *d)
 {
     struct i8042 *k = to_kbc(d);
 
-    irq_set(&k->irq1, (k->status & STS_OBF) && (k->ccb & CCB_KBD_IRQ));
+    irq_set(&k->irq1, (k->status & (STS_OBF | STS_AUX)) == STS_OBF && (k->ccb & CCB_KBD_IRQ));
+    irq_set(&k->irq12,
+            (k->status & (STS_OBF | STS_AUX)) == (STS_OBF | STS_AUX) && (k->ccb & CCB_AUX_IRQ));
 }
 
-static void i8042_reply(struct i8042 *k, uint8_t val, bool timeout)
+/* flags: STS_TIMEOUT, STS_AUX */
+static void i8042_put(struct i8042 *k, uint8_t val, unsigned flags)
 {
     k->out_buf = val;
-    k->status |= STS_OBF | (timeout ? STS_TIMEOUT : 0);
+    k->status = (uint8_t)((k->status & ~(STS_TIMEOUT | STS_AUX)) | STS_OBF | flags);
     i8042_sync(&k->dev);
+}
+
+static void i8042_reply(struct i8042 *k, uint8_t val)
+{
+    i8042_put(k, val, 0);
 }
 
 static uint8_t i8042_to_set1(uint8_t code)
@@ -109,20 +127,22 @@ static bool i8042_translate(struct i8042 *k, uint8_t *byte)
     return true;
 }
 
-/* The keyboard's next byte, if there is room for it. */
+/* The next byte of the keyboard, or else of the mouse, if there is room for it. */
 static void i8042_fill(struct i8042 *k)
 {
     uint8_t byte;
 
     while (!(k->status & STS_OBF) && !(k->ccb & CCB_KBD_OFF) && ps2_kbd_read(&k->kbd, &byte))
         if (i8042_translate(k, &byte))
-            i8042_reply(k, byte, false);
+            i8042_reply(k, byte);
+    if (!(k->status & STS_OBF) && !(k->ccb & CCB_AUX_OFF) && ps2_mouse_read(&k->mouse, &byte))
+        i8042_put(k, byte, STS_AUX);
 }
 
 static void i8042_to_keyboard(struct i8042 *k, uint8_t byte)
 {
     if (!k->has_kbd) {
-        i8042_reply(k, RESEND, true);
+        i8042_put(k, RESEND, STS_TIMEOUT);
         return;
     }
     k->ccb &= (uint8_t)~CCB_KBD_OFF;
@@ -130,14 +150,20 @@ static void i8042_to_keyboard(struct i8042 *k, uint8_t byte)
     i8042_fill(k);
 }
 
+static void i8042_to_mouse(struct i8042 *k, uint8_t byte)
+{
+    if (!k->has_mouse) {
+        i8042_put(k, RESEND, STS_TIMEOUT);
+        return;
+    }
+    k->ccb &= (uint8_t)~CCB_AUX_OFF;
+    ps2_mouse_write(&k->mouse, byte);
+    i8042_fill(k);
+}
+
 void i8042_set_a20(struct i8042 *k, struct irq a20)
 {
     k->a20 = a20;
-}
-
-void i8042_plug_keyboard(struct i8042 *k)
-{
-    k->has_kbd = true;
 }
 
 void i8042_key(struct i8042 *k, const uint8_t *code, unsigned len)
@@ -148,6 +174,76 @@ void i8042_key(struct i8042 *k, const uint8_t *code, unsigned len)
     i8042_fill(k);
     pthread_mutex_unlock(&k->dev.lock);
 }
+
+void i8042_move(struct i8042 *k, int dx, int dy, unsigned buttons, int wheel)
+{
+    pthread_mutex_lock(&k->dev.lock);
+    if (k->has_mouse)
+        ps2_mouse_move(&k->mouse, dx, dy, buttons, wheel);
+    i8042_fill(k);
+    pthread_mutex_unlock(&k->dev.lock);
+}
+
+/* --- what feeds them --- */
+
+static bool i8042_kbd_enabled(struct input_sink *s)
+{
+    (void)s;
+    return true; /* systems without a driver for another one have this one's */
+}
+
+static void i8042_kbd_key(struct input_sink *s, uint8_t key, bool down)
+{
+    uint8_t code[KEYMAP_CODE_MAX];
+    unsigned len = keymap_set2(key, down, code);
+
+    if (len)
+        i8042_key(container_of(s, struct i8042, kbd_sink), code, len);
+}
+
+static bool i8042_mouse_enabled(struct input_sink *s)
+{
+    struct i8042 *k = container_of(s, struct i8042, mouse_sink);
+    bool enabled;
+
+    pthread_mutex_lock(&k->dev.lock);
+    enabled = ps2_mouse_enabled(&k->mouse) || k->mouse.remote;
+    pthread_mutex_unlock(&k->dev.lock);
+    return enabled;
+}
+
+static void i8042_mouse_move(struct input_sink *s, int dx, int dy, unsigned buttons, int wheel)
+{
+    i8042_move(container_of(s, struct i8042, mouse_sink), dx, dy, buttons, wheel);
+}
+
+static const struct input_sink_ops i8042_kbd_sink = {
+    .enabled = i8042_kbd_enabled,
+    .key = i8042_kbd_key,
+};
+static const struct input_sink_ops i8042_mouse_sink = {
+    .enabled = i8042_mouse_enabled,
+    .relative = i8042_mouse_move,
+};
+
+void i8042_plug_keyboard(struct i8042 *k, struct input *in)
+{
+    k->has_kbd = true;
+    k->kbd_sink.ops = &i8042_kbd_sink;
+    if (in)
+        input_add(in, &k->kbd_sink);
+}
+
+void i8042_plug_mouse(struct i8042 *k, struct irq irq12, struct input *in)
+{
+    k->has_mouse = true;
+    k->irq12 = irq12;
+    k->mouse_sink.ops = &i8042_mouse_sink;
+    if (in)
+        input_add(in, &k->mouse_sink);
+}
+
+/* --- registers --- */
 
 static void i8042_write_output(struct i8042 *k, uint8_t val)
 {
@@ -162,7 +258,7 @@ static void i8042_command(struct i8042 *k, uint8_t cmd)
     k->command = 0;
     switch (cmd) {
     case CMD_READ_CCB:
-        i8042_reply(k, k->ccb, false);
+        i8042_reply(k, k->ccb);
         break;
     case CMD_WRITE_CCB:
     case CMD_WRITE_OUTPUT:
@@ -176,16 +272,17 @@ static void i8042_command(struct i8042 *k, uint8_t cmd)
         break;
     case CMD_AUX_ON:
         k->ccb &= (uint8_t)~CCB_AUX_OFF;
+        i8042_fill(k);
         break;
     case CMD_AUX_TEST:
-        i8042_reply(k, NO_DEVICE, false);
+        i8042_reply(k, k->has_mouse ? 0 : NO_DEVICE);
         break;
     case CMD_SELF_TEST:
         k->status |= STS_SYS;
-        i8042_reply(k, SELF_TEST_OK, false);
+        i8042_reply(k, SELF_TEST_OK);
         break;
     case CMD_KBD_TEST:
-        i8042_reply(k, 0, false);
+        i8042_reply(k, 0);
         break;
     case CMD_KBD_OFF:
         k->ccb |= CCB_KBD_OFF;
@@ -195,10 +292,10 @@ static void i8042_command(struct i8042 *k, uint8_t cmd)
         i8042_fill(k);
         break;
     case CMD_READ_INPUT:
-        i8042_reply(k, INPUT_UNLOCKED, false);
+        i8042_reply(k, INPUT_UNLOCKED);
         break;
     case CMD_READ_OUTPUT:
-        i8042_reply(k, k->output, false);
+        i8042_reply(k, k->output);
         break;
     case CMD_A20_OFF:
         i8042_write_output(k, (uint8_t)(k->output & ~OUT_A20));
@@ -228,12 +325,14 @@ static void i8042_data(struct i8042 *k, uint8_t val)
         i8042_write_output(k, val);
         break;
     case CMD_WRITE_KBD_OBF:
-        i8042_reply(k, val, false);
+        i8042_reply(k, val);
         break;
-    case CMD_WRITE_AUX_OBF: /* there is no mouse port to come from */
+    case CMD_WRITE_AUX_OBF:
+        if (k->has_mouse) /* else there is no port to come from */
+            i8042_put(k, val, STS_AUX);
         break;
-    case CMD_WRITE_AUX: /* to the mouse: nobody answers */
-        i8042_reply(k, RESEND, true);
+    case CMD_WRITE_AUX:
+        i8042_to_mouse(k, val);
         break;
     default:
         i8042_to_keyboard(k, val);
@@ -248,7 +347,7 @@ static uint64_t i8042_data_read(struct device *d, uint64_t off, unsigned size)
 
     (void)off;
     (void)size;
-    k->status &= (uint8_t) ~(STS_OBF | STS_TIMEOUT);
+    k->status &= (uint8_t) ~(STS_OBF | STS_TIMEOUT | STS_AUX);
     i8042_sync(d);
     i8042_fill(k);
     return val;
@@ -288,11 +387,12 @@ static void i8042_state(struct device *d, struct state *s)
     state_u8(s, &k->command);
     state_bool(s, &k->breaking);
     ps2_kbd_state(&k->kbd, s);
+    ps2_mouse_state(&k->mouse, s);
 }
 
 static const struct device_ops i8042_ops = {
     .type = "i8042",
-    .version = 2,
+    .version = 3,
     .state = i8042_state,
     .sync = i8042_sync,
 };
@@ -313,6 +413,7 @@ struct i8042 *i8042_create(struct vm *vm, uint16_t data, uint16_t command, struc
         .output = OUT_RESET | OUT_A20,
     };
     ps2_kbd_reset(&k->kbd);
+    ps2_mouse_reset(&k->mouse);
     if (bus_claim(vm_pio(vm), data, 1, &i8042_data_io, &k->dev, e) ||
         bus_claim(vm_pio(vm), command, 1, &i8042_command_io, &k->dev, e) ||
         device_add(vm, &k->dev, e)) {

@@ -15,6 +15,7 @@
 #include "boot/firmware.h"
 #include "bus/pci.h"
 #include "chardev/chardev.h"
+#include "display/input.h"
 #include "hw/acpi_pm.h"
 #include "hw/debugcon.h"
 #include "hw/debug_exit.h"
@@ -49,7 +50,7 @@ static void pc_isa_set(void *chip, unsigned line, bool level)
     irq_set(&ioapic, level);
 }
 
-static struct irq pc_isa_irq(struct machine *m, unsigned line)
+struct irq pc_isa_irq(struct machine *m, unsigned line)
 {
     return (struct irq){ .set = pc_isa_set, .chip = m, .pin = line };
 }
@@ -363,6 +364,7 @@ static void pc_destroy(struct vm *vm)
     if (!m)
         return;
     pc_destroy_display(m);
+    input_destroy(m->input);
     chardev_close(m->serial);
     chardev_close(m->console);
     chardev_close(m->firmware_log);
@@ -383,7 +385,8 @@ int machine_pc_create(struct vm *vm, struct err *e)
     m->screenshot_fd = -1;
     vm->machine = m;
     vm->machine_destroy = pc_destroy;
-    rc = pc_create_ram(m, e);
+    m->input = input_create(e);
+    rc = m->input ? pc_create_ram(m, e) : -e->code;
     if (!rc)
         rc = pc_create_irqs(m, e);
     if (!rc)

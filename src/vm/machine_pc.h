@@ -15,6 +15,8 @@ must_check int machine_pc_boot(struct vm *vm, struct err *e);
 must_check int machine_pc_wake(struct vm *vm, struct err *e);
 /* The host presses the power button. Loop thread. */
 void machine_pc_power_button(struct vm *vm);
+/* Where to put keys and pointer events (display/input.h). */
+struct input *machine_pc_input(struct vm *vm);
 /* Writes the screen to the file of --screenshot, if there is one. Loop thread. */
 void machine_pc_screenshot(struct vm *vm);
 

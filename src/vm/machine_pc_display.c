@@ -79,7 +79,9 @@ int pc_create_vga(struct machine *m, struct err *e)
         free(rom);
         return -e->code;
     }
-    i8042_plug_keyboard(m->kbc); /* OVMF waits long for one that does not answer */
+    /* OVMF waits long for a keyboard that does not answer */
+    i8042_plug_keyboard(m->kbc, m->input);
+    i8042_plug_mouse(m->kbc, pc_isa_irq(m, PC_IRQ_MOUSE), m->input);
     return 0;
 }
 
@@ -94,15 +96,10 @@ static int pc_display_draw(void *opaque, struct surface *s)
     return picture_draw(&p, s);
 }
 
-static void pc_display_key(void *opaque, const uint8_t *code, unsigned len)
-{
-    i8042_key(((struct machine *)opaque)->kbc, code, len);
-}
-
 int pc_create_display(struct machine *m, struct err *e)
 {
     const struct vm_config *cfg = m->vm->cfg;
-    const struct vnc_source source = { m, pc_display_draw, pc_display_key };
+    const struct vnc_source source = { m, pc_display_draw, m->input };
     const char *where = PC_VNC_ADDRESS;
     char name[160];
 
@@ -155,6 +152,11 @@ static void *pc_screenshot_data(const struct machine *m, size_t *len)
     }
     surface_fini(&s);
     return data;
+}
+
+struct input *machine_pc_input(struct vm *vm)
+{
+    return vm->machine->input;
 }
 
 void machine_pc_screenshot(struct vm *vm)

@@ -79,6 +79,7 @@ enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2, PC_VGA_SLOT = 31 };
 enum { PC_CMOS_SHUTDOWN = 0x0f, PC_CMOS_APS = 0x5f, PC_SHUTDOWN_S3 = 0xfe };
 
 struct fw_cfg;
+struct input;
 struct vga;
 struct vnc;
 struct machine {
@@ -100,6 +101,7 @@ struct machine {
     struct mc146818 *rtc;
     struct acpi_pm *pm;
     struct i8042 *kbc;
+    struct input *input;
     struct vga *vga; /* NULL: no screen */
     struct vnc *vnc; /* NULL: nobody may look */
     int screenshot_fd;
@@ -113,6 +115,9 @@ struct machine {
     bool uefi_disk; /* the first disk boots by UEFI alone */
     struct chardev *serial, *console, *firmware_log;
 };
+
+/* machine_pc.c */
+struct irq pc_isa_irq(struct machine *m, unsigned line);
 
 /* machine_pc_memory.c */
 must_check int pc_create_ram(struct machine *m, struct err *e);

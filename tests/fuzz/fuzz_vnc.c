@@ -11,11 +11,32 @@
 enum { MAX_OPS = 200, PIECE = 64 };
 enum { FLAG_PASSWORD = 1, FLAG_SHAKEN = 2 };
 
-static void fuzz_vnc_key(void *opaque, const uint8_t *code, unsigned len)
+static bool fuzz_vnc_enabled(struct input_sink *s)
 {
-    (void)opaque;
-    BUG_ON(!len || len > KEYMAP_CODE_MAX || !code[0]);
+    (void)s;
+    return true;
 }
+
+static void fuzz_vnc_key(struct input_sink *s, uint8_t key, bool down)
+{
+    uint8_t code[KEYMAP_CODE_MAX];
+
+    (void)s;
+    BUG_ON(keymap_set2(key, down, code) > KEYMAP_CODE_MAX);
+}
+
+static void fuzz_vnc_point(struct input_sink *s, unsigned x, unsigned y, unsigned buttons,
+                           int wheel)
+{
+    (void)s;
+    BUG_ON(x > INPUT_AXIS_MAX || y > INPUT_AXIS_MAX || buttons > 7 || wheel * wheel > 1);
+}
+
+static const struct input_sink_ops fuzz_vnc_ops = {
+    .enabled = fuzz_vnc_enabled,
+    .key = fuzz_vnc_key,
+    .absolute = fuzz_vnc_point,
+};
 
 /* Bytes wait while something is to be sent: it leaves at once. */
 static void fuzz_vnc_feed(struct vnc_client *c, const uint8_t *bytes, size_t n)
@@ -69,12 +90,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const uint8_t random[VNC_CHALLENGE] = "0123456789abcde";
     static struct vnc_client c; /* large */
-    const struct vnc_source source = { NULL, NULL, fuzz_vnc_key };
+    struct input_sink sink = { .ops = &fuzz_vnc_ops };
+    const struct vnc_source source = { NULL, NULL, input_create(NULL) };
     struct fuzz_input in = { data, len };
     struct surface s = { 0 };
     uint8_t flags = fuzz_u8(&in);
 
-    BUG_ON(surface_resize(&s, 80, 50) != 0);
+    BUG_ON(!source.input || surface_resize(&s, 80, 50) != 0);
+    input_add(source.input, &sink);
     c = (struct vnc_client){ .source = &source, .screen = &s };
     c.password = flags & FLAG_PASSWORD ? "secret" : NULL;
     vnc_client_start(&c, random);
@@ -87,5 +110,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         fuzz_vnc_op(&c, &s, &in);
     vnc_client_fini(&c);
     surface_fini(&s);
+    input_destroy(source.input);
     return 0;
 }

@@ -328,8 +328,10 @@ static void create_i8042(struct rig *r, struct err *e)
 {
     struct i8042 *k = i8042_create(r->t->vm, 0x60, 0x64, rig_irq(r, 1), e);
 
-    if (k)
-        i8042_plug_keyboard(k);
+    if (k) {
+        i8042_plug_keyboard(k, NULL);
+        i8042_plug_mouse(k, rig_irq(r, 12), NULL);
+    }
 }
 
 static void create_i8254(struct rig *r, struct err *e)

@@ -7,12 +7,12 @@
 #include "hw/i8042.h"
 #include "testvm.h"
 
-enum { DATA = 0x60, COMMAND = 0x64, OBF = 1, TIMEOUT = 0x40 };
+enum { DATA = 0x60, COMMAND = 0x64, OBF = 1, AUX = 0x20, TIMEOUT = 0x40 };
 
 struct fixture {
     struct testvm *t;
     struct i8042 *k;
-    bool irq;
+    bool irq, irq12;
 };
 
 static int set_up(void **ctx)
@@ -73,7 +73,7 @@ static void test_keyboard_commands(void **ctx)
 {
     struct fixture *f = *ctx;
 
-    i8042_plug_keyboard(f->k);
+    i8042_plug_keyboard(f->k, NULL);
     testvm_out(f->t, DATA, 1, 0xff);
     expect(f, 0xfa);
     expect(f, 0xaa);
@@ -105,7 +105,7 @@ static void test_keys(void **ctx)
 
     i8042_key(f->k, a, 1); /* nobody has plugged it in */
     assert_false(status(f) & OBF);
-    i8042_plug_keyboard(f->k);
+    i8042_plug_keyboard(f->k, NULL);
     i8042_key(f->k, a, 1);
     assert_false(f->irq);
     expect(f, 0x1c); /* as it is */
@@ -137,7 +137,7 @@ static void test_full_queue(void **ctx)
     struct fixture *f = *ctx;
     unsigned bytes = 0;
 
-    i8042_plug_keyboard(f->k);
+    i8042_plug_keyboard(f->k, NULL);
     for (int i = 0; i < 100; i++)
         i8042_key(f->k, left_up, sizeof(left_up));
     testvm_out(f->t, DATA, 1, 0xf2);
@@ -152,12 +152,123 @@ static void test_interface_off(void **ctx)
     static const uint8_t a[] = { 0x1c };
     struct fixture *f = *ctx;
 
-    i8042_plug_keyboard(f->k);
+    i8042_plug_keyboard(f->k, NULL);
     testvm_out(f->t, COMMAND, 1, 0xad);
     i8042_key(f->k, a, 1);
     assert_false(status(f) & OBF);
     testvm_out(f->t, COMMAND, 1, 0xae);
     expect(f, 0x1c);
+}
+
+static void to_mouse(struct fixture *f, uint8_t byte)
+{
+    testvm_out(f->t, COMMAND, 1, 0xd4);
+    testvm_out(f->t, DATA, 1, byte);
+}
+
+static void expect_aux(struct fixture *f, uint8_t byte)
+{
+    assert_int_equal(status(f) & (OBF | AUX | TIMEOUT), OBF | AUX);
+    assert_int_equal(testvm_in(f->t, DATA, 1), byte);
+}
+
+static void mouse_command(struct fixture *f, uint8_t byte)
+{
+    to_mouse(f, byte);
+    expect_aux(f, 0xfa);
+}
+
+static void test_mouse_commands(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    i8042_plug_mouse(f->k, testvm_irq(&f->irq12), NULL);
+    testvm_out(f->t, COMMAND, 1, 0xa9);
+    expect(f, 0);
+    mouse_command(f, 0xff);
+    expect_aux(f, 0xaa);
+    expect_aux(f, 0);
+    mouse_command(f, 0xf2);
+    expect_aux(f, 0);
+    mouse_command(f, 0xe8);
+    mouse_command(f, 3);
+    mouse_command(f, 0xe7);
+    mouse_command(f, 0xe9);
+    expect_aux(f, 0x10);
+    expect_aux(f, 3);
+    expect_aux(f, 100);
+    to_mouse(f, 0x12); /* no such command */
+    expect_aux(f, 0xfe);
+    mouse_command(f, 0xee); /* wrap mode */
+    to_mouse(f, 0xf4);
+    expect_aux(f, 0xf4);
+    mouse_command(f, 0xec);
+    testvm_out(f->t, COMMAND, 1, 0xd3);
+    testvm_out(f->t, DATA, 1, 0x77);
+    expect_aux(f, 0x77);
+}
+
+static void test_mouse_moves(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    i8042_plug_mouse(f->k, testvm_irq(&f->irq12), NULL);
+    set_ccb(f, 3);
+    i8042_move(f->k, 1, 1, 0, 0); /* not yet */
+    assert_false(status(f) & OBF);
+    mouse_command(f, 0xf4);
+    i8042_move(f->k, 5, 3, INPUT_LEFT, 0);
+    assert_true(f->irq12);
+    assert_false(f->irq);
+    expect_aux(f, 0x29);
+    expect_aux(f, 5);
+    expect_aux(f, 0xfd);
+    assert_false(f->irq12);
+    for (unsigned i = 0; i < 3; i++) {
+        static const uint8_t rates[] = { 200, 100, 80 };
+
+        mouse_command(f, 0xf3);
+        mouse_command(f, rates[i]);
+    }
+    mouse_command(f, 0xf2);
+    expect_aux(f, 3);
+    i8042_move(f->k, -300, 0, 0, 1); /* more than a packet can say */
+    expect_aux(f, 0x18);
+    expect_aux(f, 0x01);
+    expect_aux(f, 0);
+    expect_aux(f, 0xff);
+    expect_aux(f, 0x18);
+    expect_aux(f, 0xd3);
+    expect_aux(f, 0);
+    expect_aux(f, 0);
+    mouse_command(f, 0xf0); /* remote mode */
+    i8042_move(f->k, 7, 0, INPUT_RIGHT, 0);
+    assert_false(status(f) & OBF);
+    mouse_command(f, 0xeb);
+    expect_aux(f, 0x0a);
+    expect_aux(f, 7);
+    expect_aux(f, 0);
+    expect_aux(f, 0);
+}
+
+/* What there is no room for is added up, not lost. */
+static void test_mouse_far(void **ctx)
+{
+    struct fixture *f = *ctx;
+    int sum = 0;
+
+    i8042_plug_mouse(f->k, testvm_irq(&f->irq12), NULL);
+    mouse_command(f, 0xf4);
+    for (int i = 0; i < 100; i++)
+        i8042_move(f->k, 10, 0, 0, 0);
+    while (status(f) & OBF) {
+        uint8_t head = (uint8_t)testvm_in(f->t, DATA, 1);
+
+        assert_int_equal(head, 0x08);
+        sum += (int)testvm_in(f->t, DATA, 1);
+        testvm_in(f->t, DATA, 1);
+    }
+    assert_int_equal(sum, 1000);
 }
 
 int main(void)
@@ -168,6 +279,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_keys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_full_queue, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_interface_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_mouse_commands, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_mouse_moves, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_mouse_far, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,18 +13,44 @@ struct fixture {
     struct vnc_source source;
     struct surface screen;
     struct vnc_client c;
+    struct input_sink keyboard, tablet;
     uint8_t keys[64];
     unsigned n_keys;
+    unsigned x, y, buttons, points;
+    int wheel;
 };
 
-static void key(void *opaque, const uint8_t *code, unsigned len)
+static bool enabled(struct input_sink *s)
 {
-    struct fixture *f = opaque;
+    (void)s;
+    return true;
+}
+
+/* As a PS/2 keyboard sends them. */
+static void key(struct input_sink *s, uint8_t key, bool down)
+{
+    struct fixture *f = container_of(s, struct fixture, keyboard);
+    uint8_t code[KEYMAP_CODE_MAX];
+    unsigned len = keymap_set2(key, down, code);
 
     assert_true(f->n_keys + len <= sizeof(f->keys));
     memcpy(f->keys + f->n_keys, code, len);
     f->n_keys += len;
 }
+
+static void point(struct input_sink *s, unsigned x, unsigned y, unsigned buttons, int wheel)
+{
+    struct fixture *f = container_of(s, struct fixture, tablet);
+
+    f->x = x;
+    f->y = y;
+    f->buttons = buttons;
+    f->wheel += wheel;
+    f->points++;
+}
+
+static const struct input_sink_ops keyboard = { .enabled = enabled, .key = key };
+static const struct input_sink_ops tablet = { .enabled = enabled, .absolute = point };
 
 static int set_up(void **ctx)
 {
@@ -32,7 +58,12 @@ static int set_up(void **ctx)
     struct fixture *f = calloc(1, sizeof(*f));
 
     assert_non_null(f);
-    f->source = (struct vnc_source){ f, NULL, key };
+    f->source = (struct vnc_source){ f, NULL, input_create(NULL) };
+    assert_non_null(f->source.input);
+    f->keyboard.ops = &keyboard;
+    f->tablet.ops = &tablet;
+    input_add(f->source.input, &f->keyboard);
+    input_add(f->source.input, &f->tablet);
     assert_int_equal(surface_resize(&f->screen, 100, 40), 0);
     f->c.source = &f->source;
     f->c.screen = &f->screen;
@@ -46,6 +77,7 @@ static int tear_down(void **ctx)
     struct fixture *f = *ctx;
 
     vnc_client_fini(&f->c);
+    input_destroy(f->source.input);
     surface_fini(&f->screen);
     free(f);
     return 0;
@@ -219,12 +251,34 @@ static void test_nonsense(void **ctx)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void test_pointer(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    shake_hands(f);
+    feed(f, "\5\1\0\0\0\0", 6);
+    assert_int_equal(f->buttons, INPUT_LEFT);
+    feed(f, "\5\6\0\x63\0\x27", 6); /* the other corner */
+    assert_int_equal(f->buttons, INPUT_MIDDLE | INPUT_RIGHT);
+    assert_int_equal(f->x, INPUT_AXIS_MAX);
+    assert_int_equal(f->y, INPUT_AXIS_MAX);
+    feed(f, "\5\x08\0\1\0\1", 6); /* the wheel, one step a press */
+    feed(f, "\5\x08\0\2\0\1", 6);
+    assert_int_equal(f->wheel, 1);
+    feed(f, "\5\x10\xff\xff\xff\xff", 6);
+    assert_int_equal(f->wheel, 0);
+    assert_int_equal(f->x, INPUT_AXIS_MAX);
+    feed(f, "\5\1\0\1\0\1", 6);
+    vnc_client_fini(&f->c); /* lets go of the button */
+    assert_int_equal(f->buttons, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_raw_update),     TEST(test_formats), TEST(test_zrle_update),
-        TEST(test_resize),         TEST(test_keys),    TEST(test_password),
-        TEST(test_wrong_password), TEST(test_des),     TEST(test_nonsense),
+        TEST(test_raw_update), TEST(test_formats),  TEST(test_zrle_update),    TEST(test_resize),
+        TEST(test_keys),       TEST(test_password), TEST(test_wrong_password), TEST(test_des),
+        TEST(test_nonsense),   TEST(test_pointer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
