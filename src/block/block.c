@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block/formats.h"
+#include "block/guard.h"
 
 enum { BLK_HEAD = 4096 };
 
@@ -16,6 +17,8 @@ void blk_done(struct blk_req *r, int err)
 {
     struct blk *b = r->top;
 
+    if (b->guard && blk_guard_keeps(b->guard, r, &err))
+        return;
     /* Before done(), which may submit the next one or free r; drain runs on this same thread. */
     atomic_fetch_sub(&b->in_flight, 1);
     r->done(r, err);
@@ -45,33 +48,49 @@ static int blk_check(const struct blk *b, const struct blk_req *r)
     return b->readonly && r->op != BLK_READ ? -EROFS : 0;
 }
 
-static struct blk_req *blk_take_refused(struct blk *b)
+void blk_done_later(struct blk_req *r, int err)
+{
+    struct blk *b = r->top;
+
+    r->priv[0] = (void *)(intptr_t)err; /* no driver has it any more */
+    r->next = NULL;
+    pthread_mutex_lock(&b->lock);
+    *b->finished_tail = r;
+    b->finished_tail = &r->next;
+    pthread_mutex_unlock(&b->lock);
+    if (b->loop)
+        loop_post(b->loop, &b->finish);
+}
+
+static struct blk_req *blk_take_finished(struct blk *b)
 {
     struct blk_req *r;
 
     pthread_mutex_lock(&b->lock);
-    r = b->refused;
-    if (r)
-        b->refused = r->next;
+    r = b->finished;
+    b->finished = NULL;
+    b->finished_tail = &b->finished;
     pthread_mutex_unlock(&b->lock);
     return r;
 }
 
-static bool blk_complete_refused(struct blk *b)
+static bool blk_complete_finished(struct blk *b)
 {
-    struct blk_req *r;
-    bool any = false;
+    struct blk_req *r = blk_take_finished(b);
+    bool any = r != NULL;
 
-    while ((r = blk_take_refused(b))) {
-        blk_done(r, blk_check(b, r));
-        any = true;
+    while (r) {
+        struct blk_req *next = r->next;
+
+        blk_done(r, (int)(intptr_t)r->priv[0]);
+        r = next;
     }
     return any;
 }
 
-static void blk_refused(struct loop_work *w)
+static void blk_finish(struct loop_work *w)
 {
-    blk_complete_refused(container_of(w, struct blk, refuse));
+    blk_complete_finished(container_of(w, struct blk, finish));
 }
 
 /* What is written to lies within the file from now on. */
@@ -86,34 +105,44 @@ static void blk_grow(struct blk *b, const struct blk_req *r)
 
 void blk_submit(struct blk *b, struct blk_req *r)
 {
+    int err = blk_check(b, r);
+
     r->top = b;
     r->next = NULL;
     atomic_fetch_add(&b->in_flight, 1);
-    if (!blk_check(b, r)) {
-        if (b->grows)
-            blk_grow(b, r);
-        b->ops->submit(b, r);
+    if (err) {
+        blk_done_later(r, err);
         return;
     }
-    pthread_mutex_lock(&b->lock);
-    r->next = b->refused;
-    b->refused = r;
-    pthread_mutex_unlock(&b->lock);
-    if (b->loop)
-        loop_post(b->loop, &b->refuse);
+    if (b->grows)
+        blk_grow(b, r);
+    b->ops->submit(b, r);
+}
+
+void blk_commit(struct blk *b)
+{
+    while (b && !b->ops->commit)
+        b = b->child;
+    if (b)
+        b->ops->commit(b);
 }
 
 void blk_wait(struct blk *b)
 {
-    while (!b->ops->wait)
-        b = b->child;
-    b->ops->wait(b);
+    for (; b; b = b->child) {
+        if (blk_complete_finished(b))
+            return;
+        if (b->ops->wait) {
+            b->ops->wait(b);
+            return;
+        }
+    }
 }
 
 void blk_drain(struct blk *b)
 {
     while (atomic_load(&b->in_flight))
-        if (!blk_complete_refused(b))
+        if (!b->guard || !blk_guard_give_back(b->guard))
             blk_wait(b);
 }
 
@@ -165,7 +194,7 @@ int blk_op_sync(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, unsig
 static void blk_free(struct blk *b)
 {
     if (b->loop)
-        loop_unpost(b->loop, &b->refuse);
+        loop_unpost(b->loop, &b->finish);
     pthread_mutex_destroy(&b->lock);
     free(b->path);
     free(b);
@@ -185,7 +214,8 @@ static struct blk *blk_open_one(const struct blk_ops *ops, struct blk *child,
     b->readonly = o->readonly;
     b->above = o->above;
     b->path = strdup(o->path);
-    b->refuse.call = blk_refused;
+    b->finish.call = blk_finish;
+    b->finished_tail = &b->finished;
     pthread_mutex_init(&b->lock, NULL);
     if (b->path && !ops->open(b, o, e))
         return b;
@@ -201,11 +231,19 @@ void blk_close(struct blk *b)
     if (!b)
         return;
     blk_drain(b);
+    blk_guard_destroy(b->guard);
     if (b->ops->close)
         b->ops->close(b);
     blk_close(b->child);
     blk_close(b->backing);
     blk_free(b);
+}
+
+struct blk *blk_image(struct blk *b)
+{
+    while (b->ops->layer)
+        b = b->child;
+    return b;
 }
 
 /* The driver for what is in the file, by its head unless the user said it. */
@@ -239,6 +277,29 @@ static const struct blk_ops *blk_choose(struct blk *file, const struct blk_opts 
     return NULL;
 }
 
+/* What the options ask for beyond the format, each as a driver of its own; owns b, also when it fails. */
+static struct blk *blk_open_layers(struct blk *b, const struct blk_opts *o, struct err *e)
+{
+    const struct {
+        const struct blk_ops *ops;
+        bool wanted;
+    } layers[] = {
+        { &blk_filter_ops, blk_filter_wanted(o) },
+        { &blk_throttle_ops, blk_throttle_wanted(&o->limits) },
+    };
+
+    for (size_t i = 0; b && i < ARRAY_SIZE(layers); i++) {
+        struct blk *child = b;
+
+        if (!layers[i].wanted)
+            continue;
+        b = blk_open_one(layers[i].ops, child, o, e);
+        if (!b)
+            blk_close(child);
+    }
+    return b;
+}
+
 struct blk *blk_open(const struct blk_opts *o, struct err *e)
 {
     struct blk *file = blk_open_one(&blk_file_ops, NULL, o, e), *b = NULL;
@@ -248,5 +309,5 @@ struct blk *blk_open(const struct blk_opts *o, struct err *e)
         b = blk_open_one(ops, file, o, e);
     if (!b)
         blk_close(file);
-    return b;
+    return blk_open_layers(b, o, e);
 }

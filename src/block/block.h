@@ -23,6 +23,8 @@ enum {
     BLK_F_UNMAP = BIT(1), /* write zeroes: the space may be given back */
     BLK_F_COMPRESS =
         BIT(2), /* writes of whole clusters (or up to the end): compressed, if the format can */
+    BLK_F_MORE = BIT(3),  /* others follow, then blk_commit(): the kernel is told only there */
+    BLK_F_AGAIN = BIT(4), /* block/guard.c's: failed before; drivers leave it alone */
 };
 enum { BLK_SECTOR = 512, BLK_MAX_SEGS = 1024, BLK_MAX_DEPTH = 200 };
 
@@ -39,12 +41,35 @@ struct blk_req { /* caller's memory until done() */
     struct blk_req *next; /* the driver's that has it */
     void *priv[4];
 };
+enum blk_cache {                         /* does the host cache, and when is a write on its disk? */
+                 BLK_CACHE_WRITEBACK,    /* yes; at the guest's flush */
+                 BLK_CACHE_WRITETHROUGH, /* yes; before it completes */
+                 BLK_CACHE_NONE,         /* no (O_DIRECT); at the guest's flush */
+                 BLK_CACHE_DIRECTSYNC,   /* no; before it completes */
+                 BLK_CACHE_UNSAFE,       /* yes; some time: flushes are forgotten */
+};
+enum blk_detect { /* what becomes of written zeros */
+                  BLK_DETECT_OFF,
+                  BLK_DETECT_ON,    /* BLK_WRITE_ZEROES */
+                  BLK_DETECT_UNMAP, /* with BLK_F_UNMAP, unless no_discard */
+};
+enum { BLK_LIMIT_ALL, BLK_LIMIT_READ, BLK_LIMIT_WRITE, BLK_LIMITS };
+struct blk_limits { /* a second; 0: none */
+    uint64_t iops[BLK_LIMITS], bps[BLK_LIMITS];
+    uint64_t burst_ms; /* for how long saved-up allowance lasts; 0: 100 */
+};
 struct blk_opts {
     const char *path;
     const char *format; /* NULL: probe */
     bool readonly;
     bool no_uring; /* use threads even where io_uring works */
     struct loop *loop;
+
+    /* for a guest's disk */
+    enum blk_cache cache; /* of the backing file too, but for flushes */
+    enum blk_detect detect_zeroes;
+    bool no_discard; /* discards do nothing, zeros are written */
+    struct blk_limits limits;
 
     /* for formats with a backing file */
     const char *backing;        /* this one instead of what the image names */
@@ -113,12 +138,14 @@ struct blk_check {
 enum blk_snap { BLK_SNAP_CREATE, BLK_SNAP_APPLY, BLK_SNAP_DELETE };
 
 struct blk_ops {
-    const char *format;                        /* "file", "raw" */
+    const char *format; /* "file", "raw" */
+    bool layer; /* only lets requests through: what it is asked otherwise is asked of the child */
     bool (*probe)(const void *head, size_t n); /* is it surely this format? NULL: never */
     int (*open)(struct blk *b, const struct blk_opts *o, struct err *e); /* b->child is open */
     void (*close)(struct blk *b); /* after blk_drain(); optional */
     /* Queues, or passes on to the child; never calls blk_done() itself. Any thread. */
     void (*submit)(struct blk *b, struct blk_req *r);
+    void (*commit)(struct blk *b); /* see BLK_F_MORE; NULL: the child's */
     /* Blocks until at least one request in flight has completed. As blk_drain(). NULL: the child's. */
     void (*wait)(struct blk *b);
 
@@ -146,6 +173,7 @@ struct blk {
     char *path;            /* as it was opened */
     _Atomic uint64_t size; /* bytes; of a format: a multiple of BLK_SECTOR */
     bool readonly;
+    bool write_through; /* every write is on stable storage when it completes */
     /*
      * For a parent: the file may be written beyond its size (which grows with it), and what nobody wrote there
      * reads as zeros. Otherwise its size is all there is.
@@ -155,17 +183,25 @@ struct blk {
     void *priv;
     atomic_uint in_flight;
 
-    pthread_mutex_t lock;    /* guards what follows */
-    struct blk_req *refused; /* to be completed with -EINVAL or -EROFS */
-    struct loop_work refuse;
+    struct blk_guard *guard; /* owned; NULL: failures go to whoever submitted (block/guard.h) */
+
+    pthread_mutex_t lock; /* guards what follows */
+    struct blk_req *finished, **finished_tail;
+    struct loop_work finish;
 };
 
 /* Opens path with everything it needs probed and locked; NULL with a sentence if it cannot be used. */
 struct blk *blk_open(const struct blk_opts *o, struct err *e);
 void blk_close(struct blk *b); /* drains; NULL is fine */
+/* The image itself, below the layers that the options of a guest's disk put on top. */
+struct blk *blk_image(struct blk *b);
 /* Counts it and checks the range; what is out of range completes with -EINVAL (on the loop thread). */
 void blk_submit(struct blk *b, struct blk_req *r);
-/* Returns when nothing is in flight. No device lock held. */
+void blk_commit(struct blk *b); /* after requests with BLK_F_MORE; any thread */
+/*
+ * Returns when nothing is in flight. No device lock held. What a guard keeps (block/guard.h) comes back with
+ * -ECANCELED: nothing has become of it yet.
+ */
 void blk_drain(struct blk *b);
 /* For tools and probing: one request, waited for. As blk_drain(). 0 or -errno. */
 must_check int blk_read_sync(struct blk *b, uint64_t off, void *buf, size_t len);
@@ -186,6 +222,8 @@ must_check int blk_create(const struct blk_create_opts *o, struct err *e);
 
 /* For drivers: r is finished. Loop thread, or inside wait(). */
 void blk_done(struct blk_req *r, int err);
+/* For drivers: so it is, inside submit() or on another thread: done() follows on the loop thread. */
+void blk_done_later(struct blk_req *r, int err);
 /* For drivers, in wait(): the wait() of b or of what it stands on. */
 void blk_wait(struct blk *b);
 /*

@@ -75,6 +75,10 @@ int blk_open_backing(struct blk *b, const struct blk_opts *o, const char *name, 
     struct blk_opts below = { .readonly = !o->backing_write,
                               .no_uring = o->no_uring,
                               .loop = o->loop,
+                              .cache =
+                                  o->cache == BLK_CACHE_NONE || o->cache == BLK_CACHE_DIRECTSYNC
+                                      ? BLK_CACHE_NONE
+                                      : BLK_CACHE_WRITEBACK,
                               .passphrase = o->passphrase,
                               .above = b };
     char *path;
@@ -118,6 +122,7 @@ int blk_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x)
 {
     uint64_t left = len;
 
+    b = blk_image(b);
     if (!len || off >= b->size || len > b->size - off)
         return -EINVAL;
     for (unsigned depth = 0;; depth++, b = b->backing) {
@@ -142,6 +147,7 @@ int blk_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x)
 void blk_info(struct blk *b, struct blk_info *i)
 {
     *i = (struct blk_info){ 0 };
+    b = blk_image(b);
     if (b->ops->info)
         b->ops->info(b, i);
 }
@@ -150,16 +156,22 @@ void blk_info(struct blk *b, struct blk_info *i)
 
 int blk_resize(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e)
 {
+    struct blk *image = blk_image(b);
+    int rc;
+
     if (b->readonly)
         return err_set(e, EROFS, "disk '%s' is open read-only and cannot get another size",
                        b->path);
-    if (!b->ops->truncate)
+    if (!image->ops->truncate)
         return err_set(e, EOPNOTSUPP, "disk '%s': the size of a %s image cannot be changed",
-                       b->path, b->ops->format);
+                       b->path, image->ops->format);
     if (size % BLK_SECTOR || size > INT64_MAX - BLK_SECTOR)
         return err_set(e, EINVAL, "disk '%s': a size is a multiple of %d bytes below 8 EiB",
                        b->path, (int)BLK_SECTOR);
-    return b->ops->truncate(b, size, prealloc, e);
+    rc = image->ops->truncate(image, size, prealloc, e);
+    for (; !rc && b != image; b = b->child)
+        b->size = atomic_load(&image->size);
+    return rc;
 }
 
 int blk_create(const struct blk_create_opts *o, struct err *e)

@@ -10,6 +10,11 @@ extern const struct blk_ops blk_file_ops, blk_raw_ops;
 
 /* "raw, qcow2": for messages. */
 const char *blk_format_names(void);
+/* Layers on top of a format: what the options ask for. */
+extern const struct blk_ops blk_filter_ops, blk_throttle_ops;
+bool blk_filter_wanted(const struct blk_opts *o);
+bool blk_throttle_wanted(const struct blk_limits *l);
+
 /* The driver of that name or NULL. */
 const struct blk_ops *blk_format_find(const char *name);
 /* The driver that recognises an image by its first n bytes; raw if none does. */

@@ -7,6 +7,7 @@
 
 #include "base/endian.h"
 #include "cmd/cmd.h"
+#include "cmd/options_disk.h"
 
 /* --- one setter an option --- */
 
@@ -155,6 +156,10 @@ static int options_boot(struct options *o, const char *value, struct err *e)
 
 static int options_disk_item(struct config_disk *d, const char *item, struct err *e)
 {
+    int r = options_disk_io(d, item, e);
+
+    if (r)
+        return r < 0 ? r : 0;
     if (!strncmp(item, "format=", 7))
         return options_string(&d->format, item + 7, e);
     if (!strncmp(item, "serial=", 7))
@@ -167,7 +172,7 @@ static int options_disk_item(struct config_disk *d, const char *item, struct err
     }
     return err_set(e, EINVAL,
                    "--disk: what is \"%s\"? After the file come format=raw, readonly, serial=TEXT, "
-                   "bus=virtio|ide (a comma in the file's name is written ,,)",
+                   "bus=virtio|ide, " OPTIONS_DISK_IO " (a comma in the file's name is written ,,)",
                    item);
 }
 
@@ -189,6 +194,11 @@ static int options_disk(struct options *o, const char *value, struct err *e)
         r = options_disk_item(d, item, e);
     free(list);
     return r;
+}
+
+static int options_on_io_error(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.on_io_error, value, e);
 }
 
 /* A disk like others, for what comes after the parsing. */

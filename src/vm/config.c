@@ -40,7 +40,9 @@ void config_fini(struct vm_config *c)
         free(c->disk[i].format);
         free(c->disk[i].serial);
         free(c->disk[i].bus);
+        config_disk_io_fini(&c->disk[i]);
     }
+    free(c->on_io_error);
     free(c->name);
     free(c->accel);
     free(c->cpu);
@@ -109,6 +111,10 @@ static int config_check_disk(const struct vm_config *c, unsigned i, struct err *
     const struct config_disk *d = &c->disk[i];
     struct stat st, other;
 
+    if (config_check_disk_io(d, e) || config_check_bus(c, d, e))
+        return -EINVAL;
+    if (config_disk_is_remote(d))
+        return 0;
     if (stat(d->path, &st))
         return err_set(e, errno, "disk %s cannot be used: %s", d->path, strerror(errno));
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
@@ -126,8 +132,6 @@ static int config_check_disk(const struct vm_config *c, unsigned i, struct err *
     if (d->serial && strlen(d->serial) > 20)
         return err_set(e, EINVAL, "disk %s: the serial number has more than 20 characters",
                        d->path);
-    if (config_check_bus(c, d, e))
-        return -EINVAL;
     for (unsigned j = 0; j < i; j++) {
         if (stat(c->disk[j].path, &other) || other.st_dev != st.st_dev || other.st_ino != st.st_ino)
             continue;
@@ -304,6 +308,8 @@ int config_check(const struct vm_config *c, struct err *e)
         r = config_check_file("initrd", c->initrd, e);
     if (!r && c->perf_symbols)
         r = config_check_file("symbols", c->perf_symbols, e);
+    if (!r)
+        r = config_check_on_io_error(c->on_io_error, e);
     for (unsigned i = 0; !r && i < c->n_disks; i++)
         r = config_check_disk(c, i, e);
     return r;

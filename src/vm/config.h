@@ -15,6 +15,12 @@ struct config_disk {
     char *bus;    /* "virtio", "ide"; NULL: virtio */
     bool readonly;
     bool cdrom; /* a CD-ROM drive with this medium; of bus ide, and readonly */
+    /* How it is used, each NULL: the first word (the words: config_disk_io.c) */
+    char *cache, *aio, *discard, *detect_zeroes;
+    char *on_io_error;               /* NULL: the VM's */
+    uint64_t iops, iops_rd, iops_wr; /* limits a second; 0: none */
+    uint64_t bps, bps_rd, bps_wr;    /* bytes */
+    uint64_t burst_ms;               /* for how long saved-up allowance lasts; 0: a default */
 };
 struct config_forward {
     bool udp;
@@ -35,7 +41,8 @@ struct vm_config {
     bool boot_menu;
     struct config_disk disk[CONFIG_MAX_DISKS];
     unsigned n_disks;
-    char *net; /* "none", "user" */
+    char *on_io_error; /* of disks that do not say it themselves; NULL: "enospc" */
+    char *net;         /* "none", "user" */
     uint8_t mac[6];
     struct config_forward forward[CONFIG_MAX_FORWARDS];
     unsigned n_forwards;
@@ -64,6 +71,12 @@ must_check int config_from_json(struct vm_config *c, const char *json, struct er
 must_check int config_parse_mac(const char *text, uint8_t mac[6]);
 /* Whether the disk is at the IDE controller. */
 bool config_disk_is_ide(const struct config_disk *d);
+/* Whether its path names something else than a file: a server's export. */
+bool config_disk_is_remote(const struct config_disk *d);
+/* config_disk_io.c: cache, limits and the like: refuses unknown words; frees. */
+must_check int config_check_disk_io(const struct config_disk *d, struct err *e);
+must_check int config_check_on_io_error(const char *word, struct err *e);
+void config_disk_io_fini(struct config_disk *d);
 /* Refuses what cannot work, with a sentence, before anything is started. */
 must_check int config_check(const struct vm_config *c, struct err *e);
 

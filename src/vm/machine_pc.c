@@ -240,41 +240,6 @@ static int pc_create_console(struct machine *m, struct err *e)
     return virtio_console_create(m->vm, m->pci, pc_next_devfn(m), "console0", m->console, 0, 0, e);
 }
 
-/* The first disk says which firmware it wants; one that cannot be read is left to the guest to find out. */
-static void pc_look_at_disk(struct machine *m, struct blk *disk)
-{
-    uint8_t *head = calloc(1, FIRMWARE_DISK_HEAD);
-
-    if (head && !blk_read_sync(disk, 0, head, min_u64(disk->size, FIRMWARE_DISK_HEAD)))
-        m->uefi_disk = firmware_disk_is_uefi(head);
-    free(head);
-}
-
-static bool pc_is_first_disk(const struct vm_config *cfg, unsigned index)
-{
-    unsigned i = 0;
-
-    while (i < index && cfg->disk[i].cdrom)
-        i++;
-    return i == index && !cfg->disk[i].cdrom;
-}
-
-static struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e)
-{
-    const struct config_disk *d = &m->vm->cfg->disk[index];
-    const struct blk_opts o = {
-        .path = d->path,
-        .format = d->format,
-        .readonly = d->readonly,
-        .loop = m->vm->loop,
-    };
-    struct blk *disk = blk_open(&o, e);
-
-    if (disk && pc_is_first_disk(m->vm->cfg, index))
-        pc_look_at_disk(m, disk);
-    return disk;
-}
-
 static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
 {
     const struct config_disk *d = &m->vm->cfg->disk[index];

@@ -2,6 +2,7 @@
  * machine_pc_priv.h: between the files of the `pc` machine: its addresses and irq numbers, and its parts.
  *
  *  machine_pc.c           chips and devices
+ *  machine_pc_blk.c       the disks' contents: what the options ask of the block layer
  *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
  *  machine_pc_display.c   the screen
  *  machine_pc_boot.c      direct boot of a kernel: what firmware would have done
@@ -10,6 +11,7 @@
 #ifndef VM_MACHINE_PC_PRIV_H
 #define VM_MACHINE_PC_PRIV_H
 
+#include "block/guard.h"
 #include "boot/acpi.h"
 #include "boot/boot.h"
 #include "boot/smbios.h"
@@ -113,11 +115,15 @@ struct machine {
     unsigned disk_slot[CONFIG_MAX_DISKS]; /* at the bus ide: the number of its drive, 0 to 3 */
     char disk_id[CONFIG_MAX_DISKS][16];
     bool uefi_disk; /* the first disk boots by UEFI alone */
+    struct blk_watcher disk_watcher; /* of all disks */
     struct chardev *serial, *console, *firmware_log;
 };
 
 /* machine_pc.c */
 struct irq pc_isa_irq(struct machine *m, unsigned line);
+/* machine_pc_blk.c */
+/* Disk number index of the configuration, opened as it says; who attaches it owns it. */
+struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e);
 
 /* machine_pc_memory.c */
 must_check int pc_create_ram(struct machine *m, struct err *e);

@@ -32,7 +32,7 @@ static void vm_layout(struct vm *vm)
 static void vm_unpark(struct vm *vm)
 {
     for (unsigned i = 0; i < vm->nvcpus; i++)
-        if (!atomic_load(&vm->suspended) && !vm->vcpu[i]->debug.held)
+        if (!atomic_load(&vm->suspended) && !vm->stalls && !vm->vcpu[i]->debug.held)
             vcpu_unpark(vm->vcpu[i]);
 }
 
@@ -186,19 +186,24 @@ enum vm_end vm_run(struct vm *vm)
     return vm->end;
 }
 
-void vm_pause(struct vm *vm)
+static void vm_park(struct vm *vm)
 {
-    if (vm->paused)
-        return;
     for (unsigned i = 0; i < vm->nvcpus; i++)
         vcpu_park(vm->vcpu[i]);
     for (unsigned i = 0; i < vm->nvcpus; i++) /* after all senders stopped */
         vcpu_settle(vm->vcpu[i]);
+}
+
+void vm_pause(struct vm *vm)
+{
+    if (vm->paused)
+        return;
+    vm_park(vm);
     loop_unpost(vm->loop, &vm->layout_work);
     vm_layout(vm);
     clock_stop(vm->clock);
+    vm->paused = true; /* already: draining may end a stall, which must not start it */
     device_quiesce_all(vm->devices);
-    vm->paused = true;
 }
 
 void vm_resume(struct vm *vm)
@@ -210,6 +215,27 @@ void vm_resume(struct vm *vm)
     atomic_store(&vm->suspended, false); /* the PM chip says whether it is */
     device_sync_all(vm->devices);
     clock_start(vm->clock); /* fires what is due: devices are in order by now */
+    vm_unpark(vm);
+}
+
+void vm_stall(struct vm *vm, const char *why)
+{
+    if (vm->stalls++)
+        return;
+    snprintf(vm->stall_reason, sizeof(vm->stall_reason), "%s", why);
+    if (vm->paused)
+        return;
+    vm_park(vm);
+    clock_stop(vm->clock);
+}
+
+void vm_unstall(struct vm *vm)
+{
+    BUG_ON(!vm->stalls);
+    if (--vm->stalls || vm->paused)
+        return;
+    pvclock_resume(vm); /* while both of its clocks stand */
+    clock_start(vm->clock);
     vm_unpark(vm);
 }
 

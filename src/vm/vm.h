@@ -62,6 +62,8 @@ struct vm {
     atomic_bool suspended; /* the guest suspended to RAM: no vCPU runs, devices do */
     struct loop_work end_work, layout_work;
 
+    unsigned stalls; /* vm_stall() minus vm_unstall(); loop thread */
+    char stall_reason[256];
     bool half_loaded; /* a load failed in its middle: nothing of this may run. Controlling thread */
 };
 
@@ -80,6 +82,12 @@ enum vm_end vm_run(struct vm *vm);
  */
 void vm_pause(struct vm *vm);
 void vm_resume(struct vm *vm);
+/*
+ * Stops the vCPUs and the clock while something in the host cannot go on (a disk without space), and back when
+ * all have been taken back; requests in flight go on. On the loop thread. `why` stays readable in stall_reason.
+ */
+void vm_stall(struct vm *vm, const char *why);
+void vm_unstall(struct vm *vm);
 /*
  * Whole machine state (not RAM contents) through one cursor; paused. 0 or -errno, state_what() says why.
  * A stream of another machine, cut short or too new leaves the VM as it was; after any other failed load
