@@ -160,9 +160,13 @@ static void ahci_state(struct device *d, struct state *s)
 
 static void ahci_sync(struct device *d)
 {
-    pci_sync(&ahci_of(d)->pci);
-    ahci_of(d)->level = false;
-    ahci_update(ahci_of(d));
+    struct ahci *a = ahci_of(d);
+
+    pci_sync(&a->pci);
+    for (unsigned i = 0; i < a->n_ports; i++)
+        ahci_port_resume(&a->port[i]);
+    a->level = false;
+    ahci_update(a);
 }
 
 static void ahci_quiesce(struct device *d)

@@ -9,6 +9,7 @@
  */
 #include "hw/ahci_impl.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/endian.h"
@@ -175,6 +176,10 @@ static void ahci_landed(struct ahci_command *c, int err)
     ahci_port_landed(c->port, c);
     if (!c->live)
         return;
+    if (err == -ECANCELED) {
+        ahci_port_postpone(c->port, c);
+        return;
+    }
     if (err) {
         ahci_failed_io(c, err);
         return;

@@ -76,6 +76,7 @@ struct ahci_port {
     uint32_t in_flight; /* bit a slot: the block layer has it */
     bool exclusive;     /* the live command is not a queued one: it is alone, and the drive busy */
     bool reset_due;     /* when nothing is in flight any more */
+    bool held;          /* nothing begins before the VM goes on */
 };
 
 struct ahci {
@@ -100,6 +101,9 @@ void ahci_port_reset(struct ahci_port *p); /* with the whole controller */
 bool ahci_port_settled(const struct ahci_port *p);
 void ahci_port_state(struct ahci_port *p, struct state *s);
 void ahci_port_run(struct ahci_port *p); /* begins what may begin */
+/* The block layer could not do it before the VM was stopped: it begins anew when the VM goes on. */
+void ahci_port_postpone(struct ahci_port *p, struct ahci_command *c);
+void ahci_port_resume(struct ahci_port *p);
 void ahci_port_landed(struct ahci_port *p,
                       struct ahci_command *c);         /* the block layer gave it back */
 void ahci_port_halt(struct ahci_port *p, uint32_t is); /* a fatal error */

@@ -239,13 +239,29 @@ static bool ahci_begin_slot(struct ahci_port *p, unsigned slot)
 void ahci_port_run(struct ahci_port *p)
 {
     for (unsigned i = 0; i < AHCI_SLOTS; i++) {
-        bool ready = (p->cmd & CMD_ST) && !p->halted && !p->reset_due && !(p->in_flight & ~p->live);
+        bool ready = (p->cmd & CMD_ST) && !p->halted && !p->held && !p->reset_due &&
+                     !(p->in_flight & ~p->live);
 
         if (!ready || p->exclusive)
             return;
         if ((p->ci & ~p->live & BIT(i)) && !ahci_begin_slot(p, i))
             return;
     }
+}
+
+void ahci_port_postpone(struct ahci_port *p, struct ahci_command *c)
+{
+    c->live = false;
+    p->live &= ~BIT(c->slot);
+    p->exclusive = false;
+    p->ci |= BIT(c->slot);
+    p->held = true;
+}
+
+void ahci_port_resume(struct ahci_port *p)
+{
+    p->held = false;
+    ahci_port_run(p);
 }
 
 void ahci_port_landed(struct ahci_port *p, struct ahci_command *c)
@@ -398,7 +414,7 @@ void ahci_port_state(struct ahci_port *p, struct state *s)
 {
     if (state_loading(s)) { /* only somebody who did not quiesce has any in flight */
         ahci_forget(p);
-        p->reset_due = false;
+        p->reset_due = p->held = false;
     }
     ata_state(&p->drive, s);
     state_u8(s, &p->drive.device);

@@ -83,29 +83,6 @@ static int config_check_file(const char *what, const char *path, struct err *e)
     return 0;
 }
 
-bool config_disk_is_ide(const struct config_disk *d)
-{
-    return d->bus && !strcmp(d->bus, "ide");
-}
-
-static int config_check_bus(const struct vm_config *c, const struct config_disk *d, struct err *e)
-{
-    unsigned n = 0;
-
-    if (d->bus && strcmp(d->bus, "virtio") && strcmp(d->bus, "ide"))
-        return err_set(e, EINVAL, "disk %s: bus %s is not supported; known: virtio, ide", d->path,
-                       d->bus);
-    if (d->cdrom && (!d->readonly || !config_disk_is_ide(d)))
-        return err_set(e, EINVAL, "CD %s: a CD-ROM drive is readonly and at the bus ide", d->path);
-    for (unsigned i = 0; i < c->n_disks; i++)
-        n += config_disk_is_ide(&c->disk[i]);
-    if (n > CONFIG_MAX_IDE)
-        return err_set(e, EINVAL,
-                       "%u disks and CDs at the bus ide are too many; it has room for %d", n,
-                       CONFIG_MAX_IDE);
-    return 0;
-}
-
 static int config_check_disk(const struct vm_config *c, unsigned i, struct err *e)
 {
     const struct config_disk *d = &c->disk[i];

@@ -3,6 +3,7 @@
  *
  *  machine_pc.c           chips and devices
  *  machine_pc_blk.c       the disks' contents: what the options ask of the block layer
+ *  machine_pc_disks.c     their controllers
  *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
  *  machine_pc_display.c   the screen
  *  machine_pc_boot.c      direct boot of a kernel: what firmware would have done
@@ -112,7 +113,7 @@ struct machine {
     struct fw_cfg *fw_cfg;
     struct pflash *pflash; /* NULL: no UEFI variables */
     unsigned next_slot;
-    unsigned disk_slot[CONFIG_MAX_DISKS]; /* at the bus ide: the number of its drive, 0 to 3 */
+    char disk_path[CONFIG_MAX_DISKS][64]; /* as firmware calls it (Open Firmware) */
     char disk_id[CONFIG_MAX_DISKS][16];
     bool uefi_disk; /* the first disk boots by UEFI alone */
     struct blk_watcher disk_watcher; /* of all disks */
@@ -121,6 +122,10 @@ struct machine {
 
 /* machine_pc.c */
 struct irq pc_isa_irq(struct machine *m, unsigned line);
+unsigned pc_next_devfn(struct machine *m);
+/* machine_pc_disks.c */
+must_check int pc_create_virtio_disks(struct machine *m, struct err *e);
+must_check int pc_create_disk_controllers(struct machine *m, struct err *e); /* after virtio */
 /* machine_pc_blk.c */
 /* Disk number index of the configuration, opened as it says; who attaches it owns it. */
 struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e);
