@@ -84,10 +84,11 @@ int foreign_add_file(struct foreign *f, const char *name, struct err *e)
     char *path;
 
     if (!foreign_is_beside(name))
-        return foreign_unsupported(f, e,
-                                   "names '%s', which is in another folder, and is not followed there: "
-                                   "put that file beside it and change the name in the description",
-                                   name);
+        return foreign_unsupported(
+            f, e,
+            "names '%s', which is in another folder, and is not followed there: "
+            "put that file beside it and change the name in the description",
+            name);
     all = realloc(f->file, (f->n_files + 1) * sizeof(*all));
     if (!all)
         return err_set(e, ENOMEM, "out of memory");

@@ -11,10 +11,10 @@
 #include "block/block.h"
 
 enum {
-    FOREIGN_MAX_FILES = 1024,             /* a split image of 2 TiB */
-    FOREIGN_MAX_UNIT = 2 * MIB,           /* of what is compressed in one piece */
-    FOREIGN_MAX_TABLES = 512 * MIB,       /* what an open image may take of our memory */
-    FOREIGN_MAX_TEXT = 256 * KIB,         /* a description in words */
+    FOREIGN_MAX_FILES = 1024,       /* a split image of 2 TiB */
+    FOREIGN_MAX_UNIT = 2 * MIB,     /* of what is compressed in one piece */
+    FOREIGN_MAX_TABLES = 512 * MIB, /* what an open image may take of our memory */
+    FOREIGN_MAX_TEXT = 256 * KIB,   /* a description in words */
 };
 
 enum foreign_kind {
@@ -37,14 +37,14 @@ struct foreign {
     const char *path;  /* for sentences */
     struct blk **file; /* the files with the data; the child alone unless there are several */
     unsigned n_files;
-    uint64_t size;        /* of the disk */
-    uint32_t unit;        /* allocation unit in bytes; 0: none */
-    bool packed;          /* map() may say FOREIGN_PACKED */
-    const char *variant;  /* of the format, in qemu-img's words; static */
-    char *backing;        /* what the image says its parent is, or NULL */
+    uint64_t size;       /* of the disk */
+    uint32_t unit;       /* allocation unit in bytes; 0: none */
+    bool packed;         /* map() may say FOREIGN_PACKED */
+    const char *variant; /* of the format, in qemu-img's words; static */
+    char *backing;       /* what the image says its parent is, or NULL */
     const char *backing_format;
     struct loop *loop;
-    void *priv;           /* the format's */
+    void *priv;            /* the format's */
     struct foreign_io *io; /* foreign.c's */
 };
 

@@ -202,8 +202,7 @@ static void foreign_read_plain(struct foreign_piece *p, struct blk *from, uint64
             foreign_piece_end(p, -ENOMEM);
             return;
         }
-        foreign_iov_zero(rest,
-                         iov_slice(rest, p->iov, (unsigned)p->niov, have, p->x.len - have));
+        foreign_iov_zero(rest, iov_slice(rest, p->iov, (unsigned)p->niov, have, p->x.len - have));
         p->niov = (int)iov_slice(rest, p->iov, (unsigned)p->niov, 0, have);
         memcpy(p->iov, rest, (size_t)p->niov * sizeof(*rest));
         free(rest);

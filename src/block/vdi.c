@@ -35,10 +35,11 @@ static int vdi_check_header(struct foreign *f, const uint8_t *h, struct err *e)
     if (!vdi_probe(h, VDI_HEADER))
         return foreign_unsupported(f, e, "is not a VDI image of version 1");
     if (type != VDI_DYNAMIC && type != VDI_FIXED)
-        return foreign_unsupported(f, e,
-                                   "is a VDI image of type %u (undo or differencing), which depends on "
-                                   "another: merge it with VirtualBox first (VBoxManage clonemedium)",
-                                   type);
+        return foreign_unsupported(
+            f, e,
+            "is a VDI image of type %u (undo or differencing), which depends on "
+            "another: merge it with VirtualBox first (VBoxManage clonemedium)",
+            type);
     f->variant = type == VDI_FIXED ? "static" : "dynamic";
     f->size = align_up(ld_le64(h + VDI_DISK_SIZE), BLK_SECTOR);
     v->blocks = ld_le32(h + VDI_BLOCKS);

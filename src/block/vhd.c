@@ -31,8 +31,8 @@ static bool vhd_probe(const void *head, size_t n)
 static uint64_t vhd_size(const uint8_t *footer)
 {
     static const char *const by_size[] = { "win ", "qem2", "d2v ", "tap", "CTXS", "wa\0", "ruch" };
-    uint64_t geometry = (uint64_t)ld_be16(footer + VHD_CYLINDERS) * footer[VHD_HEADS] *
-                        footer[VHD_SECTORS];
+    uint64_t geometry =
+        (uint64_t)ld_be16(footer + VHD_CYLINDERS) * footer[VHD_HEADS] * footer[VHD_SECTORS];
 
     for (size_t i = 0; i < ARRAY_SIZE(by_size); i++)
         if (!strncmp((const char *)footer + VHD_CREATOR, by_size[i], 4))

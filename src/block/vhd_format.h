@@ -44,11 +44,11 @@ enum {
     VHD_DYN_CHECKSUM = 36,
     VHD_DYN_PARENT_NAME = 64, /* 256 UTF-16 units */
     VHD_DYN_PARENT_UNITS = 256,
-    VHD_DYN_LOCATOR = 576,    /* 8 of 24 bytes: platform, space, length, reserved, offset of 8 */
+    VHD_DYN_LOCATOR = 576, /* 8 of 24 bytes: platform, space, length, reserved, offset of 8 */
     VHD_DYN_LOCATORS = 8,
     VHD_DYN_HEADER = 1024,
 };
-#define VHD_FREE         0xffffffffu /* table entry: no block */
+#define VHD_FREE         0xffffffffu           /* table entry: no block */
 #define VHD_MAX_GEOMETRY (65535ull * 16 * 255) /* sectors; a disk of this geometry may be larger */
 
 /* The checksum of a footer or header: the complement of the sum of its bytes but those of the sum. */

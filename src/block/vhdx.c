@@ -60,9 +60,8 @@ static int vhdx_read_header(struct foreign *f, struct err *e)
 
         if (rc)
             return rc;
-        if (!vhdx_header_valid(h) ||
-            (found && ld_le64(h + VHDX_HEADER_SEQUENCE) <=
-                          ld_le64(v->header + VHDX_HEADER_SEQUENCE)))
+        if (!vhdx_header_valid(h) || (found && ld_le64(h + VHDX_HEADER_SEQUENCE) <=
+                                                   ld_le64(v->header + VHDX_HEADER_SEQUENCE)))
             continue;
         memcpy(v->header, h, sizeof(h));
         found = true;
@@ -152,7 +151,8 @@ static int vhdx_check_metadata(struct foreign *f, const uint8_t *meta, struct er
     if (vhdx_meta_item(v, meta, VHDX_GUID_PARAMETERS, params, sizeof(params)) ||
         vhdx_meta_item(v, meta, VHDX_GUID_SIZE, size, sizeof(size)) ||
         vhdx_meta_item(v, meta, VHDX_GUID_LOGICAL, sector, sizeof(sector)))
-        return foreign_bad(f, e, "its metadata lacks the size of the disk, of blocks or of sectors");
+        return foreign_bad(f, e,
+                           "its metadata lacks the size of the disk, of blocks or of sectors");
     v->block_size = ld_le32(params);
     v->sector_size = ld_le32(sector);
     f->size = ld_le64(size);
@@ -160,8 +160,7 @@ static int vhdx_check_metadata(struct foreign *f, const uint8_t *meta, struct er
         return foreign_unsupported(f, e,
                                    "is a differencing VHDX image: merge it with its parent first "
                                    "(Merge-VHD, or \"Edit Disk\" in the Hyper-V manager)");
-    if (!is_pow2(v->block_size) || v->block_size < VHDX_BLOCK_MIN ||
-        v->block_size > VHDX_BLOCK_MAX)
+    if (!is_pow2(v->block_size) || v->block_size < VHDX_BLOCK_MIN || v->block_size > VHDX_BLOCK_MAX)
         return foreign_bad(f, e, "blocks of %u bytes", ld_le32(params));
     if (v->sector_size != 512 && v->sector_size != 4096)
         return foreign_bad(f, e, "sectors of %u bytes", v->sector_size);

@@ -18,7 +18,7 @@ struct vhdx {
     uint8_t header[VHDX_HEADER_SIZE]; /* the one that counts */
     uint64_t bat_off, meta_off;
     uint32_t bat_len, meta_len;
-    uint64_t *bat; /* little-endian, as it is in the file */
+    uint64_t *bat;              /* little-endian, as it is in the file */
     uint64_t block_size, ratio; /* data blocks to a bitmap block */
     uint32_t sector_size;
 

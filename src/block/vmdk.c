@@ -161,11 +161,11 @@ static int vmdk_parent(struct foreign *f, const char *hint, struct err *e)
 
 static void vmdk_variant(struct foreign *f, const char *type)
 {
-    static const char *const known[] = { "monolithicSparse",   "monolithicFlat",
-                                         "streamOptimized",    "twoGbMaxExtentSparse",
-                                         "twoGbMaxExtentFlat", "vmfs",
-                                         "vmfsSparse",         "vmfsThin",
-                                         "custom" };
+    static const char *const known[] = {
+        "monolithicSparse",     "monolithicFlat",     "streamOptimized",
+        "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "vmfs",
+        "vmfsSparse",           "vmfsThin",           "custom"
+    };
 
     f->variant = "unknown";
     for (size_t i = 0; i < ARRAY_SIZE(known); i++)

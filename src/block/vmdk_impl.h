@@ -26,7 +26,7 @@ struct vmdk {
     struct vmdk_extent *extents;
     unsigned n_extents;
     uint64_t desc_off, desc_size; /* of the description inside the first file, bytes; 0: none */
-    uint64_t room; /* how many bytes of grain tables may still be loaded */
+    uint64_t room;                /* how many bytes of grain tables may still be loaded */
 };
 
 /* x->file is set. Fills in the rest but `start`; vmdk_sparse_close() is due in any case. */

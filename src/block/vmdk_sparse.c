@@ -14,7 +14,7 @@ enum {
     VMDK_GRAIN_MAX = FOREIGN_MAX_UNIT,
     VMDK_ENTRIES_MAX = 64 * KIB,
     VMDK_TABLES_MAX = 4 * MIB, /* 128 TiB with tables and grains of the usual size */
-    COWD_CAPACITY = 12, /* sectors, u32, like the following */
+    COWD_CAPACITY = 12,        /* sectors, u32, like the following */
     COWD_GRAIN = 16,
     COWD_GD_OFFSET = 20,
     COWD_ENTRIES = 4096,
@@ -215,6 +215,7 @@ int vmdk_sparse_unpack(const struct foreign *f, const struct foreign_extent *x, 
     z.avail_out = f->unit;
     if (isal_inflate(&z) != ISAL_DECOMP_OK)
         return -EIO;
-    memset((uint8_t *)out + z.total_out, 0, f->unit - z.total_out); /* the last grain may be short */
+    memset((uint8_t *)out + z.total_out, 0,
+           f->unit - z.total_out); /* the last grain may be short */
     return 0;
 }

@@ -16,6 +16,7 @@ enum cmd_status {
 /* The commands of cmd/commands.def; each gets its own name in argv[0]. Returns the exit status. */
 int cmd_run(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_image(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
