@@ -144,6 +144,31 @@ static void gen_docs_bash_image(void)
     printf("    esac\n}\n");
 }
 
+/* The words that begin with a dash in "stop NAME [--now] [-f]". */
+static void gen_docs_bash_flags(const char *synopsis)
+{
+    for (const char *p = synopsis; (p = strchr(p, '[')); p++)
+        if (p[1] == '-')
+            printf("%.*s ", (int)strcspn(p + 1, "] "), p + 1);
+}
+
+/* A command other than run: the names of VMs in the place of NAME, files elsewhere, its options. */
+static void gen_docs_bash_command(const char *name, const char *synopsis)
+{
+    if (!strcmp(name, "run") || !strcmp(name, "image") || !strchr(synopsis, ' '))
+        return;
+    printf("    %s)\n        if [[ $cur == -* ]]; then\n            COMPREPLY=($(compgen -W '",
+           name);
+    gen_docs_bash_flags(synopsis);
+    printf("' -- \"$cur\"))\n");
+    if (strstr(synopsis, " NAME"))
+        printf("        elif [ \"$COMP_CWORD\" = 2 ]; then\n"
+               "            COMPREPLY=($(compgen -W \"$(\"$1\" list -q 2>/dev/null)\" -- "
+               "\"$cur\"))\n");
+    printf("        else\n            COMPREPLY=($(compgen -f -- \"$cur\"))\n        fi\n        "
+           "return ;;\n");
+}
+
 static void gen_docs_bash(void)
 {
     gen_docs_bash_image();
@@ -153,10 +178,12 @@ static void gen_docs_bash(void)
 #define COMMAND(name, function, synopsis, text) printf("%s ", name);
 #include "cmd/commands.def"
 #undef COMMAND
-    printf("' -- \"$cur\"))\n        return\n    fi\n"
-           "    [ \"${COMP_WORDS[1]}\" = image ] && { _ruche_image; return; }\n"
-           "    [ \"${COMP_WORDS[1]}\" = run ] || return\n"
-           "    case $prev in\n");
+    printf("' -- \"$cur\"))\n        return\n    fi\n    case ${COMP_WORDS[1]} in\n    run) ;;\n"
+           "    image)\n        _ruche_image\n        return ;;\n");
+#define COMMAND(name, function, synopsis, text) gen_docs_bash_command(name, synopsis);
+#include "cmd/commands.def"
+#undef COMMAND
+    printf("    *) return ;;\n    esac\n    case $prev in\n");
     for (size_t i = 0; i < options_count; i++) {
         const struct option_spec *s = &options_list[i];
 

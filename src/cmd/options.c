@@ -36,6 +36,7 @@ static int options_number(unsigned long *n, const char *text, int base, unsigned
 
 static int options_name(struct options *o, const char *value, struct err *e)
 {
+    o->config.any_name = false;
     return options_string(&o->config.name, value, e);
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/sock.h"
+#include "control/rundir.h"
 
 enum { CONFIG_MEMORY_MIN = 2 * MIB };
 
@@ -20,6 +21,7 @@ void config_init(struct vm_config *c)
 
     *c = (struct vm_config){
         .name = strdup("vm"),
+        .any_name = true,
         .cpus = 1,
         .memory = GIB,
         .accel = strdup("auto"),
@@ -206,12 +208,10 @@ static int config_check_display(const struct vm_config *c, struct err *e)
 
 static int config_check_words(const struct vm_config *c, struct err *e)
 {
-    static const char name_chars[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-
-    if (!*c->name || strlen(c->name) > 64 || strspn(c->name, name_chars) != strlen(c->name))
+    if (!rundir_name_ok(c->name))
         return err_set(e, EINVAL,
-                       "a VM's name has 1 to 64 letters, digits and characters of . _ -");
+                       "a VM's name has 1 to 64 letters, digits and characters of . _ -, and does "
+                       "not begin with . or -");
     if (strcmp(c->accel, "auto") && strcmp(c->accel, "kvm") && strcmp(c->accel, "kvm-only") &&
         strcmp(c->accel, "bt"))
         return err_set(e, EINVAL, "%s is not an accelerator; known: auto, kvm, kvm-only, bt",

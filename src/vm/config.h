@@ -37,6 +37,7 @@ struct config_forward {
 };
 struct vm_config {
     char *name;
+    bool any_name; /* a number is put behind it if another VM has it */
     unsigned cpus;
     uint64_t memory;                /* bytes */
     char *accel;                    /* "auto", "kvm", "kvm-only", "bt" */

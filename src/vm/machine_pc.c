@@ -305,8 +305,3 @@ int machine_pc_create(struct vm *vm, struct err *e)
         rc = pc_create_firmware(m, e);
     return rc;
 }
-
-void machine_pc_power_button(struct vm *vm)
-{
-    acpi_pm_press_power(vm->machine->pm);
-}

@@ -85,6 +85,11 @@ struct fw_cfg;
 struct input;
 struct vga;
 struct vnc;
+/* Who types without looking (machine_pc_key()). Not the guest's state. */
+struct pc_typing {
+    uint16_t bios_tail;     /* of the BIOS's ring of keys before the last one; 0: there was none */
+    uint64_t full_since_ns; /* it has no room; 0: it has */
+};
 struct machine {
     struct vm *vm;
     /* RAM: two blocks; the guest sees `low` through views, because parts of it can be switched */
@@ -105,6 +110,7 @@ struct machine {
     struct acpi_pm *pm;
     struct i8042 *kbc;
     struct input *input;
+    struct pc_typing typing;
     struct vga *vga; /* NULL: no screen */
     struct vnc *vnc; /* NULL: nobody may look */
     int screenshot_fd;
