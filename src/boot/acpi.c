@@ -77,7 +77,7 @@ static void acpi_prt(struct aml *a, const struct acpi_desc *d)
             aml_int(a, slot << 16 | 0xffff);
             aml_int(a, pin);
             aml_int(a, 0);
-            aml_int(a, d->pci_gsi[(slot + pin) % 4]);
+            aml_int(a, d->pci_gsi[(slot + pin + 3) % 4]); /* piix3_pirq() */
             aml_end(a, one);
         }
     }
