@@ -2,6 +2,7 @@
 
 #include <net/ethernet.h>
 #include <netinet/in.h>
+#include <string.h>
 
 #include "base/endian.h"
 
@@ -12,6 +13,8 @@ enum {
     OFFLOAD_TCP_MIN = 20,
     OFFLOAD_TCP_CSUM = 16,
     OFFLOAD_UDP_CSUM = 6,
+    OFFLOAD_TCP_LAST = 0x09, /* FIN and PSH: of the last packet only */
+    OFFLOAD_TCP_CWR = 0x80,  /* of the first one only */
 };
 
 /* One's complement sum of big-endian words; an odd last byte is the high one of its word. */
@@ -81,19 +84,58 @@ static bool offload_ip6(uint8_t *ip, size_t len)
     return offload_tcp(ip + OFFLOAD_IP6_LEN, len - OFFLOAD_IP6_LEN, ip + 8, 32);
 }
 
+/* Where the IP header is and which protocol's; 0: the frame is too short. */
+static size_t offload_network(const uint8_t *frame, size_t len, uint16_t *type)
+{
+    if (len < ETHER_HDR_LEN + OFFLOAD_VLAN_LEN + OFFLOAD_IP4_MIN)
+        return 0;
+    *type = ld_be16(frame + 12);
+    if (*type != ETHERTYPE_VLAN)
+        return ETHER_HDR_LEN;
+    *type = ld_be16(frame + 12 + OFFLOAD_VLAN_LEN);
+    return ETHER_HDR_LEN + OFFLOAD_VLAN_LEN;
+}
+
 bool offload_tcp_segment(uint8_t *frame, size_t len)
 {
-    size_t at = ETHER_HDR_LEN;
-    uint16_t type;
+    uint16_t type = 0;
+    size_t at = offload_network(frame, len, &type);
 
-    if (len < ETHER_HDR_LEN + OFFLOAD_VLAN_LEN + OFFLOAD_IP4_MIN)
-        return false;
-    type = ld_be16(frame + 12);
-    if (type == ETHERTYPE_VLAN) {
-        type = ld_be16(frame + 12 + OFFLOAD_VLAN_LEN);
-        at += OFFLOAD_VLAN_LEN;
-    }
     if (type == ETHERTYPE_IP)
         return offload_ip4(frame + at, len - at);
     return type == ETHERTYPE_IPV6 && offload_ip6(frame + at, len - at);
+}
+
+/* The headers' fields that differ from packet to packet; the sums are made afterwards. */
+static bool offload_number(uint8_t *out, size_t header, size_t at, size_t index, bool last)
+{
+    uint16_t type = 0;
+    size_t ip = offload_network(out, header, &type), tcp;
+
+    tcp = ip + (type == ETHERTYPE_IP ? (size_t)(out[ip] & 0xf) * 4 : (size_t)OFFLOAD_IP6_LEN);
+    if (!ip || tcp + OFFLOAD_TCP_MIN > header)
+        return false;
+    if (type == ETHERTYPE_IP)
+        st_be16(out + ip + 4, (uint16_t)(ld_be16(out + ip + 4) + index));
+    st_be32(out + tcp + 4, (uint32_t)(ld_be32(out + tcp + 4) + at));
+    if (!last)
+        out[tcp + 13] &= (uint8_t)~OFFLOAD_TCP_LAST;
+    if (index)
+        out[tcp + 13] &= (uint8_t)~OFFLOAD_TCP_CWR;
+    return true;
+}
+
+size_t offload_tcp_packet(const uint8_t *frame, size_t len, size_t header, size_t mss, size_t at,
+                          uint8_t *out)
+{
+    size_t data;
+
+    if (!mss || header > len || at > len - header)
+        return 0;
+    data = min_u64(mss, len - header - at);
+    memcpy(out, frame, header);
+    memcpy(out + header, frame + header + at, data);
+    if (!offload_number(out, header, at, at / mss, header + at + data == len))
+        return 0;
+    return offload_tcp_segment(out, header + data) ? header + data : 0;
 }

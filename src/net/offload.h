@@ -19,4 +19,11 @@ must_check bool offload_checksum(uint8_t *frame, size_t len, size_t start, size_
  */
 must_check bool offload_tcp_segment(uint8_t *frame, size_t len);
 
+/*
+ * Of such a segment, whose first `header` bytes are headers: the packet that carries the mss bytes from `at` on, or
+ * what is left of them. out has room for header + mss. Its length; 0: not TCP over IPv4 or IPv6.
+ */
+must_check size_t offload_tcp_packet(const uint8_t *frame, size_t len, size_t header, size_t mss,
+                                     size_t at, uint8_t *out);
+
 #endif
