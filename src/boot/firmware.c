@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/endian.h"
+#include "base/log.h"
 #include "boot/boot_file.h"
 
 struct firmware_place {
@@ -108,9 +109,10 @@ int firmware_load(struct firmware *f, const char *which, uint64_t vars_len, stru
     return rc;
 }
 
+enum { ROM_UNIT = 512 };
+
 int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct err *e)
 {
-    enum { ROM_UNIT = 512 };
     char path[128];
     uint64_t bytes;
     int rc;
@@ -121,6 +123,22 @@ int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct er
     rc = firmware_read(path, data, &bytes, ROM_UNIT, e);
     *len = rc ? 0 : (uint32_t)bytes;
     return rc;
+}
+
+void firmware_load_net_rom(const char *name, uint8_t **data, uint32_t *len)
+{
+    struct err e = { 0 };
+    char path[128];
+    uint64_t bytes = 0;
+
+    *data = NULL;
+    snprintf(path, sizeof(path), "/usr/lib/ipxe/qemu/%s", name);
+    if (firmware_read(path, data, &bytes, ROM_UNIT, &e)) {
+        *data = NULL;
+        log_warn("firmware", "no booting from the network, which needs the package ipxe-qemu: %s",
+                 e.msg);
+    }
+    *len = (uint32_t)bytes;
 }
 
 /* --- what a disk wants: UEFI 2.10, 5.2.1 and 5.3 --- */

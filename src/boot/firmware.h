@@ -30,6 +30,11 @@ must_check int firmware_load(struct firmware *f, const char *which, uint64_t var
  */
 must_check int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct err *e);
 /*
+ * An option ROM of the package ipxe-qemu, for booting from the network by BIOS and UEFI, malloc'd. If it is not there
+ * a line in the log says so, and *data is NULL.
+ */
+void firmware_load_net_rom(const char *name, uint8_t **data, uint32_t *len);
+/*
  * Does a disk that begins with these FIRMWARE_DISK_HEAD bytes boot by UEFI alone: an EFI system partition,
  * and neither a boot sector's code (MBR) nor a partition for a BIOS boot loader (GPT)?
  */

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/sock.h"
-#include "control/rundir.h"
 
 enum { CONFIG_MEMORY_MIN = 2 * MIB };
 
@@ -21,7 +20,6 @@ void config_init(struct vm_config *c)
 
     *c = (struct vm_config){
         .name = strdup("vm"),
-        .any_name = true,
         .cpus = 1,
         .memory = GIB,
         .accel = strdup("auto"),
@@ -56,6 +54,7 @@ void config_fini(struct vm_config *c)
     free(c->firmware_log);
     free(c->boot_order);
     free(c->net);
+    free(c->net_model);
     free(c->serial);
     free(c->console);
     free(c->display);
@@ -82,6 +81,29 @@ static int config_check_file(const char *what, const char *path, struct err *e)
         return err_set(e, errno,
                        "%s %s cannot be read: %s; give yourself access with chmod or chown", what,
                        path, strerror(errno));
+    return 0;
+}
+
+bool config_disk_is_ide(const struct config_disk *d)
+{
+    return d->bus && !strcmp(d->bus, "ide");
+}
+
+static int config_check_bus(const struct vm_config *c, const struct config_disk *d, struct err *e)
+{
+    unsigned n = 0;
+
+    if (d->bus && strcmp(d->bus, "virtio") && strcmp(d->bus, "ide"))
+        return err_set(e, EINVAL, "disk %s: bus %s is not supported; known: virtio, ide", d->path,
+                       d->bus);
+    if (d->cdrom && (!d->readonly || !config_disk_is_ide(d)))
+        return err_set(e, EINVAL, "CD %s: a CD-ROM drive is readonly and at the bus ide", d->path);
+    for (unsigned i = 0; i < c->n_disks; i++)
+        n += config_disk_is_ide(&c->disk[i]);
+    if (n > CONFIG_MAX_IDE)
+        return err_set(e, EINVAL,
+                       "%u disks and CDs at the bus ide are too many; it has room for %d", n,
+                       CONFIG_MAX_IDE);
     return 0;
 }
 
@@ -206,18 +228,37 @@ static int config_check_display(const struct vm_config *c, struct err *e)
     return sock_parse("--display vnc", c->display + 4, &a, e) ? -EINVAL : 0;
 }
 
+static bool config_is_net_model(const char *model)
+{
+    const char *list = CONFIG_NET_MODELS;
+    size_t len = strlen(model);
+
+    while (len && list) {
+        if (!strncmp(list, model, len) && (list[len] == '|' || !list[len]))
+            return true;
+        list = strchr(list, '|');
+        list = list ? list + 1 : NULL;
+    }
+    return false;
+}
+
 static int config_check_words(const struct vm_config *c, struct err *e)
 {
-    if (!rundir_name_ok(c->name))
+    static const char name_chars[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+    if (!*c->name || strlen(c->name) > 64 || strspn(c->name, name_chars) != strlen(c->name))
         return err_set(e, EINVAL,
-                       "a VM's name has 1 to 64 letters, digits and characters of . _ -, and does "
-                       "not begin with . or -");
+                       "a VM's name has 1 to 64 letters, digits and characters of . _ -");
     if (strcmp(c->accel, "auto") && strcmp(c->accel, "kvm") && strcmp(c->accel, "kvm-only") &&
         strcmp(c->accel, "bt"))
         return err_set(e, EINVAL, "%s is not an accelerator; known: auto, kvm, kvm-only, bt",
                        c->accel);
     if (strcmp(c->net, "none") && strcmp(c->net, "user"))
         return err_set(e, EINVAL, "%s is not a kind of network; known: none, user", c->net);
+    if (c->net_model && !config_is_net_model(c->net_model))
+        return err_set(e, EINVAL, "%s is not a network card; known: " CONFIG_NET_MODELS,
+                       c->net_model);
     if (c->mac[0] & 1)
         return err_set(e, EINVAL,
                        "the MAC address is a multicast one; its first byte must be even");
