@@ -7,11 +7,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/tail_file.h"
+
 enum { LOG_BURST = 10 };
 #define LOG_WINDOW_NS (60ull * 1000000000ull)
 
 static atomic_int log_fd = STDERR_FILENO;
 static atomic_int log_max = LOG_WARN;
+static struct tail_file *log_kept; /* NULL: nowhere else */
+static atomic_int log_kept_max = -1;
 
 void log_setup(int fd, enum log_level level)
 {
@@ -19,9 +23,16 @@ void log_setup(int fd, enum log_level level)
     atomic_store(&log_max, (int)level);
 }
 
+void log_keep(struct tail_file *f, enum log_level level)
+{
+    log_kept = f;
+    atomic_store(&log_kept_max, f ? (int)level : -1);
+}
+
 bool log_enabled(enum log_level level)
 {
-    return (int)level <= atomic_load_explicit(&log_max, memory_order_relaxed);
+    return (int)level <= atomic_load_explicit(&log_max, memory_order_relaxed) ||
+           (int)level <= atomic_load_explicit(&log_kept_max, memory_order_relaxed);
 }
 
 bool log_on_stderr(void)
@@ -51,8 +62,11 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
     va_end(ap);
     len = strlen(line);
     line[len++] = '\n';
-    if (util_write_all(atomic_load(&log_fd), line, len))
-        return; /* nowhere left to say so */
+    /* What fails here has nowhere left to say so. */
+    if ((int)level <= atomic_load(&log_kept_max))
+        (void)!tail_file_write(log_kept, line, len);
+    if ((int)level <= atomic_load(&log_max))
+        (void)!util_write_all(atomic_load(&log_fd), line, len);
 }
 
 /* Racing callers may let one line more or less through; that is all that can happen. */

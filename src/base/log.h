@@ -11,6 +11,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* Where and how much; fd stays the caller's. Default: stderr, LOG_WARN. */
 void log_setup(int fd, enum log_level level);
+/* And into this file, which outlives the logging or is taken back with NULL. No other thread logs yet, or any more. */
+struct tail_file;
+void log_keep(struct tail_file *f, enum log_level level);
 bool log_enabled(enum log_level level);
 bool log_on_stderr(void); /* what is logged is also seen there; async-signal-safe */
 void log_write(enum log_level level, const char *area, const char *fmt, ...) printf_like(3, 4);

@@ -63,6 +63,7 @@ struct blk_opts {
     const char *format; /* NULL: probe */
     bool readonly;
     bool no_uring; /* use threads even where io_uring works */
+    bool share;    /* take no lock: somebody else may be writing meanwhile. For looking at images */
     struct loop *loop;
 
     /* for a guest's disk */

@@ -74,6 +74,7 @@ int blk_open_backing(struct blk *b, const struct blk_opts *o, const char *name, 
 {
     struct blk_opts below = { .readonly = !o->backing_write,
                               .no_uring = o->no_uring,
+                              .share = o->share,
                               .loop = o->loop,
                               .cache =
                                   o->cache == BLK_CACHE_NONE || o->cache == BLK_CACHE_DIRECTSYNC

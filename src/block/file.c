@@ -234,7 +234,7 @@ static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
     f->event_fd = -1;
     f->fd = file_open_fd(o, &st, e);
     rc = f->fd < 0 ? f->fd : file_size(f->fd, &st, o->path, &size, e);
-    if (!rc)
+    if (!rc && !o->share)
         rc = file_lock(f->fd, o->path, !o->readonly, e);
     if (!rc)
         rc = file_start(f, o, e);

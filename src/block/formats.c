@@ -2,15 +2,22 @@
 
 #include <string.h>
 
-static const struct blk_ops *const formats[] = { &blk_raw_ops };
+#include "block/foreign.h"
+
+static const struct blk_ops *const formats[] = {
+    &blk_raw_ops,     &vdi_format.blk, &vhd_format.blk,
+    &vhdx_format.blk, &vmdk_format.blk,
+};
 
 const char *blk_format_names(void)
 {
-    return "raw";
+    return "raw, and to be read: vdi, vhd, vhdx, vmdk";
 }
 
 const struct blk_ops *blk_format_find(const char *name)
 {
+    if (!strcmp(name, "vpc")) /* QEMU's name for it */
+        name = "vhd";
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
         if (!strcmp(formats[i]->format, name))
             return formats[i];
@@ -33,11 +40,6 @@ static const struct {
     const char *phrase, *cure;
 } foreign[] = {
     { "QFI\xfb", 0, 4, "a qcow2 image", FORMATS_CONVERT },
-    { "KDMV", 0, 4, "a VMDK image", FORMATS_CONVERT },
-    { "# Disk DescriptorFile", 0, 21, "a VMDK description", FORMATS_CONVERT },
-    { "conectix", 0, 8, "a VHD image", FORMATS_CONVERT },
-    { "vhdxfile", 0, 8, "a VHDX image", FORMATS_CONVERT },
-    { "\x7f\x10\xda\xbe", 64, 4, "a VDI image", FORMATS_CONVERT },
     { "QED\0", 0, 4, "a QED image", FORMATS_CONVERT },
     { "\x1f\x8b", 0, 2, "compressed with gzip", "decompress it with gunzip" },
     { "BZh", 0, 3, "compressed with bzip2", "decompress it with bunzip2" },

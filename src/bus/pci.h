@@ -47,6 +47,7 @@ enum {
     PCI_STS_CAPS = BIT(4),
     PCI_HDR_MULTI = 0x80,
 
+    PCI_CAP_MSI = 0x05,
     PCI_CAP_VENDOR = 0x09,
     PCI_CAP_MSIX = 0x11,
 };
@@ -80,6 +81,7 @@ struct pci_dev {
     const uint8_t *rom;
     uint32_t rom_len;
     struct pci_msix msix;
+    uint8_t msi; /* offset of the capability; 0: no MSI */
     bool intx_level; /* what the device wants; the command register may hold it back */
     uint8_t next_cap, last_cap;
     /* Optional hooks, device lock held: before a read (to refresh cfg) and after a write. */
@@ -115,6 +117,7 @@ void pci_add_rom(struct pci_dev *p, const uint8_t *data, uint32_t len);
 /* len includes the two bytes of id and next. Returns its offset in cfg; the rest is zero. */
 uint8_t pci_add_cap(struct pci_dev *p, uint8_t id, uint8_t len);
 void pci_add_intx(struct pci_dev *p); /* it has pin INTA */
+void pci_add_msi(struct pci_dev *p);
 /* Table and pending bits in a BAR of their own. */
 void pci_add_msix(struct pci_dev *p, unsigned bar, unsigned vectors);
 /* As device_add(); slot and function by PCI_DEVFN(); -EEXIST if that is taken. */
@@ -128,6 +131,9 @@ void pci_state(struct pci_dev *p, struct state *s);
 void pci_sync(struct pci_dev *p);
 /* The rest with the device lock held. */
 void pci_set_intx(struct pci_dev *p, bool level);
+/* Sends the one message, if MSI is enabled; then the device leaves INTx alone. */
+bool pci_msi_enabled(const struct pci_dev *p);
+void pci_msi_fire(struct pci_dev *p);
 bool pci_msix_enabled(const struct pci_dev *p);
 /* Sends the message; masked: it becomes pending. No such vector: nothing. */
 void pci_msix_fire(struct pci_dev *p, unsigned vector);

@@ -24,6 +24,8 @@ int cmd_status_of_errno(int code)
     case ENFILE:
     case EAGAIN:
         return CMD_HOST;
+    case EBUSY:
+        return CMD_BUSY;
     default:
         return CMD_BAD_INPUT;
     }
@@ -42,12 +44,32 @@ int cmd_version(int argc, char **argv)
     return CMD_OK;
 }
 
+bool cmd_print_usage(const char *name, FILE *f)
+{
+    static const struct {
+        const char *name, *synopsis, *text;
+    } commands[] = {
+#define COMMAND(name, function, synopsis, text) { name, synopsis, text },
+#include "cmd/commands.def"
+#undef COMMAND
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+        if (!strcmp(commands[i].name, name)) {
+            fprintf(f, "Usage: ruche %s\n\n%s\n", commands[i].synopsis, commands[i].text);
+            return true;
+        }
+    return false;
+}
+
 int cmd_help(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "run")) {
         options_print_help(stdout);
         return CMD_OK;
     }
+    if (argc > 1 && cmd_print_usage(argv[1], stdout))
+        return CMD_OK;
     printf("Ruche runs virtual machines, with hardware virtualization or without.\n\nCommands:\n");
 #define COMMAND(name, function, synopsis, text) printf("  ruche %s\n        %s\n", synopsis, text);
 #include "cmd/commands.def"

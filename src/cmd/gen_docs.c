@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
+#include "cmd/image_args.h"
 #include "cmd/options.h"
 
 /* scdoc's own characters lose their meaning. */
@@ -37,6 +38,32 @@ static void gen_docs_man_options(void)
     }
 }
 
+static void gen_docs_man_image(void)
+{
+    printf("# IMAGE COMMANDS\n\n");
+    for (unsigned c = 0; c < IMAGE_COMMANDS; c++) {
+        printf("*ruche image* ");
+        gen_docs_escaped(image_command_list[c].synopsis);
+        printf("\n\t");
+        gen_docs_escaped(image_command_list[c].text);
+        printf("\n\n");
+        for (size_t i = 0; i < image_arg_count; i++) {
+            const struct image_arg *s = &image_arg_list[i];
+
+            if (!(s->commands & BIT(c)) || !strcmp(s->name, "help"))
+                continue;
+            printf("\t");
+            if (s->letter)
+                printf("*-%c*, ", s->letter);
+            printf("*--%s*%s", s->name, *s->arg ? " " : "");
+            gen_docs_escaped(s->arg);
+            printf(": ");
+            gen_docs_escaped(s->help);
+            printf("\n\n");
+        }
+    }
+}
+
 static void gen_docs_man(void)
 {
     printf("# COMMANDS\n\n");
@@ -49,6 +76,7 @@ static void gen_docs_man(void)
 #include "cmd/commands.def"
 #undef COMMAND
     gen_docs_man_options();
+    gen_docs_man_image();
     printf("# EXIT STATUS\n\n");
 #define STATUS(name, value, text)                                                                  \
     printf("*%d*\n\t", value);                                                                     \
@@ -78,16 +106,84 @@ static int gen_docs_man_page(const char *template)
     return 0;
 }
 
+static const char *gen_docs_bash_words(const char *completion)
+{
+    return strcmp(completion, "@format") ? completion : "raw qcow2 vmdk vdi vhd vhdx";
+}
+
+/* `ruche image ...`: the subcommand, then its options; everything else is a file. */
+static void gen_docs_bash_image(void)
+{
+    printf("_ruche_image() {\n    local cur=${COMP_WORDS[COMP_CWORD]} "
+           "prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+           "    if [ \"$COMP_CWORD\" = 2 ]; then\n        COMPREPLY=($(compgen -W '");
+    for (unsigned c = 0; c < IMAGE_COMMANDS; c++)
+        printf("%s ", image_command_list[c].name);
+    printf("' -- \"$cur\"))\n        return\n    fi\n    case ${COMP_WORDS[2]}$prev in\n");
+    for (unsigned c = 0; c < IMAGE_COMMANDS; c++)
+        for (size_t i = 0; i < image_arg_count; i++) {
+            const struct image_arg *s = &image_arg_list[i];
+
+            if (!(s->commands & BIT(c)) || !*s->completion || !strcmp(s->completion, "@file"))
+                continue;
+            printf("    %s--%s", image_command_list[c].name, s->name);
+            if (s->letter)
+                printf("|%s-%c", image_command_list[c].name, s->letter);
+            printf(")\n        COMPREPLY=($(compgen -W '%s' -- \"$cur\"))\n        return ;;\n",
+                   gen_docs_bash_words(s->completion));
+        }
+    printf("    esac\n    [ \"${cur#-}\" = \"$cur\" ] && COMPREPLY=($(compgen -f -- \"$cur\")) && "
+           "return\n    case ${COMP_WORDS[2]} in\n");
+    for (unsigned c = 0; c < IMAGE_COMMANDS; c++) {
+        printf("    %s) COMPREPLY=($(compgen -W '", image_command_list[c].name);
+        for (size_t i = 0; i < image_arg_count; i++)
+            if (image_arg_list[i].commands & BIT(c))
+                printf("--%s ", image_arg_list[i].name);
+        printf("' -- \"$cur\")) ;;\n");
+    }
+    printf("    esac\n}\n");
+}
+
+/* The words that begin with a dash in "stop NAME [--now] [-f]". */
+static void gen_docs_bash_flags(const char *synopsis)
+{
+    for (const char *p = synopsis; (p = strchr(p, '[')); p++)
+        if (p[1] == '-')
+            printf("%.*s ", (int)strcspn(p + 1, "] "), p + 1);
+}
+
+/* A command other than run: the names of VMs in the place of NAME, files elsewhere, its options. */
+static void gen_docs_bash_command(const char *name, const char *synopsis)
+{
+    if (!strcmp(name, "run") || !strcmp(name, "image") || !strchr(synopsis, ' '))
+        return;
+    printf("    %s)\n        if [[ $cur == -* ]]; then\n            COMPREPLY=($(compgen -W '",
+           name);
+    gen_docs_bash_flags(synopsis);
+    printf("' -- \"$cur\"))\n");
+    if (strstr(synopsis, " NAME"))
+        printf("        elif [ \"$COMP_CWORD\" = 2 ]; then\n"
+               "            COMPREPLY=($(compgen -W \"$(\"$1\" list -q 2>/dev/null)\" -- "
+               "\"$cur\"))\n");
+    printf("        else\n            COMPREPLY=($(compgen -f -- \"$cur\"))\n        fi\n        "
+           "return ;;\n");
+}
+
 static void gen_docs_bash(void)
 {
+    gen_docs_bash_image();
     printf("# bash completion of ruche; made from src/cmd/options.def and commands.def\n"
            "_ruche() {\n    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
            "    if [ \"$COMP_CWORD\" = 1 ]; then\n        COMPREPLY=($(compgen -W '");
 #define COMMAND(name, function, synopsis, text) printf("%s ", name);
 #include "cmd/commands.def"
 #undef COMMAND
-    printf("' -- \"$cur\"))\n        return\n    fi\n    [ \"${COMP_WORDS[1]}\" = run ] || return\n"
-           "    case $prev in\n");
+    printf("' -- \"$cur\"))\n        return\n    fi\n    case ${COMP_WORDS[1]} in\n    run) ;;\n"
+           "    image)\n        _ruche_image\n        return ;;\n");
+#define COMMAND(name, function, synopsis, text) gen_docs_bash_command(name, synopsis);
+#include "cmd/commands.def"
+#undef COMMAND
+    printf("    *) return ;;\n    esac\n    case $prev in\n");
     for (size_t i = 0; i < options_count; i++) {
         const struct option_spec *s = &options_list[i];
 

@@ -36,6 +36,7 @@ static int options_number(unsigned long *n, const char *text, int base, unsigned
 
 static int options_name(struct options *o, const char *value, struct err *e)
 {
+    o->config.any_name = false;
     return options_string(&o->config.name, value, e);
 }
 
@@ -172,7 +173,8 @@ static int options_disk_item(struct config_disk *d, const char *item, struct err
     }
     return err_set(e, EINVAL,
                    "--disk: what is \"%s\"? After the file come format=raw, readonly, serial=TEXT, "
-                   "bus=virtio|ide, " OPTIONS_DISK_IO " (a comma in the file's name is written ,,)",
+                   "bus=virtio|ide|ahci, " OPTIONS_DISK_IO
+                   " (a comma in the file's name is written ,,)",
                    item);
 }
 
@@ -201,10 +203,22 @@ static int options_on_io_error(struct options *o, const char *value, struct err 
     return options_string(&o->config.on_io_error, value, e);
 }
 
+/* "FILE,bus=WORD": the word, cut off the file's name; NULL: there is none, and commas are the name's. */
+static const char *options_cdrom_bus(char *path)
+{
+    char *comma = strrchr(path, ',');
+
+    if (!comma || strncmp(comma, ",bus=", 5))
+        return NULL;
+    *comma = '\0';
+    return comma + 5;
+}
+
 /* A disk like others, for what comes after the parsing. */
 static int options_cdrom(struct options *o, const char *value, struct err *e)
 {
     struct config_disk *d = &o->config.disk[o->config.n_disks];
+    const char *bus;
     int r;
 
     if (o->config.n_disks == CONFIG_MAX_DISKS)
@@ -216,7 +230,10 @@ static int options_cdrom(struct options *o, const char *value, struct err *e)
     r = options_string(&d->path, value, e);
     if (!r)
         r = options_string(&d->format, "raw", e);
-    return r ? r : options_string(&d->bus, "ide", e);
+    if (r)
+        return r;
+    bus = options_cdrom_bus(d->path);
+    return options_string(&d->bus, bus ? bus : "ide", e);
 }
 
 static int options_net_item(struct options *o, const char *item, struct err *e)
@@ -515,13 +532,19 @@ static void options_derive_mac(struct vm_config *c)
 }
 
 /* The first disk is the root, as Linux names it. */
-static const char *options_linux_append(const struct vm_config *c)
+static int options_linux_append(struct options *o, struct err *e)
 {
-    for (unsigned i = 0; i < c->n_disks; i++)
-        if (!c->disk[i].cdrom)
-            return config_disk_is_ide(&c->disk[i]) ? "console=ttyS0 root=/dev/sda rw"
-                                                   : "console=ttyS0 root=/dev/vda rw";
-    return "console=ttyS0";
+    const struct vm_config *c = &o->config;
+    char text[64];
+
+    for (unsigned i = 0; i < c->n_disks; i++) {
+        if (c->disk[i].cdrom)
+            continue;
+        snprintf(text, sizeof(text), "console=ttyS0 root=%s rw",
+                 config_disk_linux_root(&c->disk[i]));
+        return options_append(o, text, e);
+    }
+    return options_append(o, "console=ttyS0", e);
 }
 
 int options_parse(struct options *o, int argc, char **argv, struct err *e)
@@ -542,7 +565,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
         options_firmware(o, c->uefi_vars ? "uefi" : "auto", e))
         return -ENOMEM;
     if (!c->append && c->kernel && options_is_linux(c->kernel))
-        return options_append(o, options_linux_append(c), e);
+        return options_linux_append(o, e);
     return 0;
 }
 

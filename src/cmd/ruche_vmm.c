@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/tail_file.h"
 #include "cmd/cmd.h"
+#include "control/control.h"
 #include "control/gdb.h"
 #include "control/sandbox.h"
 #include "vm/machine_pc.h"
@@ -25,6 +27,10 @@ struct vmm {
     struct vm_config cfg;
     struct vm *vm;
     struct gdb *gdb; /* NULL: nobody debugs the guest */
+    struct rundir dir;
+    struct control *control; /* NULL: there is no folder to have its socket in */
+    struct tail_file log;
+    int log_fd;
     struct loop_fd signals;
     int ended_by; /* signal number, 0: none */
     bool booting; /* what fails now is the kernel's or the initrd's fault */
@@ -117,6 +123,59 @@ static int vmm_listen_for_gdb(struct vmm *m, struct err *e)
     return 0;
 }
 
+/* --- its folder, log and control socket --- */
+
+/* A VM that cannot be reached from outside is still a VM: only a name that is taken ends it here. */
+static int vmm_claim_name(struct vmm *m, struct err *e)
+{
+    char name[RUNDIR_NAME_MAX + 1];
+    struct err why = { 0 };
+    int rc = m->cfg.any_name ? rundir_claim_any(&m->dir, m->cfg.name, name, &why)
+                             : rundir_claim(&m->dir, m->cfg.name, &why);
+
+    if (rc == -EBUSY)
+        return err_set(e, why.code, "%s", why.msg);
+    if (rc) {
+        log_warn("control", "the VM has no control socket: %s", why.msg);
+        return 0;
+    }
+    if (m->cfg.any_name) {
+        char *copy = strdup(name);
+
+        if (!copy)
+            return err_set(e, ENOMEM, "out of memory");
+        free(m->cfg.name);
+        m->cfg.name = copy;
+    }
+    m->log_fd = rundir_create(&m->dir, "log");
+    if (m->log_fd >= 0) {
+        tail_file_init(&m->log, m->log_fd, RUNDIR_LOG_MAX);
+        log_keep(&m->log, LOG_DEBUG);
+    }
+    log_info("vmm", "VM %s, process %d, ruche %s", m->cfg.name, (int)getpid(), RUCHE_VERSION);
+    return 0;
+}
+
+static int vmm_listen(struct vmm *m, struct err *e)
+{
+    if (m->dir.fd < 0)
+        return 0;
+    m->control = control_create(m->vm, &m->dir, e);
+    return m->control ? 0 : -e->code;
+}
+
+/* The log stays, for `ruche logs`. */
+static void vmm_leave_folder(struct vmm *m)
+{
+    log_keep(NULL, LOG_ERROR);
+    if (m->log_fd >= 0)
+        tail_file_fini(&m->log);
+    util_close(&m->log_fd);
+    rundir_close(&m->dir);
+}
+
+/* --- life --- */
+
 static int vmm_build(struct vmm *m, const sigset_t *set, struct err *e)
 {
     const struct accel_ops *accel;
@@ -140,6 +199,8 @@ static int vmm_build(struct vmm *m, const sigset_t *set, struct err *e)
         r = vm_create_vcpus(m->vm, e);
     if (!r)
         r = vmm_listen_for_gdb(m, e);
+    if (!r)
+        r = vmm_listen(m, e);
     m->booting = !r;
     return r ? r : machine_pc_boot(m->vm, e);
 }
@@ -155,6 +216,8 @@ static int vmm_confine(const struct vmm *m, struct err *e)
         o.read[o.n_read++] = m->cfg.kernel;
     if (m->cfg.initrd)
         o.read[o.n_read++] = m->cfg.initrd;
+    if (m->dir.fd >= 0) /* the socket is removed in the end */
+        o.write[o.n_write++] = m->dir.path;
     m->vm->vcpu_thread_init = sandbox_vcpu_thread; /* they start with the first run */
     return sandbox_enter(&o, e);
 }
@@ -192,6 +255,7 @@ static int vmm_run(struct vmm *m, struct err *e)
 
 static void vmm_destroy(struct vmm *m)
 {
+    control_destroy(m->control);
     gdb_destroy(m->gdb);
     vm_destroy(m->vm);
     util_close(&m->signals.fd);
@@ -203,19 +267,21 @@ static int vmm_fail(const struct vmm *m, const struct err *e)
 {
     int status = cmd_fail(e);
 
+    log_info("vmm", "failed: %s", e->msg); /* it is on stderr already */
     return m->booting && e->code == ENOTSUP ? CMD_BAD_INPUT : status;
 }
 
 /* Once the terminal is back to normal: why it ended, unless the guest wanted just that. */
 static void vmm_report(int status, const char *reason)
 {
+    log_info("vmm", "ended with status %d: %s", status, reason);
     if (status == CMD_GUEST_FAILED || status == CMD_GUEST_PANIC)
         fprintf(stderr, "ruche: %s\n", reason);
 }
 
 static int vmm_main(int config_fd, pid_t parent)
 {
-    struct vmm m = { .signals.fd = -1 };
+    struct vmm m = { .signals.fd = -1, .log_fd = -1, .dir = { .fd = -1, .lock_fd = -1 } };
     struct err e = { 0 };
     char *json, reason[256] = "";
     sigset_t set;
@@ -232,7 +298,7 @@ static int vmm_main(int config_fd, pid_t parent)
     free(json);
     if (vmm_tie_to_parent(parent))
         status = CMD_VMM_DIED;
-    else if (!vmm_build(&m, &set, &e) && !vmm_confine(&m, &e))
+    else if (!vmm_claim_name(&m, &e) && !vmm_build(&m, &set, &e) && !vmm_confine(&m, &e))
         status = vmm_run(&m, &e);
     else
         status = CMD_BAD_INPUT;
@@ -240,8 +306,10 @@ static int vmm_main(int config_fd, pid_t parent)
         snprintf(reason, sizeof(reason), "%s", m.vm->end_reason);
     vmm_destroy(&m);
     if (e.code)
-        return vmm_fail(&m, &e);
-    vmm_report(status, reason);
+        status = vmm_fail(&m, &e);
+    else
+        vmm_report(status, reason);
+    vmm_leave_folder(&m);
     return status;
 }
 

@@ -1,6 +1,8 @@
 /* input.c: see input.h. Keys that are down move with the choice of the keyboard: they are let go of first. */
 #include "display/input.h"
 
+#include <errno.h>
+
 enum { INPUT_WIDTH = 1024, INPUT_HEIGHT = 768 }; /* of a screen that nobody has told of */
 
 struct input {
@@ -70,6 +72,24 @@ void input_key(struct input *in, uint8_t key, bool down)
     else
         in->pressed[key / 8] &= (uint8_t)~BIT(key % 8);
     s->ops->key(s, key, down);
+}
+
+static bool input_has_keyboard(const struct input *in)
+{
+    const struct input_sink *s = in->sinks;
+
+    while (s && !s->ops->key)
+        s = s->next;
+    return s;
+}
+
+int input_key_ready(const struct input *in)
+{
+    struct input_sink *s = input_keyboard(in);
+
+    if (!s)
+        return input_has_keyboard(in) ? -EAGAIN : -ENODEV;
+    return s->ops->drained && !s->ops->drained(s) ? -EAGAIN : 0;
 }
 
 /* --- the pointer --- */

@@ -18,6 +18,7 @@ struct input_sink;
 struct input_sink_ops {
     bool (*enabled)(struct input_sink *s); /* does the guest listen to it now? */
     void (*key)(struct input_sink *s, uint8_t key, bool down);
+    bool (*drained)(struct input_sink *s); /* NULL, or: has the guest fetched all keys so far? */
     /* x, y: 0 to INPUT_AXIS_MAX, from the screen's top left corner */
     void (*absolute)(struct input_sink *s, unsigned x, unsigned y, unsigned buttons, int wheel);
     /* dx, dy: to the right and down */
@@ -36,6 +37,8 @@ void input_add(struct input *in, struct input_sink *s);
 
 /* A key by its number (display/keymap.h). Pressed once more while it is down: it repeats. */
 void input_key(struct input *in, uint8_t key, bool down);
+/* For who types without looking: 0: a key would be taken now, -EAGAIN: not yet, -ENODEV: there is no keyboard. */
+must_check int input_key_ready(const struct input *in);
 /* The pointer is at x, y of a screen of w by h pixels. */
 void input_point(struct input *in, unsigned x, unsigned y, unsigned w, unsigned h, unsigned buttons,
                  int wheel);

@@ -65,6 +65,14 @@ uint8_t keymap_key(uint32_t keysym)
     return 0;
 }
 
+bool keymap_shifted(uint32_t keysym)
+{
+    for (size_t i = 0; keysym > ' ' && keysym <= '~' && i < ARRAY_SIZE(keymap_rows); i++)
+        if (strchr(keymap_rows[i].shifted, (int)keysym))
+            return true;
+    return false;
+}
+
 unsigned keymap_set2(uint8_t key, bool down, uint8_t code[KEYMAP_CODE_MAX])
 {
     static const uint8_t pause[] = { 0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77 };

@@ -1,5 +1,5 @@
 /*
- * ata.c: the commands of an ATA hard disk (ATA/ATAPI-7 volume 1, 6). Not modelled: security, power management
+ * ata.c: the commands of an ATA hard disk (ATA/ATAPI-7 volume 1, 6; ACS-3). Not modelled: security, power management
  * beyond saying yes; SMART tells only that the disk is well.
  */
 #include "hw/ata.h"
@@ -11,7 +11,9 @@ enum {                       /* how a command's address and data are to be read 
        ATA_F_EXT = BIT(0),   /* 48-bit: registers with what they held before */
        ATA_F_WRITE = BIT(1), /* data goes to the disk */
        ATA_F_MULTI = BIT(2), /* stretches of several sectors */
-       ATA_F_FUA = BIT(3)
+       ATA_F_FUA = BIT(3),
+       ATA_F_DMA = BIT(4),
+       ATA_F_SATA = BIT(5), /* only SATA drives know it */
 };
 enum {
     SMART_READ_DATA = 0xd0,
@@ -125,6 +127,33 @@ static void ata_dma(struct ata_drive *d, unsigned flags, struct ata_job *j)
 {
     j->dma = true;
     ata_transfer(d, flags, j);
+}
+
+/* The count is where others have their features, and the tag where they have the count. */
+static void ata_queued(struct ata_drive *d, unsigned flags, struct ata_job *j)
+{
+    d->reg[ATA_COUNT] = d->reg[ATA_FEATURE];
+    d->hob[ATA_COUNT] = d->hob[ATA_FEATURE];
+    ata_dma(d, flags | (d->device & ATA_DEV_FUA ? ATA_F_FUA : 0), j);
+}
+
+static void ata_log(struct ata_drive *d, unsigned flags, struct ata_job *j)
+{
+    j->dma = flags & ATA_F_DMA;
+    ata_read_log(d, j);
+}
+
+static void ata_data_set(struct ata_drive *d, unsigned flags, struct ata_job *j)
+{
+    uint32_t n = ata_count(d, flags);
+
+    if (!(d->reg[ATA_FEATURE] & 1) || n > ATA_TRIM_SECTORS || d->disk->readonly) {
+        ata_fail(j, ATA_ABRT);
+        return;
+    }
+    j->act = ATA_TRIM;
+    j->dma = true;
+    j->len = (uint64_t)n * ATA_SECTOR;
 }
 
 static void ata_verify(struct ata_drive *d, unsigned flags, struct ata_job *j)
@@ -290,12 +319,14 @@ static void ata_smart(struct ata_drive *d, unsigned flags, struct ata_job *j)
 /* --- the table --- */
 
 static const struct ata_op ata_ops[] = {
+    { 0x06, ATA_F_EXT | ATA_F_SATA, ata_data_set },
     { 0x20, 0, ata_pio },
     { 0x21, 0, ata_pio },
     { 0x24, ATA_F_EXT, ata_pio },
     { 0x25, ATA_F_EXT, ata_dma },
     { 0x27, ATA_F_EXT, ata_native_max },
     { 0x29, ATA_F_EXT | ATA_F_MULTI, ata_pio },
+    { 0x2f, ATA_F_EXT | ATA_F_SATA, ata_log },
     { 0x30, ATA_F_WRITE, ata_pio },
     { 0x31, ATA_F_WRITE, ata_pio },
     { 0x34, ATA_F_EXT | ATA_F_WRITE, ata_pio },
@@ -306,6 +337,9 @@ static const struct ata_op ata_ops[] = {
     { 0x40, 0, ata_verify },
     { 0x41, 0, ata_verify },
     { 0x42, ATA_F_EXT, ata_verify },
+    { 0x47, ATA_F_EXT | ATA_F_DMA | ATA_F_SATA, ata_log },
+    { 0x60, ATA_F_EXT | ATA_F_SATA, ata_queued },
+    { 0x61, ATA_F_EXT | ATA_F_WRITE | ATA_F_SATA, ata_queued },
     { 0x91, 0, ata_params },
     { 0x94, 0, ata_ok }, /* standby, idle, sleep: by their old and their new numbers */
     { 0x95, 0, ata_ok },
@@ -341,10 +375,10 @@ void ata_disk_command(struct ata_drive *d, uint8_t command, struct ata_job *j)
     if ((command & 0xf0) == 0x10 || (command & 0xf0) == 0x70) /* recalibrate, seek */
         return;
     for (unsigned i = 0; i < ARRAY_SIZE(ata_ops); i++) {
-        if (ata_ops[i].code == command) {
-            ata_ops[i].run(d, ata_ops[i].flags, j);
-            return;
-        }
+        if (ata_ops[i].code != command || ((ata_ops[i].flags & ATA_F_SATA) && !d->sata))
+            continue;
+        ata_ops[i].run(d, ata_ops[i].flags, j);
+        return;
     }
     ata_fail(j, ATA_ABRT);
 }
@@ -371,6 +405,7 @@ void ata_signature(struct ata_drive *d)
 
 void ata_reset(struct ata_drive *d)
 {
+    ata_ncq_clear(d);
     d->error = ATA_RESET_OK;
     d->status = d->disk && !d->cdrom ? ATA_READY : 0;
     memset(d->hob, 0, sizeof(d->hob));

@@ -2,7 +2,8 @@
  * ata.h: a drive as ATA commands see it: a hard disk, or the ATA side of a CD-ROM drive. It is behind an IDE
  * channel or an AHCI port, which give it the task file and carry out what the command asks for:
  *
- *  ata.c           commands of a hard disk (ata_identify.c: what drives say about themselves; ata_log.c: logs)
+ *  ata.c           commands of a hard disk (ata_identify.c: what drives say about themselves;
+ *                  ata_sata.c: what only SATA has)
  *  atapi.c         commands of a CD-ROM drive; its packets are cdrom.h's
  *
  * Threads: the lock of the controller that it is in.
@@ -97,9 +98,21 @@ static inline uint8_t atapi_error(const struct ata_drive *d)
     return (uint8_t)(d->cd.sense_key << 4 | ATA_ABRT);
 }
 
+static inline bool ata_is_queued(uint8_t command) /* many of them at a time, each with its tag */
+{
+    return command == 0x60 || command == 0x61;
+}
+/* The queued command at lba has failed: status, error, and the log that tells it. */
+void ata_ncq_failed(struct ata_drive *d, unsigned tag, uint64_t lba, uint8_t error);
+/* The next of the ranges that a job of ATA_TRIM has taken: 1; 0: that was all; -1: not on the disk. */
+must_check int ata_trim_next(const struct ata_drive *d, const uint8_t *ranges, uint32_t len,
+                             uint32_t *at, uint64_t *off, uint64_t *bytes);
+
 /* --- between the files --- */
 void atapi_command(struct ata_drive *d, uint8_t command, struct ata_job *j);
 void ata_disk_command(struct ata_drive *d, uint8_t command, struct ata_job *j);
+void ata_read_log(struct ata_drive *d, struct ata_job *j);
+void ata_ncq_clear(struct ata_drive *d);
 void ata_fail(struct ata_job *j, uint8_t error);
 void ata_send(struct ata_job *j, uint32_t len);
 void ata_identify(const struct ata_drive *d, uint8_t *out); /* 512 bytes; of both kinds of drive */

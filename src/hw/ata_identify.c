@@ -86,6 +86,25 @@ static void ata_identify_disk(const struct ata_drive *d, uint8_t *out)
     ata_word(out, 217, 1);      /* does not rotate */
 }
 
+/* What is different, and what is more, at a serial link. */
+static void ata_identify_sata(const struct ata_drive *d, uint8_t *out)
+{
+    ata_word(out, 76, d->cdrom ? 0x000e : 0x010e); /* all speeds; queued commands */
+    ata_word(out, 80, 0x03f0);                     /* to ATA/ATAPI-8 and ACS-2 */
+    ata_word(out, 93, 0);
+    ata_word(out, 222, 0x1020); /* serial, SATA 2.6 */
+    if (d->cdrom)
+        return;
+    ata_word(out, 75, ATA_NCQ_DEPTH - 1);
+    ata_word(out, 84, 0x4060); /* and logs */
+    ata_word(out, 87, 0x4060);
+    ata_word(out, 105, ATA_TRIM_SECTORS);
+    ata_word(out, 119, 0x4008); /* READ LOG DMA EXT */
+    ata_word(out, 120, 0x4008);
+    ata_word(out, 86, 0xb400); /* words 119 and 120 are valid */
+    ata_word(out, 169, 1);     /* TRIM */
+}
+
 static void ata_identify_cdrom(uint8_t *out)
 {
     ata_word(out, 0, 0x85c0); /* ATAPI, CD-ROM, removable, quick to take packets of 12 bytes */
@@ -111,4 +130,6 @@ void ata_identify(const struct ata_drive *d, uint8_t *out)
         ata_identify_cdrom(out);
     else
         ata_identify_disk(d, out);
+    if (d->sata)
+        ata_identify_sata(d, out);
 }

@@ -201,6 +201,18 @@ static void i8042_kbd_key(struct input_sink *s, uint8_t key, bool down)
         i8042_key(container_of(s, struct i8042, kbd_sink), code, len);
 }
 
+/* Also not while it waits for a command's parameter, or is off: keys would be dropped. */
+static bool i8042_kbd_drained(struct input_sink *s)
+{
+    struct i8042 *k = container_of(s, struct i8042, kbd_sink);
+    bool drained;
+
+    pthread_mutex_lock(&k->dev.lock);
+    drained = k->kbd.scanning && !k->kbd.command && !k->kbd.n && !(k->status & STS_OBF);
+    pthread_mutex_unlock(&k->dev.lock);
+    return drained;
+}
+
 static bool i8042_mouse_enabled(struct input_sink *s)
 {
     struct i8042 *k = container_of(s, struct i8042, mouse_sink);
@@ -220,6 +232,7 @@ static void i8042_mouse_move(struct input_sink *s, int dx, int dy, unsigned butt
 static const struct input_sink_ops i8042_kbd_sink = {
     .enabled = i8042_kbd_enabled,
     .key = i8042_kbd_key,
+    .drained = i8042_kbd_drained,
 };
 static const struct input_sink_ops i8042_mouse_sink = {
     .enabled = i8042_mouse_enabled,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/sock.h"
+#include "control/rundir.h"
 
 enum { CONFIG_MEMORY_MIN = 2 * MIB };
 
@@ -20,6 +21,7 @@ void config_init(struct vm_config *c)
 
     *c = (struct vm_config){
         .name = strdup("vm"),
+        .any_name = true,
         .cpus = 1,
         .memory = GIB,
         .accel = strdup("auto"),
@@ -81,29 +83,6 @@ static int config_check_file(const char *what, const char *path, struct err *e)
         return err_set(e, errno,
                        "%s %s cannot be read: %s; give yourself access with chmod or chown", what,
                        path, strerror(errno));
-    return 0;
-}
-
-bool config_disk_is_ide(const struct config_disk *d)
-{
-    return d->bus && !strcmp(d->bus, "ide");
-}
-
-static int config_check_bus(const struct vm_config *c, const struct config_disk *d, struct err *e)
-{
-    unsigned n = 0;
-
-    if (d->bus && strcmp(d->bus, "virtio") && strcmp(d->bus, "ide"))
-        return err_set(e, EINVAL, "disk %s: bus %s is not supported; known: virtio, ide", d->path,
-                       d->bus);
-    if (d->cdrom && (!d->readonly || !config_disk_is_ide(d)))
-        return err_set(e, EINVAL, "CD %s: a CD-ROM drive is readonly and at the bus ide", d->path);
-    for (unsigned i = 0; i < c->n_disks; i++)
-        n += config_disk_is_ide(&c->disk[i]);
-    if (n > CONFIG_MAX_IDE)
-        return err_set(e, EINVAL,
-                       "%u disks and CDs at the bus ide are too many; it has room for %d", n,
-                       CONFIG_MAX_IDE);
     return 0;
 }
 
@@ -244,12 +223,10 @@ static bool config_is_net_model(const char *model)
 
 static int config_check_words(const struct vm_config *c, struct err *e)
 {
-    static const char name_chars[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-
-    if (!*c->name || strlen(c->name) > 64 || strspn(c->name, name_chars) != strlen(c->name))
+    if (!rundir_name_ok(c->name))
         return err_set(e, EINVAL,
-                       "a VM's name has 1 to 64 letters, digits and characters of . _ -");
+                       "a VM's name has 1 to 64 letters, digits and characters of . _ -, and does "
+                       "not begin with . or -");
     if (strcmp(c->accel, "auto") && strcmp(c->accel, "kvm") && strcmp(c->accel, "kvm-only") &&
         strcmp(c->accel, "bt"))
         return err_set(e, EINVAL, "%s is not an accelerator; known: auto, kvm, kvm-only, bt",

@@ -8,15 +8,23 @@
 
 enum { CONFIG_MAX_DISKS = 16, CONFIG_MAX_IDE = 4, CONFIG_MAX_FORWARDS = 32, CONFIG_MAX_CPUS = 64 };
 
+enum config_bus {
+    CONFIG_BUS_VIRTIO,
+    CONFIG_BUS_IDE,
+    CONFIG_BUS_AHCI,
+    CONFIG_BUSES /* none of them */
+};
+#define CONFIG_BUS_WORDS       "virtio, ide, ahci"
+#define CONFIG_BUS_CDROM_WORDS "ide, ahci"
 #define CONFIG_NET_MODELS "virtio|e1000"
 
 struct config_disk {
     char *path;
     char *format; /* "raw"; NULL: found out at open */
     char *serial; /* NULL: none */
-    char *bus;    /* "virtio", "ide"; NULL: virtio */
+    char *bus;    /* a word of CONFIG_BUS_WORDS; NULL: virtio */
     bool readonly;
-    bool cdrom; /* a CD-ROM drive with this medium; of bus ide, and readonly */
+    bool cdrom; /* a CD-ROM drive with this medium; readonly */
     /* How it is used, each NULL: the first word (the words: config_disk_io.c) */
     char *cache, *aio, *discard, *detect_zeroes;
     char *on_io_error;               /* NULL: the VM's */
@@ -31,6 +39,7 @@ struct config_forward {
 };
 struct vm_config {
     char *name;
+    bool any_name; /* a number is put behind it if another VM has it */
     unsigned cpus;
     uint64_t memory;                /* bytes */
     char *accel;                    /* "auto", "kvm", "kvm-only", "bt" */
@@ -72,8 +81,12 @@ char *config_to_json(const struct vm_config *c);
 must_check int config_from_json(struct vm_config *c, const char *json, struct err *e);
 /* "52:54:00:12:34:56"; 0 or -EINVAL. */
 must_check int config_parse_mac(const char *text, uint8_t mac[6]);
-/* Whether the disk is at the IDE controller. */
+/* config_bus.c: what the disk is attached to; as Linux calls the first such disk. */
+enum config_bus config_disk_bus(const struct config_disk *d);
 bool config_disk_is_ide(const struct config_disk *d);
+const char *config_disk_linux_root(const struct config_disk *d);
+must_check int config_check_bus(const struct vm_config *c, const struct config_disk *d,
+                                struct err *e);
 /* Whether its path names something else than a file: a server's export. */
 bool config_disk_is_remote(const struct config_disk *d);
 /* config_disk_io.c: cache, limits and the like: refuses unknown words; frees. */

@@ -37,6 +37,7 @@ static const struct config_member vm_members[] = {
     MEMBER(vm_config, KIND_STRING, display),      MEMBER(vm_config, KIND_STRING, display_password),
     MEMBER(vm_config, KIND_STRING, screenshot),   MEMBER(vm_config, KIND_STRING, boot_order),
     MEMBER(vm_config, KIND_BOOL, boot_menu),      MEMBER(vm_config, KIND_STRING, on_io_error),
+    MEMBER(vm_config, KIND_BOOL, any_name),
     MEMBER(vm_config, KIND_STRING, net_model),
 };
 static const struct config_member disk_members[] = {

@@ -24,7 +24,6 @@
 #include "hw/i8254.h"
 #include "hw/i8042.h"
 #include "hw/i8259.h"
-#include "hw/ide.h"
 #include "hw/ioapic.h"
 #include "hw/isa_misc.h"
 #include "hw/mc146818.h"
@@ -33,7 +32,6 @@
 #include "hw/piix4_pm.h"
 #include "hw/pvpanic.h"
 #include "hw/testdev.h"
-#include "virtio/virtio_blk.h"
 #include "virtio/virtio_console.h"
 #include "virtio/virtio_rng.h"
 
@@ -211,7 +209,7 @@ static int pc_create_pci(struct machine *m, struct err *e)
     return m->piix4 ? 0 : -e->code;
 }
 
-static unsigned pc_next_devfn(struct machine *m)
+unsigned pc_next_devfn(struct machine *m)
 {
     return PCI_DEVFN(m->next_slot++, 0);
 }
@@ -228,76 +226,6 @@ static int pc_create_console(struct machine *m, struct err *e)
     return virtio_console_create(m->vm, m->pci, pc_next_devfn(m), "console0", m->console, 0, 0, e);
 }
 
-static int pc_create_disk(struct machine *m, unsigned index, struct err *e)
-{
-    const struct config_disk *d = &m->vm->cfg->disk[index];
-    struct blk *disk = pc_open_disk(m, index, e);
-    int rc;
-
-    if (!disk)
-        return -e->code;
-    m->disk_slot[index] = m->next_slot;
-    snprintf(m->disk_id[index], sizeof(m->disk_id[index]), "disk%u", index);
-    rc = virtio_blk_create(m->pci, pc_next_devfn(m), m->disk_id[index], disk, d->serial,
-                           m->vm->cfg->cpus, e);
-    if (rc)
-        blk_close(disk);
-    return rc;
-}
-
-/* Disks in their order; CDs from the secondary master on, where systems expect the first. */
-static unsigned pc_ide_place(const struct ide_media *media, bool cdrom)
-{
-    static const uint8_t order[2][IDE_DRIVES] = { { 0, 1, 2, 3 }, { 2, 3, 1, 0 } };
-    unsigned i = 0;
-
-    while (media[order[cdrom][i]].disk)
-        i++; /* the configuration has at most four */
-    return order[cdrom][i];
-}
-
-static int pc_open_ide(struct machine *m, struct ide_media *media, bool cdroms, struct err *e)
-{
-    for (unsigned i = 0; i < m->vm->cfg->n_disks; i++) {
-        const struct config_disk *d = &m->vm->cfg->disk[i];
-        struct blk *disk;
-
-        if (!config_disk_is_ide(d) || d->cdrom != cdroms)
-            continue;
-        disk = pc_open_disk(m, i, e);
-        if (!disk)
-            return -e->code;
-        m->disk_slot[i] = pc_ide_place(media, cdroms);
-        media[m->disk_slot[i]] = (struct ide_media){ disk, cdroms, d->serial };
-    }
-    return 0;
-}
-
-/* The controller is there if it has something to do: probing empty channels takes guests their time. */
-static int pc_create_ide(struct machine *m, struct err *e)
-{
-    const struct ide_at at[IDE_CHANNELS] = {
-        { PC_IDE0, PC_IDE0_CONTROL, pc_isa_irq(m, PC_IRQ_IDE) },
-        { PC_IDE1, PC_IDE1_CONTROL, pc_isa_irq(m, PC_IRQ_IDE + 1) },
-    };
-    struct ide_media media[IDE_DRIVES] = { 0 };
-    bool any = false;
-    int rc;
-
-    for (unsigned i = 0; i < m->vm->cfg->n_disks; i++)
-        any = any || config_disk_is_ide(&m->vm->cfg->disk[i]);
-    if (!any)
-        return 0;
-    rc = pc_open_ide(m, media, true, e);
-    if (!rc)
-        rc = pc_open_ide(m, media, false, e);
-    if (!rc)
-        rc = ide_create(m->vm, m->pci, PCI_DEVFN(1, 1), at, media, e);
-    for (unsigned i = 0; rc && i < IDE_DRIVES; i++)
-        blk_close(media[i].disk);
-    return rc;
-}
-
 static int pc_create_virtio(struct machine *m, struct err *e)
 {
     int rc = 0;
@@ -306,9 +234,8 @@ static int pc_create_virtio(struct machine *m, struct err *e)
         rc = pc_create_net(m, pc_next_devfn(m), e);
     if (!rc)
         rc = virtio_rng_create(m->pci, pc_next_devfn(m), "rng0", e);
-    for (unsigned i = 0; !rc && i < m->vm->cfg->n_disks; i++)
-        if (!config_disk_is_ide(&m->vm->cfg->disk[i]))
-            rc = pc_create_disk(m, i, e);
+    if (!rc)
+        rc = pc_create_virtio_disks(m, e);
     return rc ? rc : pc_create_console(m, e);
 }
 
@@ -359,7 +286,7 @@ int machine_pc_create(struct vm *vm, struct err *e)
     if (!rc)
         rc = pc_create_virtio(m, e);
     if (!rc)
-        rc = pc_create_ide(m, e);
+        rc = pc_create_disk_controllers(m, e);
     if (!rc)
         rc = pc_create_vga(m, e);
     if (!rc)
@@ -367,9 +294,4 @@ int machine_pc_create(struct vm *vm, struct err *e)
     if (!rc && vm->cfg->firmware)
         rc = pc_create_firmware(m, e);
     return rc;
-}
-
-void machine_pc_power_button(struct vm *vm)
-{
-    acpi_pm_press_power(vm->machine->pm);
 }

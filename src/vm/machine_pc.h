@@ -19,5 +19,18 @@ void machine_pc_power_button(struct vm *vm);
 struct input *machine_pc_input(struct vm *vm);
 /* Writes the screen to the file of --screenshot, if there is one. Loop thread. */
 void machine_pc_screenshot(struct vm *vm);
+bool machine_pc_has_screen(struct vm *vm);
+/*
+ * The screen as PNG, or as text ("" in a graphics mode); malloc'd, *len bytes. NULL: out of memory, or the guest
+ * is between two modes. It has a screen. Loop thread.
+ */
+void *machine_pc_screen(struct vm *vm, bool text, size_t *len);
+/* Where viewers find the screen, "" if nowhere. */
+void machine_pc_display_where(struct vm *vm, char *buf, size_t len);
+/*
+ * Presses or lets go a key (display/keymap.h), if the guest has taken all before and its firmware has room: 0,
+ * -EAGAIN (not yet) or -ENODEV (there is no keyboard). Loop thread.
+ */
+must_check int machine_pc_key(struct vm *vm, uint8_t key, bool down);
 
 #endif

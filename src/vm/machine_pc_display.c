@@ -121,6 +121,17 @@ int pc_create_display(struct machine *m, struct err *e)
     return 0;
 }
 
+void machine_pc_display_where(struct vm *vm, char *buf, size_t len)
+{
+    char name[160];
+
+    *buf = '\0';
+    if (!vm->machine->vnc)
+        return;
+    vnc_where(vm->machine->vnc, name, sizeof(name));
+    snprintf(buf, len, "vnc://%s", name);
+}
+
 void pc_destroy_display(struct machine *m)
 {
     vnc_destroy(m->vnc);
@@ -136,15 +147,20 @@ static bool pc_is_text_file(const char *path)
     return len > 4 && !strcmp(path + len - 4, ".txt");
 }
 
-/* malloc'd, or NULL: out of memory, or the guest is between two modes. */
-static void *pc_screenshot_data(const struct machine *m, size_t *len)
+bool machine_pc_has_screen(struct vm *vm)
 {
+    return vm->machine->vga;
+}
+
+void *machine_pc_screen(struct vm *vm, bool text, size_t *len)
+{
+    const struct machine *m = vm->machine;
     struct surface s = { 0 };
     struct picture p;
     void *data = NULL;
 
     vga_picture(m->vga, &p);
-    if (pc_is_text_file(m->vm->cfg->screenshot)) {
+    if (text) {
         data = picture_text(&p);
         *len = data ? strlen(data) : 0;
     } else if (!picture_draw(&p, &s)) {
@@ -167,7 +183,7 @@ void machine_pc_screenshot(struct vm *vm)
 
     if (m->screenshot_fd < 0)
         return;
-    data = pc_screenshot_data(m, &len);
+    data = machine_pc_screen(vm, pc_is_text_file(vm->cfg->screenshot), &len);
     if (!data || lseek(m->screenshot_fd, 0, SEEK_SET) || ftruncate(m->screenshot_fd, 0) ||
         util_write_all(m->screenshot_fd, data, len))
         log_warn("display", "the screenshot was not written");

@@ -128,16 +128,8 @@ static size_t pc_boot_paths(const struct machine *m, char letter, char *to, size
     if (letter == 'n' && m->net_slot)
         len = (size_t)snprintf(to, room, "/pci@i0cf8/ethernet@%x/ethernet-phy@0\n", m->net_slot);
     for (unsigned i = 0; i < m->vm->cfg->n_disks && len < room; i++) {
-        const struct config_disk *d = &m->vm->cfg->disk[i];
-        unsigned slot = m->disk_slot[i];
-
-        if (letter != (d->cdrom ? 'd' : 'c'))
-            continue;
-        if (config_disk_is_ide(d))
-            len += (size_t)snprintf(to + len, room - len, "/pci@i0cf8/ide@1,1/drive@%x/disk@%x\n",
-                                    slot / 2, slot % 2);
-        else
-            len += (size_t)snprintf(to + len, room - len, "/pci@i0cf8/scsi@%x/disk@0,0\n", slot);
+        if (letter == (m->vm->cfg->disk[i].cdrom ? 'd' : 'c'))
+            len += (size_t)snprintf(to + len, room - len, "%s\n", m->disk_path[i]);
     }
     return min_u64(len, room);
 }

@@ -3,6 +3,7 @@
  *
  *  machine_pc.c           chips and devices
  *  machine_pc_blk.c       the disks' contents: what the options ask of the block layer
+ *  machine_pc_disks.c     their controllers
  *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
  *  machine_pc_display.c   the screen
  *  machine_pc_net.c       the network card
@@ -85,6 +86,11 @@ struct fw_cfg;
 struct input;
 struct vga;
 struct vnc;
+/* Who types without looking (machine_pc_key()). Not the guest's state. */
+struct pc_typing {
+    uint16_t bios_tail;     /* of the BIOS's ring of keys before the last one; 0: there was none */
+    uint64_t full_since_ns; /* it has no room; 0: it has */
+};
 struct machine {
     struct vm *vm;
     /* RAM: two blocks; the guest sees `low` through views, because parts of it can be switched */
@@ -105,6 +111,7 @@ struct machine {
     struct acpi_pm *pm;
     struct i8042 *kbc;
     struct input *input;
+    struct pc_typing typing;
     struct vga *vga; /* NULL: no screen */
     struct vnc *vnc; /* NULL: nobody may look */
     int screenshot_fd;
@@ -113,8 +120,8 @@ struct machine {
     struct fw_cfg *fw_cfg;
     struct pflash *pflash; /* NULL: no UEFI variables */
     unsigned next_slot;
+    char disk_path[CONFIG_MAX_DISKS][64]; /* as firmware calls it (Open Firmware) */
     unsigned net_slot; /* 0: no network card */
-    unsigned disk_slot[CONFIG_MAX_DISKS]; /* at the bus ide: the number of its drive, 0 to 3 */
     char disk_id[CONFIG_MAX_DISKS][16];
     bool uefi_disk; /* the first disk boots by UEFI alone */
     struct blk_watcher disk_watcher; /* of all disks */
@@ -123,6 +130,10 @@ struct machine {
 
 /* machine_pc.c */
 struct irq pc_isa_irq(struct machine *m, unsigned line);
+unsigned pc_next_devfn(struct machine *m);
+/* machine_pc_disks.c */
+must_check int pc_create_virtio_disks(struct machine *m, struct err *e);
+must_check int pc_create_disk_controllers(struct machine *m, struct err *e); /* after virtio */
 /* machine_pc_blk.c */
 /* Disk number index of the configuration, opened as it says; who attaches it owns it. */
 struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e);

@@ -159,6 +159,27 @@ static void test_data_beside_code(void **state)
     assert_translated(t);
 }
 
+/* Kernel code is translated for one linear address: once it is used at another, for that one. */
+static void test_code_moves(void **state)
+{
+    struct btvm *t = *state;
+    const uint64_t at[] = { FUNC, LIN };
+    uint64_t translated = 0;
+
+    map(t, BTVM_TABLES, FUNC | PTE, 0);
+    PUT(t, FUNC, 0x48, 0x8d, 0x1d, 0, 0, 0, 0, 0xc3); /* lea rbx, [rip]; ret */
+    for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
+        t->s.gpr[X86_RDI] = at[i];
+        t->s.rip = BTVM_CODE;
+        t->s.mp_state = X86_MP_RUNNING;
+        BTVM_RUN(t, MOV_ECX_N,                        /* */
+                 0xff, 0xd7, 0xff, 0xc9, 0x75, 0xfa); /* 1: call rdi; dec ecx; jnz 1b */
+        assert_int_equal(t->s.gpr[X86_RBX], at[i] + 7);
+        assert_true(t->c->jit->translated >= translated + 2);
+        translated = t->c->jit->translated;
+    }
+}
+
 /* --- others --- */
 struct other {
     struct btvm *t;
@@ -515,6 +536,7 @@ int main(void)
         TEST(test_other_page_changes),
         TEST(test_new_code_needs_flags),
         TEST(test_data_beside_code),
+        TEST(test_code_moves),
         TEST(test_another_thread_changes_code),
         TEST(test_writes_are_told_to_users),
         TEST(test_kick_ends_jump),

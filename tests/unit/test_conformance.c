@@ -15,6 +15,7 @@
 #include "bus/pci.h"
 #include "chardev/chardev.h"
 #include "hw/acpi_pm.h"
+#include "hw/ahci.h"
 #include "hw/debug_exit.h"
 #include "hw/debugcon.h"
 #include "hw/e1000.h"
@@ -409,20 +410,39 @@ static void create_piix4_pm(struct rig *r, struct err *e)
         piix4_pm_assign(p, 0x600);
 }
 
-static void create_virtio_blk(struct rig *r, struct err *e)
+static struct blk *create_disk(struct rig *r, bool readonly)
 {
     char path[] = "/tmp/ruche-conformance-XXXXXX";
     int fd = mkstemp(path);
-    struct blk_opts o = { .path = path, .loop = r->t->vm->loop };
-    struct pci_bus *bus = create_pci(r, e);
+    struct blk_opts o = { .path = path, .loop = r->t->vm->loop, .readonly = readonly };
     struct blk *disk;
 
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, MIB), 0);
     close(fd);
-    disk = blk_open(&o, e);
+    disk = blk_open(&o, NULL);
     unlink(path);
-    if (!disk || virtio_blk_create(bus, PCI_DEVFN(2, 0), "disk0", disk, "serial", 2, e))
+    assert_non_null(disk);
+    return disk;
+}
+
+static void create_virtio_blk(struct rig *r, struct err *e)
+{
+    struct pci_bus *bus = create_pci(r, e);
+
+    if (virtio_blk_create(bus, PCI_DEVFN(2, 0), "disk0", create_disk(r, false), "serial", 2, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
+/* A disk and a CD. */
+static void create_ahci(struct rig *r, struct err *e)
+{
+    struct pci_bus *bus = create_pci(r, e);
+    struct ahci_media media[2] = { { create_disk(r, false), false, NULL },
+                                   { create_disk(r, true), true, NULL } };
+
+    if (ahci_create(bus, PCI_DEVFN(2, 0), media, 2, e))
         return;
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
@@ -435,18 +455,8 @@ static void create_ide(struct rig *r, struct err *e)
     struct ide_media media[IDE_DRIVES] = { 0 };
     struct pci_bus *bus = create_pci(r, e);
 
-    for (unsigned i = 0; i < IDE_DRIVES; i += 3) {
-        char path[] = "/tmp/ruche-conformance-XXXXXX";
-        int fd = mkstemp(path);
-        struct blk_opts o = { .path = path, .loop = r->t->vm->loop, .readonly = i == 3 };
-
-        assert_true(fd >= 0);
-        assert_int_equal(ftruncate(fd, MIB), 0);
-        close(fd);
-        media[i] = (struct ide_media){ blk_open(&o, e), i == 3, NULL };
-        unlink(path);
-        assert_non_null(media[i].disk);
-    }
+    media[0] = (struct ide_media){ create_disk(r, false), false, NULL };
+    media[3] = (struct ide_media){ create_disk(r, true), true, NULL };
     if (ide_create(r->t->vm, bus, PCI_DEVFN(1, 1), at, media, e))
         return;
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
@@ -514,6 +524,7 @@ static void create_virtio_net(struct rig *r, struct err *e)
 
 static const struct conformance cases[] = {
     { "acpi_pm", create_acpi_pm, true },
+    { "ahci", create_ahci, false },
     { "debug_exit", create_debug_exit, false },
     { "debugcon", create_debugcon, false },
     { "piix4_pm", create_piix4_pm, true },

@@ -273,10 +273,15 @@ bool bt_jit_ready(struct bt_cpu *c, const struct bt_block *b, uint64_t rip)
 {
     struct bt_jit_unit *u = b->jit;
 
-    if (!u || c->debugged || (u->fixed && u->lin != rip))
+    if (!u || c->debugged)
         return false;
-    if (likely(!u->stale) || jit_revive(c, u))
+    if (unlikely(u->fixed &&
+                 u->lin != rip)) { /* a kernel that has moved to its own addresses, say */
+        if (!u->stale)
+            jit_close(c->jit, u);
+    } else if (likely(!u->stale) || jit_revive(c, u)) {
         return true;
+    }
     jit_drop(c->jit, u, c->jit->hot);
     return false;
 }

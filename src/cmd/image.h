@@ -1,0 +1,36 @@
+/*
+ * image.h: what the files of `ruche image` share. Single thread: the loop only runs inside of requests.
+ */
+#ifndef CMD_IMAGE_H
+#define CMD_IMAGE_H
+
+#include <jansson.h>
+
+#include "block/block.h"
+#include "cmd/image_args.h"
+
+/* The disks that a command has open. */
+enum { IMAGE_SESSION_DISKS = 64 };
+struct image_session {
+    struct loop *loop;
+    struct blk *disk[IMAGE_SESSION_DISKS];
+    unsigned n_disks;
+};
+/* Does the command's work; the exit status. A sentence in *e is printed, and makes 0 a failure. */
+typedef int (*image_function)(const struct image_args *a, struct image_session *s, struct err *e);
+/* The frame of a subcommand: reads the options and runs it with a session, which is closed afterwards. */
+int image_run(enum image_command command, int argc, char **argv, int min, int max,
+              image_function run);
+/* Opens a disk with the session's loop; the session closes it. NULL with a sentence. */
+struct blk *image_session_disk(struct image_session *s, const struct blk_opts *o, struct err *e);
+
+/* Prints and frees it; the exit status. NULL: out of memory. */
+int image_print_json(json_t *json);
+/* "1.5 GiB" */
+void image_human_size(uint64_t bytes, char *text, size_t len);
+/* "a=1,b=2" as "a=1", "b=2", NULL (",," is a comma); one block to be freed. NULL: no memory, or text is NULL. */
+const char **image_split_options(const char *text);
+/* qemu-img's table of snapshots (blk_info.snapshots); nothing if there are none. */
+void image_print_snapshots(const json_t *list);
+
+#endif
