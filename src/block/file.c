@@ -21,7 +21,8 @@
 enum { FILE_THREADS = 8 };
 
 struct file {
-    int fd, event_fd;
+    struct file_at at;
+    int event_fd;
     struct loop_fd watch;     /* of event_fd; unused without a loop */
     struct file_uring *uring; /* NULL: threads only */
     struct workq *workq;
@@ -50,7 +51,7 @@ static void file_job_run(struct work *w)
     struct file *f = job->file;
     int event_fd = f->event_fd;
 
-    job->err = file_sync(f->fd, r);
+    job->err = file_sync(&f->at, r);
     pthread_mutex_lock(&f->lock);
     r->next = f->finished;
     f->finished = r;
@@ -71,10 +72,18 @@ static void file_submit(struct blk *b, struct blk_req *r)
 {
     struct file *f = b->priv;
 
-    if (f->uring && r->op <= BLK_FLUSH)
+    if (f->uring && r->op <= BLK_FLUSH && !(r->op < BLK_FLUSH && file_bounce_needed(&f->at, r)))
         file_uring_submit(f->uring, r);
     else
         file_to_threads(f, r);
+}
+
+static void file_commit(struct blk *b)
+{
+    struct file *f = b->priv;
+
+    if (f->uring)
+        file_uring_commit(f->uring);
 }
 
 static void file_complete(struct file *f)
@@ -110,6 +119,7 @@ static void file_wait(struct blk *b)
     struct file *f = b->priv;
     struct pollfd p = { .fd = f->event_fd, .events = POLLIN };
 
+    file_commit(b);
     while (poll(&p, 1, -1) < 0 && errno == EINTR)
         ;
     file_ready(&f->watch, EPOLLIN);
@@ -147,6 +157,14 @@ static int file_open_error(int error, const struct blk_opts *o, struct err *e)
             o->path);
     case EROFS:
         return err_set(e, error, "disk '%s' is on a read-only file system: add ,readonly", o->path);
+    case EINVAL:
+        if (o->cache != BLK_CACHE_WRITEBACK)
+            return err_set(
+                e, error,
+                "disk '%s': its file system cannot go past the host's cache (O_DIRECT): use "
+                "cache=writeback or writethrough",
+                o->path);
+        fallthrough;
     default:
         return err_set(e, error, "disk '%s' cannot be opened: %s", o->path, strerror(error));
     }
@@ -155,7 +173,8 @@ static int file_open_error(int error, const struct blk_opts *o, struct err *e)
 /* stat first: opening a pipe or a terminal would wait or do something. */
 static int file_open_fd(const struct blk_opts *o, struct stat *st, struct err *e)
 {
-    int flags = (o->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
+    bool direct = o->cache == BLK_CACHE_NONE || o->cache == BLK_CACHE_DIRECTSYNC;
+    int flags = (o->readonly ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0) | O_CLOEXEC | O_NOCTTY;
     int fd, rc;
 
     if (stat(o->path, st))
@@ -195,7 +214,8 @@ static void file_free(struct file *f)
     file_uring_destroy(f->uring);
     workq_destroy(f->workq);
     util_close(&f->event_fd);
-    util_close(&f->fd); /* and with it the lock */
+    util_close(&f->at.fd); /* and with it the lock */
+    pthread_mutex_destroy(&f->at.edges);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }
@@ -211,7 +231,7 @@ static int file_start(struct file *f, const struct blk_opts *o, struct err *e)
     if (!f->workq)
         return -ENOMEM;
     if (!o->no_uring) {
-        f->uring = file_uring_create(f->fd, f->event_fd);
+        f->uring = file_uring_create(f->at.fd, f->event_fd);
         if (!f->uring)
             log_info("block", "disk '%s' uses threads, because io_uring is not to be had: %s",
                      o->path, strerror(errno));
@@ -219,6 +239,23 @@ static int file_start(struct file *f, const struct blk_opts *o, struct err *e)
     if (o->loop)
         rc = loop_fd_add(o->loop, &f->watch, f->event_fd, EPOLLIN, file_ready);
     return rc ? err_set(e, -rc, "disk '%s': no event: %s", o->path, strerror(-rc)) : 0;
+}
+
+/* What requests need to know of the file that has just been opened. */
+static int file_look_at(struct file *f, const struct blk_opts *o, const struct stat *st,
+                        uint64_t size, struct err *e)
+{
+    int rc = 0;
+
+    f->at.device = S_ISBLK(st->st_mode);
+    f->at.floor = size;
+    f->at.align = f->at.mem_align = 1;
+    if (o->cache == BLK_CACHE_NONE || o->cache == BLK_CACHE_DIRECTSYNC)
+        rc = file_bounce_probe(&f->at);
+    return rc ? err_set(e, -rc,
+                        "disk '%s' cannot be read past the host's cache: use cache=writeback",
+                        o->path)
+              : 0;
 }
 
 static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
@@ -231,11 +268,14 @@ static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
     if (!f)
         return err_set(e, ENOMEM, "out of memory");
     pthread_mutex_init(&f->lock, NULL);
+    pthread_mutex_init(&f->at.edges, NULL);
     f->event_fd = -1;
-    f->fd = file_open_fd(o, &st, e);
-    rc = f->fd < 0 ? f->fd : file_size(f->fd, &st, o->path, &size, e);
+    f->at.fd = file_open_fd(o, &st, e);
+    rc = f->at.fd < 0 ? f->at.fd : file_size(f->at.fd, &st, o->path, &size, e);
+    if (!rc)
+        rc = file_look_at(f, o, &st, size, e);
     if (!rc && !o->share)
-        rc = file_lock(f->fd, o->path, !o->readonly, e);
+        rc = file_lock(f->at.fd, o->path, !o->readonly, e);
     if (!rc)
         rc = file_start(f, o, e);
     if (rc) {
@@ -256,12 +296,16 @@ static void file_close(struct blk *b)
 static int file_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x)
 {
     x->layer = b;
-    return file_map_status(((struct file *)b->priv)->fd, off, len, x);
+    return file_map_status(((struct file *)b->priv)->at.fd, off, len, x);
 }
 
 static int file_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e)
 {
-    int rc = file_map_resize(((struct file *)b->priv)->fd, b->size, size, prealloc);
+    struct file *f = b->priv;
+    int rc;
+
+    f->at.floor = min_u64(f->at.floor, size);
+    rc = file_map_resize(f->at.fd, b->size, size, prealloc);
 
     if (rc)
         return err_set(e, -rc, "disk '%s' cannot become %llu bytes long: %s", b->path,
@@ -275,6 +319,7 @@ const struct blk_ops blk_file_ops = {
     .open = file_open,
     .close = file_close,
     .submit = file_submit,
+    .commit = file_commit,
     .wait = file_wait,
     .status = file_status,
     .truncate = file_truncate,

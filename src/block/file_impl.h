@@ -1,13 +1,33 @@
 /*
- * file_impl.h: between file.c, file_map.c, file_sync.c and file_uring.c.
+ * file_impl.h: between file.c, file_bounce.c, file_map.c, file_sync.c and file_uring.c.
  */
 #ifndef BLOCK_FILE_IMPL_H
 #define BLOCK_FILE_IMPL_H
 
 #include "block/block.h"
 
-/* Does r on fd, blocking, in full: short transfers continued, the end of the file padded. 0 or -errno. */
-must_check int file_sync(int fd, const struct blk_req *r);
+/* An open file, as requests see it. */
+struct file_at {
+    int fd;
+    bool device; /* a block device */
+    /* With O_DIRECT: what offsets and lengths, and addresses, are multiples of; otherwise 1 */
+    uint32_t align, mem_align;
+    _Atomic uint64_t floor; /* bytes that were there: if they are gone, reading them is an error */
+    pthread_mutex_t
+        edges; /* held while the part of a block around a short write is read and written */
+};
+
+/* Does r, blocking, in full: short transfers continued, the end of the file padded. 0 or -errno. */
+must_check int file_sync(struct file_at *at, const struct blk_req *r);
+
+/* With O_DIRECT: can the kernel take its offset, length and memory as they are? */
+bool file_bounce_needed(const struct file_at *at, const struct blk_req *r);
+/* A read or write for which that is so, through memory of our own. */
+must_check int file_bounce(struct file_at *at, const struct blk_req *r);
+/* Finds out the alignments of an O_DIRECT descriptor by trying; -errno if none works. */
+must_check int file_bounce_probe(struct file_at *at);
+/* A transfer of n bytes in one piece, the end of the file padded. 0 or -errno. */
+must_check int file_sync_piece(struct file_at *at, bool write, void *buf, size_t n, uint64_t off);
 
 /* As blk_ops.status: what the file system has at off. layer and depth are left alone. */
 must_check int file_map_status(int fd, uint64_t off, uint64_t len, struct blk_extent *x);
@@ -22,7 +42,9 @@ struct file_uring;
 /* NULL with errno set if io_uring cannot be had here. */
 struct file_uring *file_uring_create(int fd, int event_fd);
 void file_uring_destroy(struct file_uring *u); /* nothing is in flight; NULL is fine */
-void file_uring_submit(struct file_uring *u, struct blk_req *r); /* any thread */
+/* Any thread. With BLK_F_MORE it may wait for file_uring_commit(). */
+void file_uring_submit(struct file_uring *u, struct blk_req *r);
+void file_uring_commit(struct file_uring *u);
 /* Loop thread, when event_fd was signalled: completes what is done; the rest goes to redo(). */
 void file_uring_reap(struct file_uring *u, void (*redo)(void *opaque, struct blk_req *r),
                      void *opaque);

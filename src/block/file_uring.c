@@ -2,6 +2,12 @@
  * file_uring.c: see file_impl.h. Locking: `lock` guards the submission side; the completion queue is the
  * loop thread's alone. There are never more in the ring than it has room to complete, so that it cannot
  * overflow; others wait in `pending`.
+ *
+ * Neither the file nor buffers are registered. The file's lock would outlive a VMM that is killed, until the
+ * kernel has taken down the ring in the background, and the next VM would be refused. Of buffers only O_DIRECT
+ * would gain, at the price of pinning the whole of the guest's memory. Small transfers from and to the page cache are
+ * done by the kernel at once, on the submitting thread; large ones are mostly copying, and go to the kernel's
+ * own threads, so that the guest runs on meanwhile.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -9,7 +15,7 @@
 
 #include "block/file_impl.h"
 
-enum { URING_DEPTH = 128 };
+enum { URING_DEPTH = 128, URING_ASYNC_MIN = 64 * KIB, URING_BATCH = 32 };
 
 struct file_uring {
     int fd, event_fd; /* the file's owner's */
@@ -65,6 +71,8 @@ static void file_uring_prepare(struct file_uring *u, struct io_uring_sqe *sqe, s
                               r->flags & BLK_F_FUA ? RWF_DSYNC : 0);
     else
         io_uring_prep_fsync(sqe, u->fd, IORING_FSYNC_DATASYNC);
+    if (r->op != BLK_FLUSH && r->len >= URING_ASYNC_MIN)
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     io_uring_sqe_set_data(sqe, r);
 }
 
@@ -98,37 +106,63 @@ void file_uring_submit(struct file_uring *u, struct blk_req *r)
     r->next = NULL;
     *u->pending_tail = r;
     u->pending_tail = &r->next;
-    file_uring_push(u);
+    if (!(r->flags & BLK_F_MORE))
+        file_uring_push(u);
     pthread_mutex_unlock(&u->lock);
 }
 
-/* Was all of it done? A short transfer, or an error that another way may not meet, is not. */
+void file_uring_commit(struct file_uring *u)
+{
+    pthread_mutex_lock(&u->lock);
+    if (u->pending)
+        file_uring_push(u);
+    pthread_mutex_unlock(&u->lock);
+}
+
+/*
+ * Was all of it done? A short transfer, or an error that another way may not meet, is not. -ECANCELED: the
+ * thread that submitted it has ended.
+ */
 static bool file_uring_final(const struct blk_req *r, int res)
 {
     if (res < 0)
-        return res != -EAGAIN && res != -EINTR && res != -EINVAL && res != -EOPNOTSUPP;
+        return res != -EAGAIN && res != -EINTR && res != -EINVAL && res != -EOPNOTSUPP &&
+               res != -ECANCELED;
     return r->op == BLK_FLUSH || (uint64_t)res == r->len;
+}
+
+/* Completes some of what is there; how many. */
+static unsigned file_uring_take(struct file_uring *u, void (*redo)(void *opaque, struct blk_req *r),
+                                void *opaque)
+{
+    struct io_uring_cqe *cqe[URING_BATCH];
+    struct blk_req *r[URING_BATCH];
+    int res[URING_BATCH];
+    unsigned n = io_uring_peek_batch_cqe(&u->ring, cqe, URING_BATCH);
+
+    for (unsigned i = 0; i < n; i++) {
+        r[i] = io_uring_cqe_get_data(cqe[i]);
+        res[i] = cqe[i]->res;
+    }
+    io_uring_cq_advance(&u->ring, n);
+    pthread_mutex_lock(&u->lock);
+    u->in_ring -= n;
+    if (u->pending)
+        file_uring_push(u);
+    pthread_mutex_unlock(&u->lock);
+    for (unsigned i = 0; i < n; i++) {
+        if (file_uring_final(r[i], res[i]))
+            blk_done(r[i], res[i] < 0 ? res[i] : 0);
+        else
+            redo(opaque, r[i]);
+    }
+    return n;
 }
 
 void file_uring_reap(struct file_uring *u, void (*redo)(void *opaque, struct blk_req *r),
                      void *opaque)
 {
-    struct io_uring_cqe *cqe;
-
-    while (!io_uring_peek_cqe(&u->ring, &cqe)) {
-        struct blk_req *r = io_uring_cqe_get_data(cqe);
-        int res = cqe->res;
-
-        io_uring_cqe_seen(&u->ring, cqe);
-        pthread_mutex_lock(&u->lock);
-        u->in_ring--;
-        pthread_mutex_unlock(&u->lock);
-        if (file_uring_final(r, res))
-            blk_done(r, res < 0 ? res : 0);
-        else
-            redo(opaque, r);
-    }
-    pthread_mutex_lock(&u->lock);
-    file_uring_push(u);
-    pthread_mutex_unlock(&u->lock);
+    while (file_uring_take(u, redo, opaque))
+        ;
+    file_uring_commit(u);
 }

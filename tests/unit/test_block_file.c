@@ -20,7 +20,7 @@ struct fixture {
     char dir[64], path[96];
     struct loop *loop;
     struct blk *b;
-    bool no_uring;
+    bool no_uring, direct;
 };
 
 static void make_file(const char *path, uint64_t size)
@@ -39,6 +39,7 @@ static struct blk *try_open(struct fixture *f, const char *path, const char *for
                           .format = format,
                           .readonly = readonly,
                           .no_uring = f->no_uring,
+                          .cache = f->direct ? BLK_CACHE_NONE : BLK_CACHE_WRITEBACK,
                           .loop = f->loop };
 
     *e = (struct err){ 0 };
@@ -51,8 +52,9 @@ static int set_up(void **ctx)
     struct err e;
 
     assert_non_null(f);
-    f->no_uring = *ctx != NULL;
-    snprintf(f->dir, sizeof(f->dir), "/tmp/ruche-test-block-XXXXXX");
+    f->no_uring = *ctx && strstr(*ctx, "threads");
+    f->direct = *ctx && strstr(*ctx, "direct");
+    snprintf(f->dir, sizeof(f->dir), "ruche-test-block-XXXXXX"); /* /tmp may not know O_DIRECT */
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->path, sizeof(f->path), "%s/disk", f->dir);
     make_file(f->path, DISK);
@@ -250,6 +252,65 @@ static void test_readonly(void **ctx)
     assert_null(try_open(f, f->path, NULL, false, &e)); /* a writer does not */
 }
 
+/* Writes of parts of a block leave the rest of it, also where the host wants whole blocks. */
+static void test_parts_of_blocks(void **ctx)
+{
+    struct fixture *f = *ctx;
+    enum { N = 64, LEN = 512 };
+    struct job job[N];
+    uint8_t *buf = malloc(N * LEN + 1);
+
+    assert_non_null(buf);
+    for (unsigned i = 0; i < N; i++) { /* in no order, from odd memory */
+        unsigned at = i * 37 % N;
+
+        memset(buf + 1 + at * LEN, (int)at + 1, LEN);
+        job_start(f, &job[i], BLK_WRITE, at * LEN, buf + 1 + at * LEN, LEN, i % 3 ? 0 : BLK_F_FUA);
+    }
+    blk_drain(f->b);
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(job[i].err, 0);
+        expect_bytes(f, i * LEN, (int)i + 1, LEN);
+    }
+    memset(buf, 0xee, 3 * LEN);
+    assert_int_equal(run(f, BLK_WRITE, DISK - 3 * LEN, buf, 3 * LEN, 0), 0);
+    expect_bytes(f, DISK - 3 * LEN, 0xee, 3 * LEN);
+    expect_bytes(f, DISK - 5 * LEN, 0, 2 * LEN);
+    free(buf);
+}
+
+/* Somebody cuts the file short under a running guest: what is gone cannot be read, the rest can. */
+static void test_cut_short(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char buf[4096];
+
+    assert_int_equal(truncate(f->path, DISK / 2), 0);
+    assert_int_equal(run(f, BLK_READ, DISK / 2 - 4096, buf, 4096, 0), 0);
+    assert_int_equal(run(f, BLK_READ, DISK - 4096, buf, 4096, 0), -EIO);
+    assert_int_equal(run(f, BLK_WRITE, DISK - 4096, buf, 4096, 0), 0); /* grows again */
+    assert_int_equal(run(f, BLK_READ, DISK - 4096, buf, 4096, 0), 0);
+}
+
+/* A batch reaches the kernel with its commit. */
+static void test_batch(void **ctx)
+{
+    struct fixture *f = *ctx;
+    enum { N = 40 };
+    struct job job[N];
+    static uint8_t buf[N][512];
+
+    for (unsigned i = 0; i < N; i++)
+        job_start(f, &job[i], BLK_READ, i * 4096, buf[i], 512, BLK_F_MORE);
+    blk_commit(f->b);
+    for (unsigned i = 0; i < N; i++)
+        while (!job[i].n_done)
+            loop_poll(f->loop, 1000);
+    job_start(f, &job[0], BLK_READ, 0, buf[0], 512, BLK_F_MORE);
+    blk_drain(f->b); /* who drains does not wait for it */
+    assert_int_equal(job[0].err, 0);
+}
+
 static void expect_refusal(struct fixture *f, const char *path, const char *format, int code,
                            const char *word)
 {
@@ -324,16 +385,24 @@ static void test_lock(void **ctx)
     }
 }
 
-#define BOTH(test)                                                                                 \
-    cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, NULL),                       \
-        cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, "threads")
+#define MODE(test, mode) cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, mode)
+#define ALL(test)                                                                                  \
+    MODE(test, NULL), MODE(test, "threads"), MODE(test, "direct"), MODE(test, "direct threads")
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_read_write), BOTH(test_out_of_range), BOTH(test_discard_and_zeroes),
-        BOTH(test_many),       BOTH(test_odd_tail),     BOTH(test_readonly),
-        BOTH(test_refusals),   BOTH(test_lock),
+        ALL(test_read_write),
+        ALL(test_out_of_range),
+        ALL(test_discard_and_zeroes),
+        ALL(test_many),
+        ALL(test_odd_tail),
+        ALL(test_readonly),
+        ALL(test_refusals),
+        ALL(test_parts_of_blocks),
+        ALL(test_cut_short),
+        ALL(test_batch),
+        ALL(test_lock),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
