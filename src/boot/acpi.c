@@ -131,6 +131,21 @@ static void acpi_keyboard(struct aml *a)
     aml_end(a, dev);
 }
 
+/* It has the keyboard's ports. */
+static void acpi_mouse(struct aml *a)
+{
+    size_t dev = aml_device_begin(a, "MOU_"), crs;
+
+    aml_name(a, "_HID");
+    aml_eisaid(a, "PNP0F13");
+    aml_name(a, "_STA");
+    aml_int(a, 0xf);
+    crs = aml_crs_begin(a);
+    aml_crs_irq(a, 12);
+    aml_crs_end(a, crs);
+    aml_end(a, dev);
+}
+
 /* The devices that have no bus of their own, by _HID string. */
 static void acpi_paravirt(struct aml *a, const char *name, const char *hid, uint16_t port,
                           uint8_t len)
@@ -195,8 +210,10 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_desc *d)
     aml_name(a, "_ADR");
     aml_int(a, 0x10000);
     acpi_isa(a, "RTC_", "PNP0B00", 0x70, 2, 8);
-    if (d->keyboard)
+    if (d->keyboard) {
         acpi_keyboard(a);
+        acpi_mouse(a);
+    }
     if (d->com1)
         acpi_isa(a, "COM1", "PNP0501", 0x3f8, 8, 4);
     aml_end(a, isa);
@@ -268,7 +285,7 @@ static size_t acpi_fadt(struct aml *a, const struct acpi_desc *d, uint64_t dsdt,
     aml_u8(a, 0);
     aml_u8(a, 0x32); /* CENTURY */
     /* To look for a keyboard that is not there costs a kernel seconds. */
-    aml_u16(a, LEGACY_DEVICES | NO_VGA | (d->keyboard ? HAS_8042 : 0));
+    aml_u16(a, (uint16_t)(LEGACY_DEVICES | (d->vga ? 0 : NO_VGA) | (d->keyboard ? HAS_8042 : 0)));
     aml_u8(a, 0);
     aml_u32(a, WBINVD | PROC_C1 | SLP_BUTTON | TMR_VAL_EXT | RESET_REG_SUP);
     acpi_gas(a, 1, 8, d->reset_port);

@@ -21,7 +21,8 @@ struct acpi_desc {
     uint8_t reset_value;
     uint16_t pvpanic_port, fw_cfg_port; /* 0: none */
     bool com1;
-    bool keyboard;                     /* one is plugged into the 8042 */
+    bool keyboard; /* it and a mouse are plugged into the 8042 */
+    bool vga;
     struct acpi_window mmio32, mmio64; /* PCI memory windows */
     uint8_t pci_gsi[4];                /* GSI of PIRQ A-D; slot s, pin p uses (s + p) % 4 */
 };

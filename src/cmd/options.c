@@ -377,6 +377,25 @@ static int options_screenshot(struct options *o, const char *value, struct err *
     return options_string(&o->config.screenshot, value, e);
 }
 
+static int options_usb(struct options *o, const char *value, struct err *e)
+{
+    char *list = strdup(value), *rest = list, *item;
+    int r;
+
+    if (!list)
+        return err_set(e, ENOMEM, "out of memory");
+    r = options_string(&o->config.usb, options_item(&rest), e);
+    while (!r && (item = options_item(&rest))) {
+        if (!strcmp(item, "keyboard"))
+            o->config.usb_keyboard = true;
+        else
+            r = err_set(e, EINVAL, "--usb: what is \"%s\"? After the controller comes keyboard",
+                        item);
+    }
+    free(list);
+    return r;
+}
+
 static int options_no_reboot(struct options *o, const char *value, struct err *e)
 {
     (void)value, (void)e;

@@ -2,6 +2,7 @@
 #include "display/input.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum { INPUT_WIDTH = 1024, INPUT_HEIGHT = 768 }; /* of a screen that nobody has told of */
 
@@ -30,8 +31,25 @@ void input_destroy(struct input *in)
 
 void input_add(struct input *in, struct input_sink *s)
 {
+    s->in = in;
     s->next = in->sinks;
     in->sinks = s;
+}
+
+void input_remove(struct input_sink *s)
+{
+    struct input_sink **at;
+
+    if (!s->in)
+        return;
+    for (at = &s->in->sinks; *at != s; at = &(*at)->next)
+        ;
+    *at = s->next;
+    if (s->in->keyboard == s) {
+        s->in->keyboard = NULL;
+        memset(s->in->pressed, 0, sizeof(s->in->pressed));
+    }
+    s->in = NULL;
 }
 
 /* --- keys --- */

@@ -24,16 +24,18 @@ struct input_sink_ops {
     /* dx, dy: to the right and down */
     void (*relative)(struct input_sink *s, int dx, int dy, unsigned buttons, int wheel);
 };
+struct input;
 struct input_sink { /* embedded in the device */
     const struct input_sink_ops *ops;
+    struct input *in; /* input.c's */
     struct input_sink *next;
 };
 
-struct input;
 struct input *input_create(struct err *e);
-void input_destroy(struct input *in); /* NULL is fine; sinks are forgotten */
-/* s is the device's, which outlives every event. */
+void input_destroy(struct input *in); /* NULL is fine; no sinks are left */
+/* s is the device's, until it removes it, which does nothing if it was not added. */
 void input_add(struct input *in, struct input_sink *s);
+void input_remove(struct input_sink *s);
 
 /* A key by its number (display/keymap.h). Pressed once more while it is down: it repeats. */
 void input_key(struct input *in, uint8_t key, bool down);

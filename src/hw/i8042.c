@@ -403,11 +403,19 @@ static void i8042_state(struct device *d, struct state *s)
     ps2_mouse_state(&k->mouse, s);
 }
 
+static void i8042_destroy(struct device *d)
+{
+    input_remove(&to_kbc(d)->kbd_sink);
+    input_remove(&to_kbc(d)->mouse_sink);
+    free(to_kbc(d));
+}
+
 static const struct device_ops i8042_ops = {
     .type = "i8042",
     .version = 3,
     .state = i8042_state,
     .sync = i8042_sync,
+    .destroy = i8042_destroy,
 };
 static const struct io_ops i8042_data_io = { i8042_data_read, i8042_data_write, 1, 1 };
 static const struct io_ops i8042_command_io = { i8042_status_read, i8042_command_write, 1, 1 };

@@ -62,6 +62,7 @@ void config_fini(struct vm_config *c)
     free(c->display);
     free(c->display_password);
     free(c->screenshot);
+    free(c->usb);
     free(c->gdb);
     free(c->perf_symbols);
     *c = (struct vm_config){ .debug_exit_port = -1 };
@@ -303,6 +304,8 @@ int config_check(const struct vm_config *c, struct err *e)
         r = config_check_file("initrd", c->initrd, e);
     if (!r && c->perf_symbols)
         r = config_check_file("symbols", c->perf_symbols, e);
+    if (!r)
+        r = config_check_usb(c, e);
     if (!r)
         r = config_check_on_io_error(c->on_io_error, e);
     for (unsigned i = 0; !r && i < c->n_disks; i++)

@@ -16,7 +16,7 @@ enum config_bus {
 };
 #define CONFIG_BUS_WORDS       "virtio, ide, ahci"
 #define CONFIG_BUS_CDROM_WORDS "ide, ahci"
-#define CONFIG_NET_MODELS "virtio|e1000"
+#define CONFIG_NET_MODELS      "virtio|e1000"
 
 struct config_disk {
     char *path;
@@ -62,10 +62,12 @@ struct vm_config {
     char *console;          /* of the virtio console, as serial; "none": there is no such device */
     char *display;          /* "none", "vnc", "vnc=ADDR" (base/sock.h); NULL: as none */
     char *display_password; /* of viewers; NULL: none is asked for */
-    char *screenshot; /* file that SIGUSR1 writes the screen to: PNG, or text if it ends in .txt */
-    char *gdb;        /* where the debugger's server listens (base/sock.h); NULL: there is none */
-    bool gdb_wait;    /* stopped until a debugger lets it go */
-    bool perf_map;    /* name generated code for perf */
+    char *screenshot;  /* file that SIGUSR1 writes the screen to: PNG, or text if it ends in .txt */
+    char *gdb;         /* where the debugger's server listens (base/sock.h); NULL: there is none */
+    char *usb;         /* controller: "none", "xhci", "uhci"; NULL: one if something needs it */
+    bool usb_keyboard; /* in it, besides the tablet */
+    bool gdb_wait;     /* stopped until a debugger lets it go */
+    bool perf_map;     /* name generated code for perf */
     char *perf_symbols; /* by this file (base/symbols.h); NULL: by address */
     bool no_reboot;
     int debug_exit_port; /* -1: none */
@@ -81,6 +83,10 @@ char *config_to_json(const struct vm_config *c);
 must_check int config_from_json(struct vm_config *c, const char *json, struct err *e);
 /* "52:54:00:12:34:56"; 0 or -EINVAL. */
 must_check int config_parse_mac(const char *text, uint8_t mac[6]);
+/* The controller that there is: NULL, "xhci" or "uhci". */
+const char *config_usb(const struct vm_config *c);
+bool config_has_viewers(const struct vm_config *c); /* may somebody look at the screen? */
+must_check int config_check_usb(const struct vm_config *c, struct err *e);
 /* config_bus.c: what the disk is attached to; as Linux calls the first such disk. */
 enum config_bus config_disk_bus(const struct config_disk *d);
 bool config_disk_is_ide(const struct config_disk *d);

@@ -36,6 +36,7 @@ static const struct config_member vm_members[] = {
     MEMBER(vm_config, KIND_STRING, firmware_log), MEMBER(vm_config, KIND_STRING, uefi_vars),
     MEMBER(vm_config, KIND_STRING, display),      MEMBER(vm_config, KIND_STRING, display_password),
     MEMBER(vm_config, KIND_STRING, screenshot),   MEMBER(vm_config, KIND_STRING, boot_order),
+    MEMBER(vm_config, KIND_STRING, usb),          MEMBER(vm_config, KIND_BOOL, usb_keyboard),
     MEMBER(vm_config, KIND_BOOL, boot_menu),      MEMBER(vm_config, KIND_STRING, on_io_error),
     MEMBER(vm_config, KIND_BOOL, any_name),
     MEMBER(vm_config, KIND_STRING, net_model),

@@ -34,6 +34,8 @@ void pc_acpi_desc(const struct machine *m, struct acpi_desc *d)
         .pvpanic_port = PC_PVPANIC,
         .fw_cfg_port = PC_FW_CFG,
         .com1 = true,
+        .keyboard = m->vga != NULL, /* they come together */
+        .vga = m->vga != NULL,
         .mmio32 = { PC_MMIO32, PC_MMIO32_LEN },
         .mmio64 = { align_up(pc_ram_end(m), GIB), 32 * GIB },
         .pci_gsi = { PC_PIRQ_PIN, PC_PIRQ_PIN + 1, PC_PIRQ_PIN + 2, PC_PIRQ_PIN + 3 },

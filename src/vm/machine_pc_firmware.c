@@ -49,7 +49,6 @@ static void pc_fw_acpi_desc(const struct machine *m, struct acpi_desc *d)
     uint64_t mmio32 = max_u64(m->low.len, PC_FW_MMIO32), mmio64 = align_up(pc_ram_end(m), GIB);
 
     pc_acpi_desc(m, d);
-    d->keyboard = true;
     d->pm1_evt = pm + ACPI_PM_EVT;
     d->pm1_cnt = pm + ACPI_PM_CNT;
     d->pm_tmr = pm + ACPI_PM_TMR;

@@ -7,6 +7,7 @@
  *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
  *  machine_pc_display.c   the screen
  *  machine_pc_net.c       the network card
+ *  machine_pc_usb.c       USB
  *  machine_pc_boot.c      direct boot of a kernel: what firmware would have done
  *  machine_pc_firmware.c  boot through firmware: its image, and what it is told through fw_cfg
  */
@@ -77,8 +78,8 @@ enum {
     PC_IRQ_MOUSE = 12,
     PC_IRQ_IDE = 14
 };
-/* The VGA's is the last, so that it changes no other device's. */
-enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2, PC_VGA_SLOT = 31 };
+/* Those of the screen and of USB are the last, so that they change no other device's. */
+enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2, PC_USB_SLOT = 30, PC_VGA_SLOT = 31 };
 /* CMOS bytes that firmware reads: why the machine was reset, how many processors there are besides the first. */
 enum { PC_CMOS_SHUTDOWN = 0x0f, PC_CMOS_APS = 0x5f, PC_SHUTDOWN_S3 = 0xfe };
 
@@ -121,9 +122,9 @@ struct machine {
     struct pflash *pflash; /* NULL: no UEFI variables */
     unsigned next_slot;
     char disk_path[CONFIG_MAX_DISKS][64]; /* as firmware calls it (Open Firmware) */
-    unsigned net_slot; /* 0: no network card */
+    unsigned net_slot;                    /* 0: no network card */
     char disk_id[CONFIG_MAX_DISKS][16];
-    bool uefi_disk; /* the first disk boots by UEFI alone */
+    bool uefi_disk;                  /* the first disk boots by UEFI alone */
     struct blk_watcher disk_watcher; /* of all disks */
     struct chardev *serial, *console, *firmware_log;
 };
@@ -162,6 +163,9 @@ void pc_place_vram(struct machine *m); /* where its BAR says; vCPUs stopped */
 
 /* machine_pc_net.c */
 must_check int pc_create_net(struct machine *m, unsigned devfn, struct err *e);
+
+/* machine_pc_usb.c */
+must_check int pc_create_usb(struct machine *m, struct err *e);
 
 /* machine_pc_firmware.c */
 must_check int pc_create_firmware(struct machine *m, struct err *e); /* after all devices */

@@ -35,7 +35,9 @@
 #include "hw/piix4_pm.h"
 #include "hw/pvpanic.h"
 #include "hw/testdev.h"
+#include "hw/usb_hid.h"
 #include "hw/vga.h"
+#include "hw/xhci.h"
 #include "testvm.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_console.h"
@@ -512,6 +514,16 @@ static void create_e1000(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static void create_xhci(struct rig *r, struct err *e)
+{
+    struct usb_dev *const devs[] = { usb_tablet_create(NULL, e), usb_kbd_create(NULL, e) };
+    struct pci_bus *bus = create_pci(r, e);
+
+    if (xhci_create(r->t->vm, bus, PCI_DEVFN(2, 0), devs, ARRAY_SIZE(devs), e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_virtio_net(struct rig *r, struct err *e)
 {
     struct virtio_net_opts o = { .backend = "user", .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
@@ -548,6 +560,7 @@ static const struct conformance cases[] = {
     { "virtio_rng", create_virtio_rng, false },
     { "testdev", create_testdev, false },
     { "vga", create_vga, false },
+    { "xhci", create_xhci, false },
 };
 
 /* With an argument: only the device of that name. */

@@ -68,6 +68,11 @@ static void test_keyboards(void **ctx)
     input_key(in, 32, true);
     assert_int_equal(old.keys, 0);
     assert_int_equal(new.keys, 1);
+    input_remove(&new.s);
+    input_remove(&new.s);
+    input_key(in, 32, false); /* nobody has it down any more */
+    input_key(in, 33, true);
+    assert_int_equal(old.keys, 0);
     input_destroy(in);
 }
 
