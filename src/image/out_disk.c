@@ -1,0 +1,137 @@
+/*
+ * out_disk.c: targets that are written through the block layer: what is there already (-n), remote disks,
+ * overlays, and qcow2 images with options that out_qcow2.c does not know.
+ */
+#include <errno.h>
+#include <semaphore.h>
+#include <string.h>
+
+#include "image/disk_io.h"
+#include "image/out.h"
+
+enum { OUT_DISK_ZERO_MAX = 256 * MIB };
+
+static int out_disk_create(const struct out_opts *opts, struct err *e)
+{
+    struct blk_create_opts c = { .path = opts->path,
+                                 .format = opts->format,
+                                 .size = opts->size,
+                                 .backing = opts->backing,
+                                 .backing_format = opts->backing_format,
+                                 .options = opts->options };
+
+    return blk_create(&c, e);
+}
+
+static bool out_disk_is_remote(const char *path)
+{
+    return strstr(path, "://") || !strncmp(path, "nbd:", 4) || !strncmp(path, "rbd:", 4);
+}
+
+static int out_disk_open(struct out *o, const struct out_opts *opts, struct err *e)
+{
+    struct blk_opts b = { .path = opts->path, .format = opts->format, .loop = o->loop };
+    bool create = !opts->no_create && !out_disk_is_remote(opts->path);
+    struct blk_info info;
+    struct blk *disk;
+
+    if (!opts->format)
+        b.format = "raw";
+    if (create && out_disk_create(opts, e))
+        return -EINVAL;
+    disk = o->priv = blk_open(&b, e);
+    if (!disk)
+        return -EINVAL;
+    if (disk->size < o->size)
+        return err_set(e, ENOSPC,
+                       "target '%s' has %llu bytes, fewer than the source, which has %llu",
+                       opts->path, (unsigned long long)disk->size, (unsigned long long)o->size);
+    blk_info(disk, &info);
+    o->unit = (uint32_t)min_u64(max_u64(info.cluster_size, 4 * KIB), OUT_CHUNK_MAX);
+    o->wants_zeros = !(create && !opts->backing) && !opts->is_zero;
+    return 0;
+}
+
+static void out_disk_close(struct out *o)
+{
+    blk_close(o->priv);
+}
+
+static int out_disk_write(const struct out *o, const struct out_chunk *c, uint64_t from,
+                          uint64_t to)
+{
+    struct iovec iov = { c->data + from, to - from };
+    struct blk_req r = {
+        .op = BLK_WRITE, .off = c->off + from, .len = to - from, .iov = &iov, .niov = 1
+    };
+
+    if (!o->opts->compress)
+        return disk_io_wait(o->priv, &r);
+    r.flags = BLK_F_COMPRESS;
+    for (uint64_t at = from; at < to; at += o->unit) { /* clusters one by one */
+        int rc;
+
+        iov = (struct iovec){ c->data + at, min_u64(o->unit, to - at) };
+        r.off = c->off + at;
+        r.len = iov.iov_len;
+        rc = disk_io_wait(o->priv, &r);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int out_disk_zero(struct out *o, uint64_t off, uint64_t len)
+{
+    while (len) {
+        struct blk_req r = { .op = BLK_WRITE_ZEROES,
+                             .off = off,
+                             .len = min_u64(len, OUT_DISK_ZERO_MAX),
+                             .flags = o->allocate ? 0 : BLK_F_UNMAP };
+        int rc = disk_io_wait(o->priv, &r);
+
+        if (rc)
+            return rc;
+        off += r.len;
+        len -= r.len;
+    }
+    return 0;
+}
+
+static int out_disk_store(struct out *o, struct out_chunk *c)
+{
+    uint32_t n = (c->len + o->unit - 1) / o->unit, i = 0;
+
+    while (i < n) {
+        uint64_t from = (uint64_t)i * o->unit, to;
+        bool used = c->used[i];
+        int rc = 0;
+
+        while (i < n && c->used[i] == used)
+            i++;
+        to = min_u64((uint64_t)i * o->unit, align_up(c->len, BLK_SECTOR));
+        if (used)
+            rc = out_disk_write(o, c, from, to);
+        else if (o->wants_zeros)
+            rc = out_disk_zero(o, c->off + from, to - from);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* Loop thread, like opening. */
+static int out_disk_finish(struct out *o)
+{
+    return o->opts->sync ? blk_op_sync(o->priv, BLK_FLUSH, 0, 0, 0) : 0;
+}
+
+const struct out_ops out_disk_ops = {
+    .format = "disk",
+    .open = out_disk_open,
+    .close = out_disk_close,
+    .store = out_disk_store,
+    .zero = out_disk_zero,
+    .finish = out_disk_finish,
+    .own_target = true,
+};
