@@ -12,10 +12,11 @@ enum config_bus {
     CONFIG_BUS_VIRTIO,
     CONFIG_BUS_IDE,
     CONFIG_BUS_AHCI,
+    CONFIG_BUS_USB,
     CONFIG_BUSES /* none of them */
 };
-#define CONFIG_BUS_WORDS       "virtio, ide, ahci"
-#define CONFIG_BUS_CDROM_WORDS "ide, ahci"
+#define CONFIG_BUS_WORDS       "virtio, ide, ahci, usb"
+#define CONFIG_BUS_CDROM_WORDS "ide, ahci, usb"
 #define CONFIG_NET_MODELS      "virtio|e1000"
 
 struct config_disk {
@@ -85,6 +86,7 @@ must_check int config_from_json(struct vm_config *c, const char *json, struct er
 must_check int config_parse_mac(const char *text, uint8_t mac[6]);
 /* The controller that there is: NULL, "xhci" or "uhci". */
 const char *config_usb(const struct vm_config *c);
+bool config_usb_tablet(const struct vm_config *c);
 bool config_has_viewers(const struct vm_config *c); /* may somebody look at the screen? */
 must_check int config_check_usb(const struct vm_config *c, struct err *e);
 /* config_bus.c: what the disk is attached to; as Linux calls the first such disk. */

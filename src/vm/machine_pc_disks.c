@@ -29,8 +29,7 @@ static unsigned pc_count_at(const struct machine *m, enum config_bus bus)
     return n;
 }
 
-printf_like(3, 4) static void pc_set_path(struct machine *m, unsigned index, const char *format,
-                                          ...)
+void pc_set_path(struct machine *m, unsigned index, const char *format, ...)
 {
     va_list args;
 

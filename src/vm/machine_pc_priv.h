@@ -164,6 +164,9 @@ void pc_place_vram(struct machine *m); /* where its BAR says; vCPUs stopped */
 /* machine_pc_net.c */
 must_check int pc_create_net(struct machine *m, unsigned devfn, struct err *e);
 
+/* machine_pc_disks.c: how firmware calls the disk of this number */
+void pc_set_path(struct machine *m, unsigned index, const char *format, ...) printf_like(3, 4);
+
 /* machine_pc_usb.c */
 must_check int pc_create_usb(struct machine *m, struct err *e);
 

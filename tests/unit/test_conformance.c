@@ -36,6 +36,7 @@
 #include "hw/pvpanic.h"
 #include "hw/testdev.h"
 #include "hw/usb_hid.h"
+#include "hw/usb_msc.h"
 #include "hw/vga.h"
 #include "hw/xhci.h"
 #include "testvm.h"
@@ -514,9 +515,26 @@ static void create_e1000(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static struct usb_dev *create_usb_stick(struct rig *r, enum usb_speed speed, struct err *e)
+{
+    char path[] = "/tmp/ruche-conformance-XXXXXX";
+    int fd = mkstemp(path);
+    struct blk_opts o = { .path = path, .loop = r->t->vm->loop };
+    struct blk *disk;
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, MIB), 0);
+    close(fd);
+    disk = blk_open(&o, e);
+    unlink(path);
+    assert_non_null(disk);
+    return usb_msc_create(disk, false, NULL, 0, speed, e);
+}
+
 static void create_xhci(struct rig *r, struct err *e)
 {
-    struct usb_dev *const devs[] = { usb_tablet_create(NULL, e), usb_kbd_create(NULL, e) };
+    struct usb_dev *const devs[] = { usb_tablet_create(NULL, e), usb_kbd_create(NULL, e),
+                                     create_usb_stick(r, USB_SUPER, e) };
     struct pci_bus *bus = create_pci(r, e);
 
     if (xhci_create(r->t->vm, bus, PCI_DEVFN(2, 0), devs, ARRAY_SIZE(devs), e))
