@@ -12,11 +12,12 @@ enum config_bus {
     CONFIG_BUS_VIRTIO,
     CONFIG_BUS_IDE,
     CONFIG_BUS_AHCI,
+    CONFIG_BUS_SCSI,
     CONFIG_BUS_USB,
     CONFIG_BUSES /* none of them */
 };
-#define CONFIG_BUS_WORDS       "virtio, ide, ahci, usb"
-#define CONFIG_BUS_CDROM_WORDS "ide, ahci, usb"
+#define CONFIG_BUS_WORDS       "virtio, ide, ahci, scsi, usb"
+#define CONFIG_BUS_CDROM_WORDS "ide, ahci, scsi, usb"
 #define CONFIG_NET_MODELS      "virtio|e1000"
 
 struct config_disk {

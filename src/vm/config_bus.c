@@ -14,6 +14,7 @@ static const struct {
     [CONFIG_BUS_VIRTIO] = { "virtio", false, CONFIG_MAX_DISKS },
     [CONFIG_BUS_IDE] = { "ide", true, CONFIG_MAX_IDE },
     [CONFIG_BUS_AHCI] = { "ahci", true, CONFIG_MAX_DISKS },
+    [CONFIG_BUS_SCSI] = { "scsi", true, CONFIG_MAX_DISKS },
     [CONFIG_BUS_USB] = { "usb", true, CONFIG_MAX_DISKS }, /* config_check_usb() counts ports */
 };
 

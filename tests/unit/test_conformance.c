@@ -44,6 +44,7 @@
 #include "virtio/virtio_console.h"
 #include "virtio/virtio_net.h"
 #include "virtio/virtio_rng.h"
+#include "virtio/virtio_scsi.h"
 
 enum { ROUNDS = 8, ACCESSES = 4000, BROKEN_IMAGES = 300 };
 
@@ -465,6 +466,17 @@ static void create_ide(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static void create_virtio_scsi(struct rig *r, struct err *e)
+{
+    struct pci_bus *bus = create_pci(r, e);
+    struct virtio_scsi_media media[2] = { { create_disk(r, false), false, "serial" },
+                                          { create_disk(r, true), true, NULL } };
+
+    if (virtio_scsi_create(bus, PCI_DEVFN(2, 0), "scsi0", media, 2, 2, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_virtio_rng(struct rig *r, struct err *e)
 {
     struct pci_bus *bus = create_pci(r, e);
@@ -576,6 +588,7 @@ static const struct conformance cases[] = {
     { "virtio_net", create_virtio_net, false },
     { "virtio_blk", create_virtio_blk, false },
     { "virtio_rng", create_virtio_rng, false },
+    { "virtio_scsi", create_virtio_scsi, false },
     { "testdev", create_testdev, false },
     { "vga", create_vga, false },
     { "xhci", create_xhci, false },
