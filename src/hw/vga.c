@@ -1,8 +1,8 @@
 /*
- * vga.c: the VGA as a PCI function: BAR 0 the linear frame buffer, BAR 2 the registers once more in memory
- * (400: ports 3c0 to 3df, 500: VBE, 600: byte order), and what a PC has at fixed addresses. The layout of
- * BAR 2 is what drivers of PCI 1234:1111, revision 2, expect. Not modelled: EDID, the byte order's change,
- * interrupts.
+ * vga.c: the VGA as a PCI function: BAR 0 the linear frame buffer, and what a PC has at fixed addresses. Not
+ * modelled: interrupts, and a BAR 2 with EDID and the registers once more (PCI 1234:1111, revision 2). The VGA
+ * BIOS would read EDID from there through a segment of 4 GiB, which firmware other than SeaBIOS does not
+ * give it: U-Boot stops at that #GP. Drivers use the ports instead.
  *
  * Locking: the bus holds the device lock. Frame buffer accesses are plain memory, without any.
  */
@@ -10,14 +10,10 @@
 
 #include <string.h>
 
-#include "base/endian.h"
-
-enum { VGA_VENDOR = 0x1234, VGA_DEVICE = 0x1111, VGA_REVISION = 2, VGA_CLASS = 0x030000 };
+enum { VGA_VENDOR = 0x1234, VGA_DEVICE = 0x1111, VGA_REVISION = 0, VGA_CLASS = 0x030000 };
 enum { VGA_SUBSYS_VENDOR = 0x1af4, VGA_SUBSYS = 0x1100 };
 enum { VGA_PORTS = 0x30, VGA_WINDOW_LEN = 0x20000, DISPI_PORTS = 4 };
-enum { BAR_FB = 0, BAR_REGS = 2, REGS_LEN = 0x1000 };
-enum { REGS_VGA = 0x400, REGS_VGA_LEN = 0x20, REGS_VGA_PORT = 0x10, REGS_DISPI = 0x500 };
-enum { REGS_EXT = 0x600, EXT_LEN = 8 };
+enum { BAR_FB = 0 };
 
 /* --- accesses --- */
 
@@ -84,48 +80,11 @@ static void vga_fb_write(struct device *d, uint64_t off, unsigned size, uint64_t
     guest_region_written(vm_mem(d->vm), v->vram, off, size);
 }
 
-/* Its own length; frame buffer values are little-endian. */
-static const uint8_t vga_ext[EXT_LEN] = { EXT_LEN, 0, 0, 0, 0x1e, 0x1e, 0x1e, 0x1e };
-
-static uint8_t vga_regs_byte(struct vga *v, unsigned off)
-{
-    if (off - REGS_VGA < REGS_VGA_LEN)
-        return vga_reg_read(v, off - REGS_VGA + REGS_VGA_PORT);
-    if (off - REGS_DISPI < 2 * DISPI_REGS) {
-        uint16_t val = vga_dispi_read(v, (off - REGS_DISPI) / 2);
-
-        return (uint8_t)(off & 1 ? val >> 8 : val);
-    }
-    if (off - REGS_EXT < EXT_LEN)
-        return vga_ext[off - REGS_EXT];
-    return 0;
-}
-
-static uint64_t vga_regs_read(struct device *d, uint64_t off, unsigned size)
-{
-    uint64_t val = 0;
-
-    for (unsigned i = 0; i < size; i++)
-        val |= (uint64_t)vga_regs_byte(vga_of(d), (unsigned)off + i) << 8 * i;
-    return val;
-}
-
-static void vga_regs_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
-{
-    unsigned at = (unsigned)off;
-
-    for (unsigned i = 0; at - REGS_VGA < REGS_VGA_LEN && i < size; i++)
-        vga_reg_write(vga_of(d), at + i - REGS_VGA + REGS_VGA_PORT, (uint8_t)(val >> 8 * i));
-    for (unsigned i = 0; at - REGS_DISPI < 2 * DISPI_REGS && i + 1 < size; i += 2)
-        vga_dispi_write(vga_of(d), (at + i - REGS_DISPI) / 2, (uint16_t)(val >> 8 * i));
-}
-
 static const struct io_ops vga_port_io = { vga_port_read, vga_port_write, 1, 1 };
 static const struct io_ops vga_dispi_io = { vga_dispi_port_read, vga_dispi_port_write, 1,
                                             2 | IO_UNALIGNED };
 static const struct io_ops vga_window_io = { vga_window_read, vga_window_write, 1, 1 };
 static const struct io_ops vga_fb_io = { vga_fb_read, vga_fb_write, 1, 8 };
-static const struct io_ops vga_regs_io = { vga_regs_read, vga_regs_write, 1, 4 };
 
 /* --- device --- */
 
@@ -245,7 +204,6 @@ struct vga *vga_create(struct vm *vm, struct pci_bus *bus, unsigned devfn, const
     pci_init(&v->pci, &vga_ops, vm, "vga", VGA_VENDOR, VGA_DEVICE, VGA_CLASS, VGA_REVISION);
     pci_set_subsystem(&v->pci, VGA_SUBSYS_VENDOR, VGA_SUBSYS);
     pci_add_bar(&v->pci, BAR_FB, VGA_VRAM_LEN, false, false, &vga_fb_io);
-    pci_add_bar(&v->pci, BAR_REGS, REGS_LEN, false, false, &vga_regs_io);
     v->pci.bar_moved = vga_bar_moved;
     if (rom)
         pci_add_rom(&v->pci, rom, rom_len);
