@@ -12,6 +12,7 @@ run: release ## install what is missing, make a Debian guest disk, boot it on th
 
 check: ## install what is missing, build, run every test; ends with `N passed, N failed`
 	@tools/deps.sh build check run
+	@tools/deps.sh guests
 	@tools/check $(CHECK_ARGS)
 
 debug: ## build without optimisation (build/debug)

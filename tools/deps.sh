@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs and that are missing; silent when all are there.
-# usage: tools/deps.sh [--list] SET...      sets: build run check bench coverage
+# usage: tools/deps.sh [--list] SET...      sets: build run check bench coverage guests
 #        tools/deps.sh --lists              only refresh apt's package lists
+# Of the set guests, only what this version of Debian has is wanted: the tests skip the others.
 set -eu
 
 packages_of() {
@@ -16,7 +17,9 @@ packages_of() {
     bench) echo "qemu-system-x86 mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
         busybox-static" ;;
     coverage) echo "gcovr" ;;
-    *) echo "deps.sh: no such set: $1 (build run check bench coverage)" >&2; exit 2 ;;
+    guests) echo "grub-rescue-pc memtest86+ ipxe u-boot-qemu grub-invaders gnumach-image-1.8-486 \
+        xen-hypervisor-4.17-amd64 debian-installer-12-netboot-amd64 debian-installer-12-netboot-i386" ;;
+    *) echo "deps.sh: no such set: $1 (build run check bench coverage guests)" >&2; exit 2 ;;
     esac
 }
 
@@ -37,6 +40,12 @@ refresh_lists() {
         echo "deps.sh: apt-get update failed; see above" >&2
         exit 1
     }
+}
+
+known_of() {
+    # shellcheck disable=SC2086
+    apt-cache policy $1 2>/dev/null |
+        awk '/^[^ ]/ { sub(":$", ""); p = $1 } /Candidate: [0-9]/ { printf " %s", p }'
 }
 
 if [ "${1:-}" = --lists ]; then
@@ -75,6 +84,15 @@ $p installed
 done
 [ -n "$missing" ] || exit 0
 
+if [ "$*" = guests ]; then
+    known=$(known_of "$missing")
+    if [ -z "$known" ]; then # a fresh machine has no package lists
+        refresh_lists
+        known=$(known_of "$missing")
+    fi
+    missing=$known
+    [ -n "$missing" ] || exit 0
+fi
 if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
     echo "deps.sh: missing packages:$missing" >&2
     echo "deps.sh: install them as root: apt-get install$missing" >&2

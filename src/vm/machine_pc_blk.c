@@ -56,9 +56,9 @@ static bool pc_is_first_disk(const struct vm_config *cfg, unsigned index)
 {
     unsigned i = 0;
 
-    while (i < index && !config_disk_is_hard(&cfg->disk[i]))
+    while (i < index && cfg->disk[i].cdrom)
         i++;
-    return i == index && config_disk_is_hard(&cfg->disk[i]);
+    return i == index && !cfg->disk[i].cdrom;
 }
 
 /* config_check() has seen to it that the word is one of these; NULL is the first. */

@@ -19,7 +19,6 @@
 #include "hw/debug_exit.h"
 #include "hw/debugcon.h"
 #include "hw/e1000.h"
-#include "hw/fdc.h"
 #include "hw/fw_cfg.h"
 #include "hw/hpet.h"
 #include "hw/i440fx.h"
@@ -525,31 +524,6 @@ static void create_xhci(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
-static void create_i8237(struct rig *r, struct err *e)
-{
-    static const struct i8237_at at = { 0x00, 0xc0, 0x81 };
-
-    i8237_create(r->t->vm, &at, e);
-}
-
-static void create_fdc(struct rig *r, struct err *e)
-{
-    static const struct i8237_at dma = { 0x00, 0xc0, 0x81 };
-    struct fdc_at at = { 0x3f0, rig_irq(r, 6), i8237_create(r->t->vm, &dma, e), 2 };
-    struct blk *disk[FDC_DRIVES] = { 0 };
-    char path[] = "/tmp/ruche-conformance-XXXXXX";
-    struct blk_opts o = { .path = path, .loop = r->t->vm->loop };
-    int fd = mkstemp(path);
-
-    assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, 1440 * KIB), 0);
-    close(fd);
-    disk[0] = blk_open(&o, e);
-    unlink(path);
-    assert_non_null(disk[0]);
-    fdc_create(r->t->vm, &at, disk, e);
-}
-
 static void create_virtio_net(struct rig *r, struct err *e)
 {
     struct virtio_net_opts o = { .backend = "user", .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
@@ -567,8 +541,6 @@ static const struct conformance cases[] = {
     { "debugcon", create_debugcon, false },
     { "piix4_pm", create_piix4_pm, true },
     { "e1000", create_e1000, false },
-    { "fdc", create_fdc, false },
-    { "i8237", create_i8237, false },
     { "pflash", create_pflash, true },
     { "fw_cfg", create_fw_cfg, false },
     { "hpet", create_hpet, false },
