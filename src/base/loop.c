@@ -20,6 +20,7 @@ struct loop {
     pthread_mutex_t lock;
     struct loop_timer *timers;     /* earliest first */
     struct loop_work *head, *tail; /* posted calls, in order */
+    struct loop_work *after;       /* the loop thread's: at the end of this turn */
     struct epoll_event *batch;     /* events of this turn still to be delivered */
     int batch_len;
 };
@@ -139,10 +140,25 @@ static void loop_arm(struct loop *l)
     timerfd_settime(l->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
 }
 
+/* One that asks again from inside comes in the next turn, which does not wait. */
+static void loop_run_after(struct loop *l)
+{
+    struct loop_work *w = l->after;
+
+    l->after = NULL;
+    while (w) {
+        struct loop_work *next = w->next;
+
+        w->queued = false;
+        w->call(w);
+        w = next;
+    }
+}
+
 void loop_poll(struct loop *l, int timeout_ms)
 {
     struct epoll_event ev[LOOP_EVENTS];
-    int n = epoll_wait(l->epoll_fd, ev, LOOP_EVENTS, timeout_ms);
+    int n = epoll_wait(l->epoll_fd, ev, LOOP_EVENTS, l->after ? 0 : timeout_ms);
 
     l->batch = ev;
     l->batch_len = n;
@@ -166,6 +182,7 @@ void loop_poll(struct loop *l, int timeout_ms)
     }
     l->batch = NULL;
     l->batch_len = 0;
+    loop_run_after(l);
 }
 
 void loop_run(struct loop *l)
@@ -287,6 +304,26 @@ void loop_post(struct loop *l, struct loop_work *w)
     pthread_mutex_unlock(&l->lock);
     if (wake)
         loop_wake(l);
+}
+
+void loop_after(struct loop *l, struct loop_work *w)
+{
+    if (w->queued)
+        return;
+    w->queued = true;
+    w->next = l->after;
+    l->after = w;
+}
+
+void loop_after_cancel(struct loop *l, struct loop_work *w)
+{
+    struct loop_work **p = &l->after;
+
+    while (*p && *p != w)
+        p = &(*p)->next;
+    if (*p)
+        *p = w->next;
+    w->queued = false;
 }
 
 void loop_unpost(struct loop *l, struct loop_work *w)

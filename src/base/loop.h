@@ -60,4 +60,11 @@ void loop_post(struct loop *l, struct loop_work *w);
 /* Loop thread only (or while it does not run): call() does not start afterwards. */
 void loop_unpost(struct loop *l, struct loop_work *w);
 
+/*
+ * Loop thread only, or where none runs: call() once, after the callbacks of this turn (or of the next, where no
+ * turn is under way) and before waiting. Asking again before that does nothing; costs no system call.
+ */
+void loop_after(struct loop *l, struct loop_work *w);
+void loop_after_cancel(struct loop *l, struct loop_work *w);
+
 #endif

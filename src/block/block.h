@@ -223,7 +223,10 @@ must_check int blk_create(const struct blk_create_opts *o, struct err *e);
 
 /* For drivers: r is finished. Loop thread, or inside wait(). */
 void blk_done(struct blk_req *r, int err);
-/* For drivers: so it is, inside submit() or on another thread: done() follows on the loop thread. */
+/*
+ * For drivers: so it is, but inside submit(), or on another thread (then wait() has to come back for it): done()
+ * follows on the loop thread.
+ */
 void blk_done_later(struct blk_req *r, int err);
 /* For drivers, in wait(): the wait() of b or of what it stands on. */
 void blk_wait(struct blk *b);

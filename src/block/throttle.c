@@ -166,9 +166,11 @@ static void throttle_submit(struct blk *b, struct blk_req *r)
         b->child->ops->submit(b->child, r);
 }
 
-/* Who drains does not wait for the limits. */
-static void throttle_release(struct throttle *t)
+/* Who drains does not wait for the limits. False: nothing did. */
+static bool throttle_release(struct throttle *t)
 {
+    bool any = false;
+
     for (unsigned i = 0; i < 2; i++) {
         struct blk_req *r;
 
@@ -177,14 +179,16 @@ static void throttle_release(struct throttle *t)
         t->queue[i].first = NULL;
         t->queue[i].tail = &t->queue[i].first;
         pthread_mutex_unlock(&t->lock);
+        any = any || r;
         throttle_pass(t, r);
     }
+    return any;
 }
 
 static void throttle_wait(struct blk *b)
 {
-    throttle_release(b->priv);
-    blk_wait(b->child);
+    if (!throttle_release(b->priv)) /* else some may be finished already */
+        blk_wait(b->child);
 }
 
 static int throttle_open(struct blk *b, const struct blk_opts *o, struct err *e)

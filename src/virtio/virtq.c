@@ -201,23 +201,33 @@ static int virtq_walk_chain(struct virtq_walk *w, unsigned i)
     return -EINVAL;
 }
 
-int virtq_pop(struct virtq *q, struct virtq_elem *el)
+int virtq_fetch(struct virtq *q, uint16_t head, struct virtq_elem *el)
 {
     struct virtq_walk w = { .q = q, .el = el, .table = q->desc, .in_table = q->size };
+    int rc;
+
+    *el = (struct virtq_elem){ .head = head };
+    rc = q->ready ? virtq_walk_chain(&w, head) : -EINVAL;
+    if (rc)
+        virtq_elem_fini(el);
+    return rc;
+}
+
+int virtq_pop(struct virtq *q, struct virtq_elem *el)
+{
     int rc = q->ready ? virtq_waiting(q) : 0;
+    uint16_t head;
 
     *el = (struct virtq_elem){ 0 };
     if (!rc && q->ready && virtq_set_notify(q, true))
         rc = virtq_waiting(q);
     if (rc <= 0)
         return rc;
-    if (!virtq_avail_u16(q, 4 + 2ull * (q->last_avail & (q->size - 1u)), &el->head))
+    if (!virtq_avail_u16(q, 4 + 2ull * (q->last_avail & (q->size - 1u)), &head))
         return -EINVAL;
-    rc = virtq_walk_chain(&w, el->head);
-    if (rc) {
-        virtq_elem_fini(el);
+    rc = virtq_fetch(q, head, el);
+    if (rc)
         return rc;
-    }
     q->last_avail++;
     return 1;
 }

@@ -38,6 +38,8 @@ struct virtq_elem {
 must_check bool virtq_valid(const struct virtq *q);
 /* 1; 0: empty, or not ready; -EINVAL: the ring is broken, the device is NEEDS_RESET; -ENOMEM. */
 must_check int virtq_pop(struct virtq *q, struct virtq_elem *el);
+/* The element that starts at a head which was popped before, as after virtq_pop(): 0 or -errno. For loading. */
+must_check int virtq_fetch(struct virtq *q, uint16_t head, struct virtq_elem *el);
 /* Once per pop; marks the writable memory as written. */
 void virtq_push(struct virtq *q, const struct virtq_elem *el, uint32_t written);
 void virtq_elem_fini(struct virtq_elem *el);

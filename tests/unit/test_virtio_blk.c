@@ -4,10 +4,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#include "block/guard.h"
 #include "virtio/virtio_blk.h"
 #include "virtio_driver.h"
 
@@ -26,6 +28,10 @@ struct fixture {
     struct pci_bus *bus;
     struct vdrv d;
     struct vring ring[QUEUES];
+    struct blk *disk;
+    struct blk_ops faulty; /* the disk's, but for submit: all fails */
+    struct blk_watcher watcher;
+    unsigned stuck, unstuck;
 };
 
 static void set_up_disk(struct fixture *f, bool readonly)
@@ -39,6 +45,7 @@ static void set_up_disk(struct fixture *f, bool readonly)
     o.loop = f->t->vm->loop;
     disk = blk_open(&o, &e);
     assert_non_null(disk);
+    f->disk = disk;
     assert_int_equal(virtio_blk_create(f->bus, SLOT, "disk0", disk, "serial-123", QUEUES, &e), 0);
     f->d = vdrv_find(f->t, f->bus, SLOT);
     for (unsigned i = 0; i < QUEUES; i++)
@@ -288,6 +295,100 @@ static void test_quiesce(void **ctx)
     assert_int_equal(transfer(f, T_IN, 0, 512, false), 0);
 }
 
+static void faulty_submit(struct blk *b, struct blk_req *r)
+{
+    (void)b;
+    blk_done_later(r, -ENOSPC);
+}
+
+static void on_stuck(struct blk_watcher *w, const char *why)
+{
+    (void)why;
+    container_of(w, struct fixture, watcher)->stuck++;
+}
+
+static void on_unstuck(struct blk_watcher *w)
+{
+    container_of(w, struct fixture, watcher)->unstuck++;
+}
+
+static void break_disk(struct fixture *f, const struct blk_ops **works)
+{
+    struct err e = { 0 };
+
+    f->watcher = (struct blk_watcher){ on_stuck, on_unstuck };
+    assert_int_equal(blk_guard_add(f->disk, "disk", BLK_ON_ERROR_ENOSPC, &f->watcher, &e), 0);
+    *works = f->disk->ops;
+    f->faulty = *f->disk->ops;
+    f->faulty.submit = faulty_submit;
+    f->disk->ops = &f->faulty;
+}
+
+/* A write finds no space; the VM is saved in that state, and loaded where there is some. */
+static void test_undone_is_saved(void **ctx)
+{
+    struct fixture *f = *ctx;
+    const struct blk_ops *works;
+    struct state save, load;
+
+    bring_up(f, F_USUAL);
+    break_disk(f, &works);
+    memset(ram(f, DATA), 0x44, 4096);
+    offer(f, 1, T_OUT, 8, 4096, true);
+    while (!f->stuck)
+        loop_poll(f->t->vm->loop, 10);
+    device_quiesce_all(f->t->vm->devices);
+    assert_int_equal(f->unstuck, 1);
+    assert_int_equal(*ram(f, STATUS), NO_STATUS);
+    state_init_save(&save);
+    device_state(&f->d.pci->dev, &save);
+    assert_int_equal(state_error(&save), 0);
+    f->disk->ops = works;
+    state_init_load(&load, save.buf, save.len);
+    device_state(&f->d.pci->dev, &load);
+    assert_int_equal(state_error(&load), 0);
+    device_sync_all(f->t->vm->devices);
+    assert_int_equal(finish(f, 1, 0), 0);
+    assert_int_equal(transfer(f, T_IN, 8, 4096, false), 0);
+    assert_int_equal(*ram(f, DATA), 0x44);
+    state_fini(&save);
+    state_fini(&load);
+}
+
+static void test_undone_goes_on(void **ctx)
+{
+    struct fixture *f = *ctx;
+    const struct blk_ops *works;
+
+    bring_up(f, F_USUAL);
+    break_disk(f, &works);
+    offer(f, 0, T_OUT, 8, 4096, true);
+    while (!f->stuck)
+        loop_poll(f->t->vm->loop, 10);
+    device_quiesce_all(f->t->vm->devices); /* paused ... */
+    f->disk->ops = works;
+    device_sync_all(f->t->vm->devices); /* ... and on */
+    assert_int_equal(finish(f, 0, 0), 0);
+    assert_int_equal(f->stuck, 1);
+}
+
+/* The driver switches the disk's write cache off and on (5.2.6.2). */
+static void test_write_cache(void **ctx)
+{
+    struct fixture *f = *ctx;
+    enum { WRITEBACK = VDRV_CONFIG + 32 };
+
+    bring_up(f, F_USUAL | BIT64(11));
+    assert_int_equal(vdrv_read(&f->d, WRITEBACK, 1), 1);
+    vdrv_write(&f->d, WRITEBACK, 1, 0);
+    assert_int_equal(vdrv_read(&f->d, WRITEBACK, 1), 0);
+    assert_int_equal(transfer(f, T_OUT, 0, 512, true), 0);
+    vdrv_write(&f->d, VDRV_CONFIG, 4, 1); /* the capacity is none of its business */
+    assert_int_equal(vdrv_read(&f->d, VDRV_CONFIG, 8), DISK / 512);
+    vdrv_write(&f->d, VDRV_STATUS, 1, 0);
+    assert_int_equal(vdrv_read(&f->d, WRITEBACK, 1), 1);
+}
+
 static void test_hostile(void **ctx)
 {
     struct fixture *f = *ctx;
@@ -327,6 +428,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_readonly, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reset_in_flight, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_quiesce, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_undone_is_saved, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_undone_goes_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_write_cache, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_hostile, set_up, tear_down),
     };
 
