@@ -52,44 +52,72 @@ static inline void bt_emit64(struct bt_emit *e, uint64_t v)
     e->p += 8;
 }
 
-static inline void bt_emit_rex(struct bt_emit *e, bool w, unsigned reg, unsigned index,
-                               unsigned base)
+/*
+ * The parts of an instruction at p; what follows them is returned. Not by way of e: a byte may be anything's, so
+ * that the compiler would load and store e->p for each.
+ */
+static inline uint8_t *bt_put_rex(uint8_t *p, bool w, unsigned reg, unsigned index, unsigned base)
 {
     unsigned rex = 0x40u | (unsigned)w << 3 | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3;
 
-    if (rex != 0x40)
-        bt_emit8(e, rex);
+    *p = (uint8_t)rex;
+    return p + (rex != 0x40);
+}
+
+/* A displacement as ModRM.mod has it */
+static inline uint8_t *bt_put_disp(uint8_t *p, unsigned mod, int32_t disp)
+{
+    if (mod == 0)
+        return p;
+    st_le32(p, (uint32_t)disp);
+    return p + (mod == 1 ? 1 : 4);
+}
+
+static inline unsigned bt_emit_mod(unsigned base, int32_t disp)
+{
+    return disp == 0 && (base & 7) != X86_RBP ? 0 : disp == (int8_t)disp ? 1 : 2;
+}
+
+/* ModRM, SIB and displacement of [base + disp] */
+static inline uint8_t *bt_put_modrm(uint8_t *p, unsigned reg, unsigned base, int32_t disp)
+{
+    unsigned mod = bt_emit_mod(base, disp);
+
+    *p++ = (uint8_t)(mod << 6 | (reg & 7) << 3 | (base & 7));
+    if ((base & 7) == X86_RSP)
+        *p++ = 0x24;
+    return bt_put_disp(p, mod, disp);
+}
+
+static inline void bt_emit_rex(struct bt_emit *e, bool w, unsigned reg, unsigned index,
+                               unsigned base)
+{
+    e->p = bt_put_rex(e->p, w, reg, index, base);
+}
+
+static inline void bt_emit_modrm(struct bt_emit *e, unsigned reg, unsigned base, int32_t disp)
+{
+    e->p = bt_put_modrm(e->p, reg, base, disp);
 }
 
 /* op rm, reg (or op reg, rm, as the opcode has it) */
 static inline void bt_emit_rr(struct bt_emit *e, unsigned op, bool w, unsigned reg, unsigned rm)
 {
-    bt_emit_rex(e, w, reg, 0, rm);
-    bt_emit8(e, op);
-    bt_emit8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
-}
+    uint8_t *p = bt_put_rex(e->p, w, reg, 0, rm);
 
-/* ModRM, SIB and displacement of [base + disp] */
-static inline void bt_emit_modrm(struct bt_emit *e, unsigned reg, unsigned base, int32_t disp)
-{
-    unsigned mod = disp == 0 && (base & 7) != X86_RBP ? 0 : disp == (int8_t)disp ? 1 : 2;
-
-    bt_emit8(e, mod << 6 | (reg & 7) << 3 | (base & 7));
-    if ((base & 7) == X86_RSP)
-        bt_emit8(e, 0x24);
-    if (mod == 1)
-        bt_emit8(e, (unsigned)disp);
-    else if (mod == 2)
-        bt_emit32(e, (uint32_t)disp);
+    *p++ = (uint8_t)op;
+    *p++ = (uint8_t)(0xc0 | (reg & 7) << 3 | (rm & 7));
+    e->p = p;
 }
 
 /* op [base + disp], reg */
 static inline void bt_emit_rm(struct bt_emit *e, unsigned op, bool w, unsigned reg, unsigned base,
                               int32_t disp)
 {
-    bt_emit_rex(e, w, reg, 0, base);
-    bt_emit8(e, op);
-    bt_emit_modrm(e, reg, base, disp);
+    uint8_t *p = bt_put_rex(e->p, w, reg, 0, base);
+
+    *p++ = (uint8_t)op;
+    e->p = bt_put_modrm(p, reg, base, disp);
 }
 
 /* op [base + index * scale + disp], reg; index is not RSP; base RSP + 32: none */
@@ -97,28 +125,15 @@ enum { BT_EMIT_NO_BASE = 32 };
 static inline void bt_emit_rmx(struct bt_emit *e, unsigned op, bool w, unsigned reg, unsigned base,
                                unsigned index, unsigned scale, int32_t disp)
 {
-    unsigned ss = scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0, mod = 2;
+    unsigned ss = scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0;
+    bool none = base == BT_EMIT_NO_BASE;
+    unsigned mod = none ? 0 : bt_emit_mod(base, disp);
+    uint8_t *p = bt_put_rex(e->p, w, reg, index, none ? 0 : base);
 
-    if (base == BT_EMIT_NO_BASE) {
-        bt_emit_rex(e, w, reg, index, 0);
-        bt_emit8(e, op);
-        bt_emit8(e, (reg & 7) << 3 | 4);
-        bt_emit8(e, ss << 6 | (index & 7) << 3 | 5);
-        bt_emit32(e, (uint32_t)disp);
-        return;
-    }
-    if (disp == 0 && (base & 7) != X86_RBP)
-        mod = 0;
-    else if (disp == (int8_t)disp)
-        mod = 1;
-    bt_emit_rex(e, w, reg, index, base);
-    bt_emit8(e, op);
-    bt_emit8(e, mod << 6 | (reg & 7) << 3 | 4);
-    bt_emit8(e, ss << 6 | (index & 7) << 3 | (base & 7));
-    if (mod == 1)
-        bt_emit8(e, (unsigned)disp);
-    else if (mod == 2)
-        bt_emit32(e, (uint32_t)disp);
+    *p++ = (uint8_t)op;
+    *p++ = (uint8_t)(mod << 6 | (reg & 7) << 3 | 4);
+    *p++ = (uint8_t)(ss << 6 | (index & 7) << 3 | (none ? X86_RBP : base & 7));
+    e->p = bt_put_disp(p, none ? 2 : mod, disp);
 }
 
 static inline void bt_emit_push(struct bt_emit *e, unsigned reg)
