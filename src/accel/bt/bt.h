@@ -145,6 +145,7 @@ struct bt_cpu {
     struct bt_mem *mem_priv;  /* bt_tlb.c's: PCID sets, flush mailbox */
     struct bt_cache *cache;   /* bt_block.c's: decoded blocks by physical address */
     struct bt_fpu *fpu;       /* bt_native.c's */
+    struct bt_forms *forms;   /* bt_form.c's: what decoding made of instructions */
     struct bt_jit *jit;       /* bt_jit.c's; NULL: the interpreter alone */
     uint64_t host_xcr0;
     uint64_t insns;    /* retired, approximately: statistics */

@@ -8,6 +8,7 @@
 
 #include "accel/bt/bt_code.h"
 #include "accel/bt/bt_decode.h"
+#include "accel/bt/bt_form.h"
 #include "accel/bt/bt_jit.h"
 #include "accel/bt/bt_ops.h"
 #include "accel/bt/bt_sys.h"
@@ -59,7 +60,9 @@ void bt_cache_destroy(struct bt_cache *k)
 
 void bt_cache_flush(struct bt_cpu *c)
 {
+    bt_fpu_store(c);
     bt_cache_clear(c->cache);
+    bt_forms_clear(c->forms);
     c->cache->flushes++;
     c->block = NULL;
     bt_jit_flush(c);
@@ -252,7 +255,6 @@ static struct bt_block *bt_block_build(struct bt_cpu *c, const struct bt_block_a
     struct bt_block head = { .hva = at->hva, .key = at->key, .gpa = at->gpa };
     uint8_t bytes[BT_BLOCK_INSNS * BT_INSN_MAX];
 
-    bt_fpu_store(c); /* the decoder is an ordinary library */
     if (room > sizeof(bytes))
         room = sizeof(bytes);
     /* The lines are watched from the mark on: what was read before must still be there. */

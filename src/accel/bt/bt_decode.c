@@ -3,6 +3,7 @@
  */
 #include "accel/bt/bt_decode.h"
 
+#include "accel/bt/bt_form.h"
 #include "accel/bt/bt_ops.h"
 
 static void bt_decode_init(const struct bt_cpu *c, ZydisDecoder *d)
@@ -287,6 +288,7 @@ enum bt_decode_result bt_decode_full(struct bt_cpu *c, const uint8_t *bytes, siz
     ZydisDecoder d;
     ZyanStatus status;
 
+    bt_fpu_store(c); /* Zydis is an ordinary library */
     bt_decode_init(c, &d);
     status = ZydisDecoderDecodeFull(&d, bytes, n > BT_INSN_MAX ? BT_INSN_MAX : n, z, ops);
     if (ZYAN_SUCCESS(status)) {
@@ -304,11 +306,48 @@ enum bt_decode_result bt_decode_full(struct bt_cpu *c, const uint8_t *bytes, siz
     return BT_DECODE_OK;
 }
 
+/* Keeps what the instruction was decoded to, if it is that of its form. */
+static void bt_decode_keep(struct bt_cpu *c, const uint8_t *bytes, const struct bt_form_parts *p,
+                           bool one, const ZydisDecodedInstruction *z, const struct bt_insn *in,
+                           unsigned flags)
+{
+    struct bt_form *f;
+    int32_t disp = in->disp;
+    int64_t imm = in->imm;
+
+    if (in->op == bt_op_ud || in->op == bt_op_gp)
+        return;
+    f = bt_form_at(c, bytes, p, one); /* decoding may have emptied the table */
+    if (!bt_form_agrees(f, p, z))
+        return;
+    bt_form_numbers(f, p, bytes, &disp, &imm);
+    if (disp != in->disp || imm != in->imm)
+        return;
+    f->op = *in;
+    f->flags = (uint8_t)flags;
+    f->has_op = true;
+}
+
 enum bt_decode_result bt_decode(struct bt_cpu *c, const uint8_t *bytes, size_t n,
                                 struct bt_insn *in, unsigned *flags)
 {
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+    bool one = c->decode_one, kept;
+    enum bt_decode_result r;
     ZydisDecodedInstruction z;
+    struct bt_form_parts p;
+    struct bt_form *f;
 
-    return bt_decode_full(c, bytes, n, in, flags, &z, ops);
+    kept = bt_form_scan(bytes, n, c->code_size, &p);
+    f = kept ? bt_form_at(c, bytes, &p, one) : NULL;
+    if (f && f->has_op) {
+        *in = f->op;
+        *flags = f->flags;
+        bt_form_numbers(f, &p, bytes, &in->disp, &in->imm);
+        return BT_DECODE_OK;
+    }
+    r = bt_decode_full(c, bytes, n, in, flags, &z, ops);
+    if (kept && r == BT_DECODE_OK)
+        bt_decode_keep(c, bytes, &p, one, &z, in, *flags);
+    return r;
 }

@@ -154,6 +154,7 @@ static void jit_page_stale(struct bt_cpu *c, struct bt_jit_page *p)
     for (struct bt_jit_unit *u = p->units; u; u = u->page_next)
         if (!u->stale)
             jit_close(c->jit, u);
+    p->units = NULL;
     bt_code_unuse(c, p->page);
 }
 
@@ -193,6 +194,12 @@ void bt_jit_recheck(struct bt_cpu *c)
             jit_page_stale(c, p);
 }
 
+static void jit_page_list(struct bt_jit_page *p, struct bt_jit_unit *u)
+{
+    u->page_next = p->units;
+    p->units = u;
+}
+
 static void jit_page_add(struct bt_jit *j, struct bt_jit_unit *u, uint32_t version)
 {
     struct bt_jit_page *p = jit_page(j, u->block->page);
@@ -202,8 +209,7 @@ static void jit_page_add(struct bt_jit *j, struct bt_jit_unit *u, uint32_t versi
         j->pages = p;
         j->n_pages++;
     }
-    u->page_next = p->units;
-    p->units = u;
+    jit_page_list(p, u);
 }
 
 /* --- units --- */
@@ -266,6 +272,7 @@ static bool jit_revive(struct bt_cpu *c, struct bt_jit_unit *u)
     if (!bt_ram_equal(u->bytes, u->hva, u->len))
         return false;
     jit_open(c->jit, u);
+    jit_page_list(jit_page(c->jit, u->block->page), u);
     return true;
 }
 
@@ -309,6 +316,8 @@ void bt_jit_heat(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
     if (u) {
         jit_page_add(j, u, b->version);
         b->jit = u;
+        if (bt_code_perf(c->vm))
+            bt_fpu_store(c);
         bt_perf_guest(bt_code_perf(c->vm), j->x + u->code, u->end - u->code, u->lin, !u->fixed);
     }
 }

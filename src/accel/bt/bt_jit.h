@@ -40,7 +40,7 @@ enum {
     BT_JIT_T1 = X86_R11,
     BT_JIT_TLB = X86_R14,
     BT_JIT_RSP = X86_R15,    /* holds the guest's RSP */
-    BT_JIT_HOT = 40,         /* executions of a block before it is translated */
+    BT_JIT_HOT = 12,         /* executions of a block before it is translated */
     BT_JIT_BELOW = 64 * KIB, /* of struct bt_cpu: host signals are delivered on it */
     BT_JIT_JC_BITS = 16,
 };
@@ -165,8 +165,8 @@ struct bt_jit_unit {
 /* A page of code as this vCPU has translated it. */
 struct bt_jit_page {
     struct bt_code_page *page;
-    struct bt_jit_unit *units;
-    struct bt_jit_page *next; /* of bt_jit.pages */
+    struct bt_jit_unit *units; /* those that a write to it closes */
+    struct bt_jit_page *next;  /* of bt_jit.pages */
     uint32_t version;
 };
 

@@ -2,6 +2,7 @@
  * bt_jit_decode.c: guest bytes to struct bt_jit_insn: what an instruction is for the translator, where its
  * registers are encoded, and what it does to registers and flags. vCPU thread; the FPU state is stored.
  */
+#include "accel/bt/bt_form.h"
 #include "accel/bt/bt_jit_insn.h"
 #include "accel/bt/bt_sysops.h"
 #include "accel/bt/bt_native.h"
@@ -557,13 +558,73 @@ static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
     return true;
 }
 
+/* Fills in *in, whose bytes and length are set, from what they were decoded to. */
+static void jit_classify(struct bt_cpu *c, const ZydisDecodedInstruction *z,
+                         const ZydisDecodedOperand *ops, const struct bt_insn *op, unsigned flags,
+                         struct bt_jit_insn *in)
+{
+    const uint8_t kind = flags & BT_DECODE_END ? BT_JIT_LEAVE : BT_JIT_INTERP;
+
+    in->kind = kind;
+    if (op->op == bt_op_ud || op->op == bt_op_gp)
+        return;
+    if (jit_encoding(z, in)) {
+        if (z->meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
+            z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR) {
+            jit_branch(c, z, ops, in);
+            jit_flags(z, ops, in);
+            return;
+        }
+        if (jit_sys(c, z, in))
+            return;
+        if (!(flags & BT_DECODE_END) &&
+            (jit_stack(z, ops, in) || jit_string(z, ops, in) || jit_push_mem(c, z, ops, in) ||
+             jit_raw(c, z, ops, op, flags, in))) {
+            jit_flags(z, ops, in);
+            return;
+        }
+    }
+    in->kind = kind;
+    in->mem = false;
+    in->flags_use = in->flags_change = FLAG_ARITH;
+    in->writes = 0xffff;
+}
+
+/* Keeps what the instruction is, if that is so for all of its form. */
+static void jit_keep(const struct bt_cpu *c, const uint8_t *bytes, const struct bt_form_parts *p,
+                     const ZydisDecodedInstruction *z, const struct bt_jit_insn *in)
+{
+    struct bt_form *f = bt_form_at(c, bytes, p, false);
+    int32_t disp = in->disp;
+    int64_t value = in->value;
+
+    if (!bt_form_agrees(f, p, z))
+        return;
+    bt_form_numbers(f, p, bytes, &disp, &value);
+    if ((in->mem && disp != in->disp) || value != in->value)
+        return;
+    f->jit = *in;
+    f->has_jit = true;
+}
+
 bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt_jit_insn *in)
 {
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
     ZydisDecodedInstruction z;
+    struct bt_form_parts p;
+    const struct bt_form *f;
     struct bt_insn op;
     unsigned flags;
+    /* In 32-bit code other bytes may stand for the instruction's, numbers and all. */
+    bool kept = c->code_size == 8 && bt_form_scan(bytes, n, 8, &p);
 
+    f = kept ? bt_form_at(c, bytes, &p, false) : NULL;
+    if (f && f->has_jit) {
+        *in = f->jit;
+        in->bytes = bytes;
+        bt_form_numbers(f, &p, bytes, &in->disp, &in->value);
+        return true;
+    }
     if (bt_decode_full(c, bytes, n, &op, &flags, &z, ops) != BT_DECODE_OK)
         return false;
     *in = (struct bt_jit_insn){
@@ -571,28 +632,8 @@ bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt
     };
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
         in->slot[i].reg = BT_JIT_NO_REG;
-    in->kind = flags & BT_DECODE_END ? BT_JIT_LEAVE : BT_JIT_INTERP;
-    if (op.op == bt_op_ud || op.op == bt_op_gp)
-        return true;
-    if (jit_encoding(&z, in)) {
-        if (z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
-            z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR) {
-            jit_branch(c, &z, ops, in);
-            jit_flags(&z, ops, in);
-            return true;
-        }
-        if (jit_sys(c, &z, in))
-            return true;
-        if (!(flags & BT_DECODE_END) &&
-            (jit_stack(&z, ops, in) || jit_string(&z, ops, in) || jit_push_mem(c, &z, ops, in) ||
-             jit_raw(c, &z, ops, &op, flags, in))) {
-            jit_flags(&z, ops, in);
-            return true;
-        }
-    }
-    in->kind = flags & BT_DECODE_END ? BT_JIT_LEAVE : BT_JIT_INTERP;
-    in->mem = false;
-    in->flags_use = in->flags_change = FLAG_ARITH;
-    in->writes = 0xffff;
+    jit_classify(c, &z, ops, &op, flags, in);
+    if (kept && op.op != bt_op_ud && op.op != bt_op_gp)
+        jit_keep(c, bytes, &p, &z, in);
     return true;
 }

@@ -12,6 +12,7 @@
 
 #include "accel/bt/bt_block.h"
 #include "accel/bt/bt_code.h"
+#include "accel/bt/bt_form.h"
 #include "accel/bt/bt_jit.h"
 #include "accel/bt/bt_native.h"
 #include "accel/bt/bt_sys.h"
@@ -228,6 +229,11 @@ struct bt_cpu *bt_cpu_create(struct vcpu *v, struct err *e)
     }
     if (bt_cache_create(&c->cache, e))
         goto fail;
+    c->forms = bt_forms_create();
+    if (!c->forms) {
+        err_oom(e);
+        goto fail;
+    }
     if (bt_code_of(c->vm) && bt_jit_create(c, e))
         goto fail;
     x86_state_reset(&c->s, v->apic_id, v->index == 0);
@@ -243,6 +249,7 @@ void bt_cpu_destroy(struct bt_cpu *c)
     if (!c)
         return;
     bt_jit_destroy(c);
+    bt_forms_destroy(c->forms);
     bt_cache_destroy(c->cache);
     bt_mem_destroy(c);
     bt_native_fini(c);
