@@ -200,9 +200,8 @@ static void blk_free(struct blk *b)
     free(b);
 }
 
-/* One driver on top of child; owns child only if it succeeds. */
-static struct blk *blk_open_one(const struct blk_ops *ops, struct blk *child,
-                                const struct blk_opts *o, struct err *e)
+struct blk *blk_open_driver(const struct blk_ops *ops, struct blk *child, const struct blk_opts *o,
+                            struct err *e)
 {
     struct blk *b = calloc(1, sizeof(*b));
 
@@ -293,7 +292,7 @@ static struct blk *blk_open_layers(struct blk *b, const struct blk_opts *o, stru
 
         if (!layers[i].wanted)
             continue;
-        b = blk_open_one(layers[i].ops, child, o, e);
+        b = blk_open_driver(layers[i].ops, child, o, e);
         if (!b)
             blk_close(child);
     }
@@ -302,11 +301,11 @@ static struct blk *blk_open_layers(struct blk *b, const struct blk_opts *o, stru
 
 struct blk *blk_open(const struct blk_opts *o, struct err *e)
 {
-    struct blk *file = blk_open_one(&blk_file_ops, NULL, o, e), *b = NULL;
+    struct blk *file = blk_open_driver(&blk_file_ops, NULL, o, e), *b = NULL;
     const struct blk_ops *ops = file ? blk_choose(file, o, e) : NULL;
 
     if (ops)
-        b = blk_open_one(ops, file, o, e);
+        b = blk_open_driver(ops, file, o, e);
     if (!b)
         blk_close(file);
     return blk_open_layers(b, o, e);

@@ -194,6 +194,9 @@ struct blk {
 /* Opens path with everything it needs probed and locked; NULL with a sentence if it cannot be used. */
 struct blk *blk_open(const struct blk_opts *o, struct err *e);
 void blk_close(struct blk *b); /* drains; NULL is fine */
+/* One driver on top of child (NULL: none); owns child only if it succeeds. What blk_open() is made of. */
+struct blk *blk_open_driver(const struct blk_ops *ops, struct blk *child, const struct blk_opts *o,
+                            struct err *e);
 /* The image itself, below the layers that the options of a guest's disk put on top. */
 struct blk *blk_image(struct blk *b);
 /* Counts it and checks the range; what is out of range completes with -EINVAL (on the loop thread). */

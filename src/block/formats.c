@@ -5,13 +5,13 @@
 #include "block/foreign.h"
 
 static const struct blk_ops *const formats[] = {
-    &blk_raw_ops,     &vdi_format.blk, &vhd_format.blk,
-    &vhdx_format.blk, &vmdk_format.blk,
+    &blk_raw_ops,    &blk_qcow2_ops,   &vdi_format.blk,
+    &vhd_format.blk, &vhdx_format.blk, &vmdk_format.blk,
 };
 
 const char *blk_format_names(void)
 {
-    return "raw, and to be read: vdi, vhd, vhdx, vmdk";
+    return "raw, qcow2, and to be read: vdi, vhd, vhdx, vmdk";
 }
 
 const struct blk_ops *blk_format_find(const char *name)
@@ -39,7 +39,7 @@ static const struct {
     unsigned off, len;
     const char *phrase, *cure;
 } foreign[] = {
-    { "QFI\xfb", 0, 4, "a qcow2 image", FORMATS_CONVERT },
+    { "QFI\xfb\0\0\0\1", 0, 8, "an image of the old qcow format", FORMATS_CONVERT },
     { "QED\0", 0, 4, "a QED image", FORMATS_CONVERT },
     { "\x1f\x8b", 0, 2, "compressed with gzip", "decompress it with gunzip" },
     { "BZh", 0, 3, "compressed with bzip2", "decompress it with bunzip2" },

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/tail_file.h"
 
 #define CHARDEV_FLUSH_NS 1000000000ull
 
@@ -162,10 +163,34 @@ static void chardev_in_ready(struct loop_fd *w, uint32_t events)
     chardev_pump_in(container_of(w, struct chardev, in_watch));
 }
 
+/* One piece of the ring into the file; false: all is there. What nobody waited for may be gone already. */
+static bool chardev_keep_piece(struct chardev *c)
+{
+    uint8_t piece[1024];
+    size_t at, len;
+
+    pthread_mutex_lock(&c->lock);
+    if (c->out_head - c->out_kept > CHARDEV_OUT_SIZE)
+        c->out_kept = c->out_head - CHARDEV_OUT_SIZE;
+    at = c->out_kept % CHARDEV_OUT_SIZE;
+    len = min_u64(min_u64(c->out_head - c->out_kept, CHARDEV_OUT_SIZE - at), sizeof(piece));
+    memcpy(piece, c->out + at, len);
+    pthread_mutex_unlock(&c->lock);
+    c->out_kept += len;
+    return len && !tail_file_write(c->keep, piece, len);
+}
+
+static void chardev_keep_new(struct chardev *c)
+{
+    while (c->keep && chardev_keep_piece(c))
+        ;
+}
+
 static void chardev_kicked(struct loop_work *w)
 {
     struct chardev *c = container_of(w, struct chardev, kick);
 
+    chardev_keep_new(c);
     if (!c->out_watch.loop)
         chardev_pump_out(c);
     if (!c->in_watch.loop)
@@ -265,6 +290,7 @@ void chardev_close(struct chardev *c)
     if (!c)
         return;
     c->ops = NULL;
+    chardev_keep_new(c);
     chardev_flush(c);
     chardev_disconnect_in(c);
     chardev_disconnect_out(c);
@@ -280,6 +306,11 @@ void chardev_attach(struct chardev *c, const struct chardev_ops *ops, void *opaq
 {
     c->opaque = opaque;
     c->ops = ops;
+}
+
+void chardev_keep(struct chardev *c, struct tail_file *f)
+{
+    c->keep = f;
 }
 
 size_t chardev_write(struct chardev *c, const void *buf, size_t len)
@@ -301,7 +332,7 @@ size_t chardev_write(struct chardev *c, const void *buf, size_t len)
     }
     if (!c->connected)
         c->out_sent = c->out_head;
-    post = c->connected && taken;
+    post = (c->connected || c->keep) && taken;
     pthread_mutex_unlock(&c->lock);
     if (post)
         loop_post(c->loop, &c->kick);

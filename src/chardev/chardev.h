@@ -24,6 +24,9 @@ struct chardev *chardev_open(const char *spec, struct loop *l, void (*leave)(voi
 void chardev_close(struct chardev *c); /* flushes; the loop does not run, or this is its thread */
 /* The device at the other end; before the VM runs. */
 void chardev_attach(struct chardev *c, const struct chardev_ops *ops, void *opaque);
+/* All that is written is also kept there, whoever is connected; f outlives c. Before the VM runs. */
+struct tail_file;
+void chardev_keep(struct chardev *c, struct tail_file *f);
 size_t chardev_write(struct chardev *c, const void *buf, size_t len); /* any thread: bytes taken */
 size_t chardev_read(struct chardev *c, void *buf, size_t len);        /* any thread: 0 if none */
 void chardev_flush(struct chardev *c); /* at the end of the VM: writes out, at most a second */

@@ -36,8 +36,10 @@ struct chardev {
     void *leave_opaque;
     const struct chardev_ops *ops;
     void *opaque;
+    struct tail_file *keep; /* NULL: nowhere */
 
     /* loop thread */
+    uint64_t out_kept;                  /* bytes that are in it */
     int in_fd, out_fd;                  /* -1: not connected; closed by the core */
     struct loop_fd in_watch, out_watch; /* exist only while there is something to wait for */
     struct loop_work kick;

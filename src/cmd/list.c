@@ -9,7 +9,16 @@
 
 enum { LIST_TIMEOUT_MS = 2000, LIST_TEXT = 32 };
 
-/* What it says of itself; of one that says nothing, what its folder tells. */
+static pid_t list_holder(const char *name)
+{
+    struct rundir dir;
+    pid_t pid = rundir_open(&dir, name) ? 0 : rundir_holder(&dir);
+
+    rundir_close(&dir);
+    return pid;
+}
+
+/* What it says of itself; of one that says nothing, what its folder tells. NULL: it has ended just now. */
 static json_t *list_status(const char *name, pid_t pid)
 {
     json_t *status = NULL;
@@ -21,10 +30,11 @@ static json_t *list_status(const char *name, pid_t pid)
             status = NULL;
         vms_close(&vm);
     }
-    if (status || e.code == ENOENT || e.code == ECONNRESET) /* it ended just now */
+    if (status || list_holder(name) != pid)
         return status;
+    /* It holds its name: before it listens, or while it closes its disks. */
     return json_pack("{s:s, s:s, s:i}", "name", name, "state",
-                     e.code == EAGAIN ? "starting" : "no answer", "pid", (int)pid);
+                     e.code == ETIMEDOUT ? "no answer" : "changing", "pid", (int)pid);
 }
 
 /* An array of the status of each. */
@@ -40,13 +50,8 @@ static json_t *list_collect(struct err *e)
         return NULL;
     }
     for (size_t i = 0; i < l.n; i++) {
-        struct rundir dir;
-        pid_t pid;
+        pid_t pid = list_holder(l.name[i]);
 
-        if (rundir_open(&dir, l.name[i]))
-            continue;
-        pid = rundir_holder(&dir);
-        rundir_close(&dir);
         if (pid)
             json_array_append_new(list, list_status(l.name[i], pid));
     }

@@ -173,9 +173,45 @@ static int options_disk_item(struct config_disk *d, const char *item, struct err
     }
     return err_set(e, EINVAL,
                    "--disk: what is \"%s\"? After the file come format=raw, readonly, serial=TEXT, "
-                   "bus=virtio|ide|ahci, " OPTIONS_DISK_IO
+                   "bus=virtio|ide|ahci|scsi|usb, " OPTIONS_DISK_IO
                    " (a comma in the file's name is written ,,)",
                    item);
+}
+
+/* The next free one: NULL with a sentence, if there is none. */
+static struct config_disk *options_new_disk(struct options *o, const char *option, struct err *e)
+{
+    if (o->config.n_disks < CONFIG_MAX_DISKS)
+        return &o->config.disk[o->config.n_disks++];
+    err_set(e, EINVAL, "%s: a VM has at most %d disks, CDs and floppies", option, CONFIG_MAX_DISKS);
+    return NULL;
+}
+
+/* A disk like others, too. */
+static int options_floppy(struct options *o, const char *value, struct err *e)
+{
+    struct config_disk *d = options_new_disk(o, "--floppy", e);
+    char *list = strdup(value), *rest = list, *item;
+    int r = d ? 0 : -EINVAL;
+
+    if (!r && !list)
+        r = err_set(e, ENOMEM, "out of memory");
+    if (!r)
+        r = options_string(&d->bus, "floppy", e);
+    if (!r && !*value)
+        r = err_set(e, EINVAL, "--floppy: no file given");
+    if (!r)
+        r = options_string(&d->path, options_item(&rest), e);
+    while (!r && (item = options_item(&rest))) {
+        if (!strncmp(item, "bus=", 4) || !strncmp(item, "serial=", 7))
+            r = err_set(e, EINVAL, "--floppy: a floppy has no %s", item);
+        else
+            r = options_disk_item(d, item, e);
+    }
+    if (!r && !d->format) /* nothing in a boot sector says what it is */
+        r = options_string(&d->format, "raw", e);
+    free(list);
+    return r;
 }
 
 static int options_disk(struct options *o, const char *value, struct err *e)
@@ -557,7 +593,7 @@ static int options_linux_append(struct options *o, struct err *e)
     char text[64];
 
     for (unsigned i = 0; i < c->n_disks; i++) {
-        if (c->disk[i].cdrom)
+        if (!config_disk_is_hard(&c->disk[i]))
             continue;
         snprintf(text, sizeof(text), "console=ttyS0 root=%s rw",
                  config_disk_linux_root(&c->disk[i]));

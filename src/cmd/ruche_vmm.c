@@ -29,8 +29,10 @@ struct vmm {
     struct gdb *gdb; /* NULL: nobody debugs the guest */
     struct rundir dir;
     struct control *control; /* NULL: there is no folder to have its socket in */
-    struct tail_file log;
-    int log_fd;
+    struct vmm_kept {
+        struct tail_file file;
+        int fd; /* -1: there is none */
+    } log, serial;
     struct loop_fd signals;
     int ended_by; /* signal number, 0: none */
     bool booting; /* what fails now is the kernel's or the initrd's fault */
@@ -125,6 +127,20 @@ static int vmm_listen_for_gdb(struct vmm *m, struct err *e)
 
 /* --- its folder, log and control socket --- */
 
+static void vmm_keep(const struct vmm *m, struct vmm_kept *k, const char *name)
+{
+    k->fd = rundir_create(&m->dir, name);
+    if (k->fd >= 0)
+        tail_file_init(&k->file, k->fd, RUNDIR_LOG_MAX);
+}
+
+static void vmm_keep_no_more(struct vmm_kept *k)
+{
+    if (k->fd >= 0)
+        tail_file_fini(&k->file);
+    util_close(&k->fd);
+}
+
 /* A VM that cannot be reached from outside is still a VM: only a name that is taken ends it here. */
 static int vmm_claim_name(struct vmm *m, struct err *e)
 {
@@ -147,11 +163,10 @@ static int vmm_claim_name(struct vmm *m, struct err *e)
         free(m->cfg.name);
         m->cfg.name = copy;
     }
-    m->log_fd = rundir_create(&m->dir, "log");
-    if (m->log_fd >= 0) {
-        tail_file_init(&m->log, m->log_fd, RUNDIR_LOG_MAX);
-        log_keep(&m->log, LOG_DEBUG);
-    }
+    vmm_keep(m, &m->log, "log");
+    vmm_keep(m, &m->serial, "serial");
+    if (m->log.fd >= 0)
+        log_keep(&m->log.file, LOG_DEBUG);
     log_info("vmm", "VM %s, process %d, ruche %s", m->cfg.name, (int)getpid(), RUCHE_VERSION);
     return 0;
 }
@@ -160,6 +175,8 @@ static int vmm_listen(struct vmm *m, struct err *e)
 {
     if (m->dir.fd < 0)
         return 0;
+    if (m->serial.fd >= 0)
+        machine_pc_keep_serial(m->vm, &m->serial.file);
     m->control = control_create(m->vm, &m->dir, e);
     return m->control ? 0 : -e->code;
 }
@@ -168,9 +185,8 @@ static int vmm_listen(struct vmm *m, struct err *e)
 static void vmm_leave_folder(struct vmm *m)
 {
     log_keep(NULL, LOG_ERROR);
-    if (m->log_fd >= 0)
-        tail_file_fini(&m->log);
-    util_close(&m->log_fd);
+    vmm_keep_no_more(&m->log);
+    vmm_keep_no_more(&m->serial);
     rundir_close(&m->dir);
 }
 
@@ -281,7 +297,9 @@ static void vmm_report(int status, const char *reason)
 
 static int vmm_main(int config_fd, pid_t parent)
 {
-    struct vmm m = { .signals.fd = -1, .log_fd = -1, .dir = { .fd = -1, .lock_fd = -1 } };
+    struct vmm m = {
+        .signals.fd = -1, .log.fd = -1, .serial.fd = -1, .dir = { .fd = -1, .lock_fd = -1 }
+    };
     struct err e = { 0 };
     char *json, reason[256] = "";
     sigset_t set;

@@ -498,6 +498,13 @@ void scsi_disk_keep_sense(struct scsi_command *c)
         cdrom_sense(&c->unit->cd, c->sense);
 }
 
+void scsi_disk_power_on(struct scsi_disk *u)
+{
+    u->cd = (struct cdrom){ .disk = u->disk, .spc = true };
+    u->write_cache = true;
+    u->sense = u->attention = SENSE_NONE;
+}
+
 void scsi_disk_init(struct scsi_disk *u, struct blk *disk, bool cdrom, const char *serial)
 {
     *u =

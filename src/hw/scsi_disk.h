@@ -65,6 +65,8 @@ void scsi_disk_init(struct scsi_disk *u, struct blk *disk, bool cdrom, const cha
 must_check bool scsi_disk_start(struct scsi_command *c);
 /* Of a bus without autosense: after done(), with the lock: REQUEST SENSE tells of this command. */
 void scsi_disk_keep_sense(struct scsi_command *c);
+/* Guest-visible state as it was in the beginning. Nothing is in flight. */
+void scsi_disk_power_on(struct scsi_disk *u);
 /* Resets of the bus or the unit; nothing is in flight. */
 void scsi_disk_reset(struct scsi_disk *u);
 void scsi_disk_state(struct scsi_disk *u, struct state *s);

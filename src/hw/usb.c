@@ -67,6 +67,12 @@ void usb_unlock(struct usb_dev *d)
     pthread_mutex_unlock(&d->host->dev->lock);
 }
 
+void usb_resume(struct usb_dev *d)
+{
+    if (d && d->ops->resume)
+        d->ops->resume(d);
+}
+
 void usb_quiesce(struct usb_dev *d)
 {
     if (d && d->ops->quiesce)

@@ -63,6 +63,7 @@ struct usb_dev_ops {
     void (*reset)(struct usb_dev *d); /* as after power-on, or another configuration was set */
     void (*unhalted)(struct usb_dev *d, unsigned ep, bool in); /* optional: the halt was cleared */
     void (*state)(struct usb_dev *d, struct state *s);
+    void (*resume)(struct usb_dev *d);  /* optional: the VM runs again */
     void (*quiesce)(struct usb_dev *d); /* optional; as device_ops */
     void (*destroy)(struct usb_dev *d);
 };
@@ -102,7 +103,9 @@ enum usb_result usb_in(struct usb_dev *d, unsigned ep, uint8_t *buf, uint32_t le
 enum usb_result usb_out(struct usb_dev *d, unsigned ep, const uint8_t *buf, uint32_t len,
                         uint32_t *done);
 void usb_state(struct usb_dev *d, struct state *s);
-void usb_quiesce(struct usb_dev *d); /* NULL is fine; so it is for destroy */
+/* NULL is fine for these. */
+void usb_resume(struct usb_dev *d);
+void usb_quiesce(struct usb_dev *d);
 void usb_destroy(struct usb_dev *d);
 
 /* For devices. */

@@ -117,6 +117,8 @@ static void xhci_work(struct loop_work *w)
     struct xhci *x = container_of(w, struct xhci, work);
 
     pthread_mutex_lock(&x->pci.dev.lock);
+    for (unsigned i = 0; i < XHCI_PORTS && !x->quiet; i++)
+        usb_resume(x->port[i].dev);
     xhci_run(x);
     pthread_mutex_unlock(&x->pci.dev.lock);
 }

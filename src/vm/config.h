@@ -6,16 +6,25 @@
 
 #include "base/err.h"
 
-enum { CONFIG_MAX_DISKS = 16, CONFIG_MAX_IDE = 4, CONFIG_MAX_FORWARDS = 32, CONFIG_MAX_CPUS = 64 };
+enum {
+    CONFIG_MAX_DISKS = 16,
+    CONFIG_MAX_IDE = 4,
+    CONFIG_MAX_FLOPPIES = 2,
+    CONFIG_MAX_FORWARDS = 32,
+    CONFIG_MAX_CPUS = 64
+};
 
 enum config_bus {
     CONFIG_BUS_VIRTIO,
     CONFIG_BUS_IDE,
     CONFIG_BUS_AHCI,
+    CONFIG_BUS_SCSI,
+    CONFIG_BUS_USB,
+    CONFIG_BUS_FLOPPY,
     CONFIG_BUSES /* none of them */
 };
-#define CONFIG_BUS_WORDS       "virtio, ide, ahci"
-#define CONFIG_BUS_CDROM_WORDS "ide, ahci"
+#define CONFIG_BUS_WORDS       "virtio, ide, ahci, scsi, usb, floppy"
+#define CONFIG_BUS_CDROM_WORDS "ide, ahci, scsi, usb"
 #define CONFIG_NET_MODELS      "virtio|e1000"
 
 struct config_disk {
@@ -85,10 +94,13 @@ must_check int config_from_json(struct vm_config *c, const char *json, struct er
 must_check int config_parse_mac(const char *text, uint8_t mac[6]);
 /* The controller that there is: NULL, "xhci" or "uhci". */
 const char *config_usb(const struct vm_config *c);
+bool config_usb_tablet(const struct vm_config *c);
 bool config_has_viewers(const struct vm_config *c); /* may somebody look at the screen? */
 must_check int config_check_usb(const struct vm_config *c, struct err *e);
 /* config_bus.c: what the disk is attached to; as Linux calls the first such disk. */
 enum config_bus config_disk_bus(const struct config_disk *d);
+/* Neither a CD nor a floppy. */
+bool config_disk_is_hard(const struct config_disk *d);
 bool config_disk_is_ide(const struct config_disk *d);
 const char *config_disk_linux_root(const struct config_disk *d);
 must_check int config_check_bus(const struct vm_config *c, const struct config_disk *d,

@@ -14,6 +14,9 @@ static const struct {
     [CONFIG_BUS_VIRTIO] = { "virtio", false, CONFIG_MAX_DISKS },
     [CONFIG_BUS_IDE] = { "ide", true, CONFIG_MAX_IDE },
     [CONFIG_BUS_AHCI] = { "ahci", true, CONFIG_MAX_DISKS },
+    [CONFIG_BUS_SCSI] = { "scsi", true, CONFIG_MAX_DISKS },
+    [CONFIG_BUS_USB] = { "usb", true, CONFIG_MAX_DISKS }, /* config_check_usb() counts ports */
+    [CONFIG_BUS_FLOPPY] = { "floppy", false, CONFIG_MAX_FLOPPIES },
 };
 
 enum config_bus config_disk_bus(const struct config_disk *d)
@@ -23,6 +26,11 @@ enum config_bus config_disk_bus(const struct config_disk *d)
     while (d->bus && i < CONFIG_BUSES && strcmp(d->bus, config_buses[i].word) != 0)
         i++;
     return (enum config_bus)i;
+}
+
+bool config_disk_is_hard(const struct config_disk *d)
+{
+    return !d->cdrom && config_disk_bus(d) != CONFIG_BUS_FLOPPY;
 }
 
 bool config_disk_is_ide(const struct config_disk *d)

@@ -280,6 +280,8 @@ int machine_pc_create(struct vm *vm, struct err *e)
     if (!rc)
         rc = pc_create_pci(m, e);
     if (!rc)
+        rc = pc_create_dma(m, e);
+    if (!rc)
         rc = pc_create_serial(m, e);
     if (!rc)
         rc = pc_create_debugcon(m, e);
@@ -287,6 +289,8 @@ int machine_pc_create(struct vm *vm, struct err *e)
         rc = pc_create_virtio(m, e);
     if (!rc)
         rc = pc_create_disk_controllers(m, e);
+    if (!rc)
+        rc = pc_create_floppies(m, e);
     if (!rc)
         rc = pc_create_vga(m, e);
     if (!rc)

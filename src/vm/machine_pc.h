@@ -19,6 +19,9 @@ void machine_pc_power_button(struct vm *vm);
 struct input *machine_pc_input(struct vm *vm);
 /* Writes the screen to the file of --screenshot, if there is one. Loop thread. */
 void machine_pc_screenshot(struct vm *vm);
+/* What the guest writes to its serial port is also kept there; f outlives the VM. Before it runs. */
+struct tail_file;
+void machine_pc_keep_serial(struct vm *vm, struct tail_file *f);
 bool machine_pc_has_screen(struct vm *vm);
 /*
  * The screen as PNG, or as text ("" in a graphics mode); malloc'd, *len bytes. NULL: out of memory, or the guest

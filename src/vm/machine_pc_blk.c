@@ -56,9 +56,9 @@ static bool pc_is_first_disk(const struct vm_config *cfg, unsigned index)
 {
     unsigned i = 0;
 
-    while (i < index && cfg->disk[i].cdrom)
+    while (i < index && !config_disk_is_hard(&cfg->disk[i]))
         i++;
-    return i == index && !cfg->disk[i].cdrom;
+    return i == index && config_disk_is_hard(&cfg->disk[i]);
 }
 
 /* config_check() has seen to it that the word is one of these; NULL is the first. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "base/endian.h"
+#include "chardev/chardev.h"
 #include "display/input.h"
 #include "hw/acpi_pm.h"
 #include "mem/guest.h"
@@ -22,6 +23,11 @@ enum {
 void machine_pc_power_button(struct vm *vm)
 {
     acpi_pm_press_power(vm->machine->pm);
+}
+
+void machine_pc_keep_serial(struct vm *vm, struct tail_file *f)
+{
+    chardev_keep(vm->machine->serial, f);
 }
 
 static bool pc_is_key_offset(unsigned at)

@@ -12,6 +12,7 @@
 #include "hw/ahci.h"
 #include "hw/ide.h"
 #include "virtio/virtio_blk.h"
+#include "virtio/virtio_scsi.h"
 
 #define PC_PCI_PATH "/pci@i0cf8"
 
@@ -29,8 +30,7 @@ static unsigned pc_count_at(const struct machine *m, enum config_bus bus)
     return n;
 }
 
-printf_like(3, 4) static void pc_set_path(struct machine *m, unsigned index, const char *format,
-                                          ...)
+void pc_set_path(struct machine *m, unsigned index, const char *format, ...)
 {
     va_list args;
 
@@ -159,9 +159,48 @@ static int pc_create_ahci(struct machine *m, struct err *e)
     return rc;
 }
 
+/* --- virtio-scsi --- */
+
+static int pc_open_scsi(struct machine *m, struct virtio_scsi_media *media, struct err *e)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < m->vm->cfg->n_disks; i++) {
+        const struct config_disk *d = &m->vm->cfg->disk[i];
+        struct blk *disk;
+
+        if (!pc_is_at(m, i, CONFIG_BUS_SCSI))
+            continue;
+        disk = pc_open_disk(m, i, e);
+        if (!disk)
+            return -e->code;
+        pc_set_path(m, i, PC_PCI_PATH "/scsi@%x/channel@0/disk@%x,0", m->next_slot, n);
+        media[n++] = (struct virtio_scsi_media){ disk, d->cdrom, d->serial };
+    }
+    return 0;
+}
+
+static int pc_create_scsi(struct machine *m, struct err *e)
+{
+    struct virtio_scsi_media media[VIRTIO_SCSI_TARGETS] = { 0 };
+    unsigned n = pc_count_at(m, CONFIG_BUS_SCSI);
+    int rc;
+
+    if (!n)
+        return 0;
+    rc = pc_open_scsi(m, media, e);
+    if (!rc)
+        rc = virtio_scsi_create(m->pci, pc_next_devfn(m), "scsi0", media, n, m->vm->cfg->cpus, e);
+    for (unsigned i = 0; rc && i < n; i++)
+        blk_close(media[i].disk);
+    return rc;
+}
+
 int pc_create_disk_controllers(struct machine *m, struct err *e)
 {
     int rc = pc_create_ide(m, e);
 
-    return rc ? rc : pc_create_ahci(m, e);
+    if (!rc)
+        rc = pc_create_ahci(m, e);
+    return rc ? rc : pc_create_scsi(m, e);
 }

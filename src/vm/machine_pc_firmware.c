@@ -127,7 +127,9 @@ static size_t pc_boot_paths(const struct machine *m, char letter, char *to, size
     if (letter == 'n' && m->net_slot)
         len = (size_t)snprintf(to, room, "/pci@i0cf8/ethernet@%x/ethernet-phy@0\n", m->net_slot);
     for (unsigned i = 0; i < m->vm->cfg->n_disks && len < room; i++) {
-        if (letter == (m->vm->cfg->disk[i].cdrom ? 'd' : 'c'))
+        const struct config_disk *d = &m->vm->cfg->disk[i];
+
+        if (letter == (d->cdrom ? 'd' : config_disk_is_hard(d) ? 'c' : 'a'))
             len += (size_t)snprintf(to + len, room - len, "%s\n", m->disk_path[i]);
     }
     return min_u64(len, room);

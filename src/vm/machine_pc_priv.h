@@ -6,6 +6,7 @@
  *  machine_pc_disks.c     their controllers
  *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
  *  machine_pc_display.c   the screen
+ *  machine_pc_legacy.c    DMA controllers, floppies
  *  machine_pc_net.c       the network card
  *  machine_pc_usb.c       USB
  *  machine_pc_boot.c      direct boot of a kernel: what firmware would have done
@@ -40,6 +41,11 @@
 
 enum {
     PC_COM1 = 0x3f8,
+    PC_DMA_LOW = 0x00,
+    PC_DMA_HIGH = 0xc0,
+    PC_DMA_PAGE = 0x81,
+    PC_DMA_FDC = 2, /* channel */
+    PC_FDC = 0x3f0,
     PC_IDE0 = 0x1f0,
     PC_IDE0_CONTROL = 0x3f6,
     PC_IDE1 = 0x170,
@@ -73,6 +79,7 @@ enum {
 enum {
     PC_IRQ_KBD = 1,
     PC_IRQ_COM1 = 4,
+    PC_IRQ_FDC = 6,
     PC_IRQ_RTC = 8,
     PC_IRQ_SCI = 9,
     PC_IRQ_MOUSE = 12,
@@ -80,6 +87,16 @@ enum {
 };
 /* Those of the screen and of USB are the last, so that they change no other device's. */
 enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2, PC_USB_SLOT = 30, PC_VGA_SLOT = 31 };
+#define PC_FLOPPY_PATH "/pci@i0cf8/isa@1/fdc@03f0/floppy@"
+/* CMOS: types of the floppy drives; equipment. */
+enum {
+    PC_CMOS_FLOPPY = 0x10,
+    PC_CMOS_EQUIPMENT = 0x14,
+    PC_EQUIPMENT_FLOPPY = 0x01,
+    PC_EQUIPMENT_FPU = 0x02,
+    PC_EQUIPMENT_MOUSE = 0x04,
+    PC_EQUIPMENT_FLOPPY2 = 0x40,
+};
 /* CMOS bytes that firmware reads: why the machine was reset, how many processors there are besides the first. */
 enum { PC_CMOS_SHUTDOWN = 0x0f, PC_CMOS_APS = 0x5f, PC_SHUTDOWN_S3 = 0xfe };
 
@@ -111,6 +128,7 @@ struct machine {
     struct mc146818 *rtc;
     struct acpi_pm *pm;
     struct i8042 *kbc;
+    struct i8237 *dma;
     struct input *input;
     struct pc_typing typing;
     struct vga *vga; /* NULL: no screen */
@@ -161,8 +179,15 @@ must_check int pc_create_display(struct machine *m, struct err *e); /* after the
 void pc_destroy_display(struct machine *m);
 void pc_place_vram(struct machine *m); /* where its BAR says; vCPUs stopped */
 
+/* machine_pc_legacy.c */
+must_check int pc_create_dma(struct machine *m, struct err *e);
+must_check int pc_create_floppies(struct machine *m, struct err *e);
+
 /* machine_pc_net.c */
 must_check int pc_create_net(struct machine *m, unsigned devfn, struct err *e);
+
+/* machine_pc_disks.c: how firmware calls the disk of this number */
+void pc_set_path(struct machine *m, unsigned index, const char *format, ...) printf_like(3, 4);
 
 /* machine_pc_usb.c */
 must_check int pc_create_usb(struct machine *m, struct err *e);

@@ -1,12 +1,13 @@
 /*
  * machine_pc_usb.c: USB of the `pc` machine: the controller and what is plugged into it. There is one if
- * somebody looks at the screen, whose pointer the tablet is, or if it was asked for.
+ * somebody looks at the screen, whose pointer the tablet is, if a disk is a stick, or if it was asked for.
  */
 #include "vm/machine_pc_priv.h"
 
 #include <string.h>
 
 #include "hw/usb_hid.h"
+#include "hw/usb_msc.h"
 #include "hw/xhci.h"
 
 enum { PC_USB_MAX = XHCI_PORTS };
@@ -26,12 +27,36 @@ static int pc_usb_add(struct pc_usb *u, struct usb_dev *d, struct err *e)
     return 0;
 }
 
+static int pc_usb_add_disk(struct machine *m, struct pc_usb *u, unsigned index, unsigned n,
+                           struct err *e)
+{
+    const struct config_disk *d = &m->vm->cfg->disk[index];
+    struct blk *disk = pc_open_disk(m, index, e);
+    struct usb_dev *dev;
+
+    if (!disk)
+        return -e->code;
+    dev = usb_msc_create(disk, d->cdrom, d->serial, index, USB_SUPER, e);
+    if (!dev)
+        blk_close(disk);
+    /* ports are counted for each protocol by itself */
+    pc_set_path(m, index, "/pci@i0cf8/usb@%x/storage@%x/channel@0/disk@0,0", PC_USB_SLOT, n + 1);
+    return pc_usb_add(u, dev, e);
+}
+
 static int pc_usb_devices(struct machine *m, struct pc_usb *u, struct err *e)
 {
-    int rc = pc_usb_add(u, usb_tablet_create(m->input, e), e);
+    const struct vm_config *cfg = m->vm->cfg;
+    unsigned disks = 0;
+    int rc = 0;
 
-    if (!rc && m->vm->cfg->usb_keyboard)
+    if (config_usb_tablet(cfg))
+        rc = pc_usb_add(u, usb_tablet_create(m->input, e), e);
+    if (!rc && cfg->usb_keyboard)
         rc = pc_usb_add(u, usb_kbd_create(m->input, e), e);
+    for (unsigned i = 0; !rc && i < cfg->n_disks; i++)
+        if (config_disk_bus(&cfg->disk[i]) == CONFIG_BUS_USB)
+            rc = pc_usb_add_disk(m, u, i, disks++, e);
     return rc;
 }
 

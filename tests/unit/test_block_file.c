@@ -338,9 +338,9 @@ static void test_refusals(void **ctx)
     expect_refusal(f, path, NULL, EINVAL, "empty");
     make_file(path, 4096);
     fd = open(path, O_WRONLY | O_CLOEXEC);
-    assert_int_equal(write(fd, "QFI\xfb", 4), 4);
+    assert_int_equal(write(fd, "QED", 4), 4);
     close(fd);
-    expect_refusal(f, path, NULL, EMEDIUMTYPE, "qcow2");
+    expect_refusal(f, path, NULL, EMEDIUMTYPE, "QED");
     expect_refusal(f, path, "bogus", EINVAL, "bogus");
     if (getuid()) {
         chmod(path, 0400);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -19,6 +20,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/tail_file.h"
 #include "chardev/chardev.h"
 
 enum { TURNS = 200, BIG = 300 * KIB };
@@ -425,11 +427,38 @@ static void test_stdio_pipe(void **ctx)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
+/* Whoever is connected or not, all of it is in the file. */
+static void test_keeps_output(void **ctx)
+{
+    static const char *const kinds[] = { "none", "file:" };
+    struct fixture *f = *ctx;
+
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        struct chardev *c = open_kind(f, kinds[i]);
+        int fd = memfd_create("kept", MFD_CLOEXEC);
+        struct tail_file kept;
+        char text[32] = "";
+
+        tail_file_init(&kept, fd, MIB);
+        chardev_keep(c, &kept);
+        assert_int_equal(chardev_write(c, "one ", 4), 4);
+        turn(f);
+        assert_int_equal(pread(fd, text, sizeof(text), 0), 4);
+        assert_int_equal(chardev_write(c, "two", 3), 3);
+        chardev_close(c);
+        assert_int_equal(pread(fd, text, sizeof(text) - 1, 0), 7);
+        assert_string_equal(text, "one two");
+        tail_file_fini(&kept);
+        close(fd);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_specs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_none_takes_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_keeps_output, setup, teardown),
         cmocka_unit_test_setup_teardown(test_file_appends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unix_replay_and_refusal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unix_stale_and_foreign, setup, teardown),

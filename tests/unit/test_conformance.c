@@ -19,6 +19,7 @@
 #include "hw/debug_exit.h"
 #include "hw/debugcon.h"
 #include "hw/e1000.h"
+#include "hw/fdc.h"
 #include "hw/fw_cfg.h"
 #include "hw/hpet.h"
 #include "hw/i440fx.h"
@@ -36,6 +37,7 @@
 #include "hw/pvpanic.h"
 #include "hw/testdev.h"
 #include "hw/usb_hid.h"
+#include "hw/usb_msc.h"
 #include "hw/vga.h"
 #include "hw/xhci.h"
 #include "testvm.h"
@@ -43,6 +45,7 @@
 #include "virtio/virtio_console.h"
 #include "virtio/virtio_net.h"
 #include "virtio/virtio_rng.h"
+#include "virtio/virtio_scsi.h"
 
 enum { ROUNDS = 8, ACCESSES = 4000, BROKEN_IMAGES = 300 };
 
@@ -464,6 +467,17 @@ static void create_ide(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static void create_virtio_scsi(struct rig *r, struct err *e)
+{
+    struct pci_bus *bus = create_pci(r, e);
+    struct virtio_scsi_media media[2] = { { create_disk(r, false), false, "serial" },
+                                          { create_disk(r, true), true, NULL } };
+
+    if (virtio_scsi_create(bus, PCI_DEVFN(2, 0), "scsi0", media, 2, 2, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_virtio_rng(struct rig *r, struct err *e)
 {
     struct pci_bus *bus = create_pci(r, e);
@@ -514,14 +528,56 @@ static void create_e1000(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static struct usb_dev *create_usb_stick(struct rig *r, enum usb_speed speed, struct err *e)
+{
+    char path[] = "/tmp/ruche-conformance-XXXXXX";
+    int fd = mkstemp(path);
+    struct blk_opts o = { .path = path, .loop = r->t->vm->loop };
+    struct blk *disk;
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, MIB), 0);
+    close(fd);
+    disk = blk_open(&o, e);
+    unlink(path);
+    assert_non_null(disk);
+    return usb_msc_create(disk, false, NULL, 0, speed, e);
+}
+
 static void create_xhci(struct rig *r, struct err *e)
 {
-    struct usb_dev *const devs[] = { usb_tablet_create(NULL, e), usb_kbd_create(NULL, e) };
+    struct usb_dev *const devs[] = { usb_tablet_create(NULL, e), usb_kbd_create(NULL, e),
+                                     create_usb_stick(r, USB_SUPER, e) };
     struct pci_bus *bus = create_pci(r, e);
 
     if (xhci_create(r->t->vm, bus, PCI_DEVFN(2, 0), devs, ARRAY_SIZE(devs), e))
         return;
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
+static void create_i8237(struct rig *r, struct err *e)
+{
+    static const struct i8237_at at = { 0x00, 0xc0, 0x81 };
+
+    i8237_create(r->t->vm, &at, e);
+}
+
+static void create_fdc(struct rig *r, struct err *e)
+{
+    static const struct i8237_at dma = { 0x00, 0xc0, 0x81 };
+    struct fdc_at at = { 0x3f0, rig_irq(r, 6), i8237_create(r->t->vm, &dma, e), 2 };
+    struct blk *disk[FDC_DRIVES] = { 0 };
+    char path[] = "/tmp/ruche-conformance-XXXXXX";
+    struct blk_opts o = { .path = path, .loop = r->t->vm->loop };
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 1440 * KIB), 0);
+    close(fd);
+    disk[0] = blk_open(&o, e);
+    unlink(path);
+    assert_non_null(disk[0]);
+    fdc_create(r->t->vm, &at, disk, e);
 }
 
 static void create_virtio_net(struct rig *r, struct err *e)
@@ -541,6 +597,8 @@ static const struct conformance cases[] = {
     { "debugcon", create_debugcon, false },
     { "piix4_pm", create_piix4_pm, true },
     { "e1000", create_e1000, false },
+    { "fdc", create_fdc, false },
+    { "i8237", create_i8237, false },
     { "pflash", create_pflash, true },
     { "fw_cfg", create_fw_cfg, false },
     { "hpet", create_hpet, false },
@@ -558,6 +616,7 @@ static const struct conformance cases[] = {
     { "virtio_net", create_virtio_net, false },
     { "virtio_blk", create_virtio_blk, false },
     { "virtio_rng", create_virtio_rng, false },
+    { "virtio_scsi", create_virtio_scsi, false },
     { "testdev", create_testdev, false },
     { "vga", create_vga, false },
     { "xhci", create_xhci, false },

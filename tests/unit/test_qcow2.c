@@ -1,0 +1,344 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/formats.h"
+#include "memblk.h"
+
+enum { DISK = 6 * MIB + 512 * 37 };
+
+struct fixture {
+    char dir[64], path[96], base[96];
+};
+
+static uint64_t rnd(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    return *s;
+}
+
+static int set_up(void **ctx)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    snprintf(f->dir, sizeof(f->dir), "/tmp/ruche-test-qcow2-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    snprintf(f->path, sizeof(f->path), "%s/disk.qcow2", f->dir);
+    snprintf(f->base, sizeof(f->base), "%s/base", f->dir);
+    *ctx = f;
+    return 0;
+}
+
+static int tear_down(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char command[128];
+
+    snprintf(command, sizeof(command), "%s/data", f->dir);
+    unlink(command);
+    unlink(f->path);
+    unlink(f->base);
+    assert_int_equal(rmdir(f->dir), 0);
+    free(f);
+    return 0;
+}
+
+static void create(struct fixture *f, uint64_t size, const char *const *options,
+                   const char *backing)
+{
+    struct blk_create_opts o = {
+        .path = f->path, .format = "qcow2", .size = size, .options = options
+    };
+    struct err e = { 0 };
+
+    if (backing) {
+        o.backing = "base";
+        o.backing_format = backing;
+    }
+    if (blk_create(&o, &e))
+        fail_msg("%s", e.msg);
+}
+
+static struct blk *open_disk(struct fixture *f)
+{
+    struct blk_opts o = { .path = f->path };
+    struct err e = { 0 };
+    struct blk *b = blk_open(&o, &e);
+
+    if (!b)
+        fail_msg("%s", e.msg);
+    return b;
+}
+
+/* What a file of random bytes and holes is based on. */
+static void make_base(struct fixture *f, uint8_t *model, uint64_t size, uint64_t seed)
+{
+    FILE *file = fopen(f->base, "we");
+
+    for (uint64_t i = 0; i < size; i++)
+        model[i] = i / 65536 % 3 ? (uint8_t)rnd(&seed) : 0;
+    assert_int_equal(fwrite(model, 1, size, file), size);
+    fclose(file);
+}
+
+struct job {
+    struct blk_req req;
+    struct iovec iov[3];
+    uint8_t *buf;
+    uint64_t off, len;
+    bool busy, done;
+    int err;
+};
+
+static void job_done(struct blk_req *r, int err)
+{
+    struct job *j = container_of(r, struct job, req);
+
+    j->err = err;
+    j->done = true;
+}
+
+static void job_start(struct blk *b, struct job *j, enum blk_op op, unsigned flags)
+{
+    uint64_t first = j->len / 3, second = j->len / 2 - first;
+
+    j->done = false;
+    j->busy = true;
+    j->iov[0] = (struct iovec){ j->buf, first };
+    j->iov[1] = (struct iovec){ j->buf + first, second };
+    j->iov[2] = (struct iovec){ j->buf + first + second, j->len - first - second };
+    j->req = (struct blk_req){
+        .op = op, .flags = flags, .off = j->off, .len = j->len, .done = job_done
+    };
+    if (op == BLK_READ || op == BLK_WRITE) {
+        j->req.iov = j->iov;
+        j->req.niov = 3;
+    }
+    blk_submit(b, &j->req);
+}
+
+static void job_wait(struct blk *b, struct job *j)
+{
+    while (!j->done)
+        blk_wait(b);
+    j->busy = false;
+}
+
+enum { JOBS = 16, JOB_MAX = 400 * 1024 };
+
+static bool overlaps(const struct job *jobs, uint64_t off, uint64_t len)
+{
+    for (int i = 0; i < JOBS; i++)
+        if (jobs[i].busy && !jobs[i].done && off < jobs[i].off + jobs[i].len &&
+            jobs[i].off < off + len)
+            return true;
+    return false;
+}
+
+static void check_all(struct blk *b, const uint8_t *model)
+{
+    uint8_t *buf = malloc(DISK);
+
+    for (uint64_t off = 0; off < DISK; off += JOB_MAX) {
+        uint64_t n = min_u64(JOB_MAX, DISK - off);
+
+        assert_int_equal(blk_read_sync(b, off, buf, n), 0);
+        for (uint64_t i = 0; i < n; i += 512)
+            if (memcmp(buf + i, model + off + i, 512))
+                fail_msg("sector at 0x%llx differs", (unsigned long long)(off + i));
+    }
+    free(buf);
+}
+
+/* Random requests, several at a time, never two at one place; the model says what has to come out. */
+static void torture(struct blk *b, uint8_t *model, uint64_t seed, int rounds, unsigned extra_flags)
+{
+    struct job *jobs = calloc(JOBS, sizeof(*jobs));
+
+    for (int i = 0; i < JOBS; i++)
+        jobs[i].buf = malloc(JOB_MAX);
+    for (int n = 0; n < rounds; n++) {
+        struct job *j = &jobs[rnd(&seed) % JOBS];
+        unsigned what = (unsigned)(rnd(&seed) % 100), flags = 0;
+
+        if (j->busy)
+            job_wait(b, j);
+        assert_int_equal(j->err, 0);
+        j->len = (1 + rnd(&seed) % (what % 5 ? 40 : JOB_MAX / 512 - 1)) * 512;
+        j->off = rnd(&seed) % ((DISK - j->len) / 512 + 1) * 512;
+        if (extra_flags & BLK_F_COMPRESS) {
+            j->off = align_down(j->off, 65536);
+            j->len = min_u64(65536, DISK - j->off);
+        }
+        while (overlaps(jobs, j->off, j->len))
+            blk_wait(b);
+        for (int i = 0; i < JOBS; i++)
+            if (jobs[i].done)
+                jobs[i].busy = false;
+        if (overlaps(jobs, j->off, j->len))
+            continue;
+        if (what < 55) {
+            for (uint64_t i = 0; i < j->len; i++)
+                j->buf[i] = what % 2 ? (uint8_t)rnd(&seed) : (uint8_t)(seed + i / 7 % 13);
+            memcpy(model + j->off, j->buf, j->len);
+            flags = rnd(&seed) % 10 ? 0 : BLK_F_FUA;
+            job_start(b, j, BLK_WRITE, flags | (rnd(&seed) % 2 ? extra_flags : 0));
+        } else if (what < 75) {
+            job_start(b, j, BLK_READ, 0);
+            job_wait(b, j);
+            assert_memory_equal(j->buf, model + j->off, j->len);
+        } else if (what < 90) {
+            memset(model + j->off, 0, j->len);
+            job_start(b, j, BLK_WRITE_ZEROES, rnd(&seed) % 2 ? BLK_F_UNMAP : 0);
+        } else if (what < 95) {
+            uint8_t *now = malloc(j->len);
+
+            job_start(b, j, BLK_DISCARD, 0);
+            job_wait(b, j);
+            assert_int_equal(blk_read_sync(b, j->off, now, j->len), 0);
+            for (uint64_t i = 0; i < j->len; i += 512) { /* as it was, or zeros */
+                uint8_t zeros[512] = { 0 };
+
+                if (memcmp(now + i, model + j->off + i, 512))
+                    assert_memory_equal(now + i, zeros, 512);
+            }
+            memcpy(model + j->off, now, j->len);
+            free(now);
+        } else {
+            j->len = 0;
+            job_start(b, j, BLK_FLUSH, 0);
+        }
+    }
+    blk_drain(b);
+    for (int i = 0; i < JOBS; i++) {
+        assert_int_equal(jobs[i].err, 0);
+        free(jobs[i].buf);
+    }
+    free(jobs);
+}
+
+static int run_command(const char *format, const char *path)
+{
+    char command[256];
+
+    snprintf(command, sizeof(command), format, path);
+    return system(command); /* a test's own command */
+}
+
+static void judge(struct fixture *f)
+{
+    if (access("/usr/bin/qemu-img", X_OK))
+        return;
+    if (run_command("qemu-img check -q %s >/dev/null 2>&1", f->path)) {
+        run_command("qemu-img check %s", f->path);
+        fail_msg("qemu-img check");
+    }
+}
+
+static void torture_image(struct fixture *f, const char *const *options, const char *backing,
+                          uint64_t seed, unsigned flags)
+{
+    uint8_t *model = calloc(1, DISK);
+    struct blk *b;
+
+    if (backing)
+        make_base(f, model, DISK - 3 * MIB, seed | 1);
+    create(f, DISK, options, backing);
+    for (int i = 0; i < 3; i++) {
+        b = open_disk(f);
+        assert_int_equal(b->size, DISK);
+        torture(b, model, seed + 77 * i + 1, 600, flags);
+        check_all(b, model);
+        blk_close(b);
+        judge(f);
+        b = open_disk(f);
+        check_all(b, model);
+        blk_close(b);
+    }
+    free(model);
+}
+
+static void test_plain(void **ctx)
+{
+    torture_image(*ctx, NULL, NULL, 42, 0);
+}
+
+static void test_backing(void **ctx)
+{
+    torture_image(*ctx, NULL, "raw", 43, 0);
+}
+
+static void test_small_clusters(void **ctx)
+{
+    const char *options[] = { "cluster_size=512", NULL };
+
+    torture_image(*ctx, options, "raw", 44, 0);
+}
+
+static void test_large_clusters(void **ctx)
+{
+    const char *options[] = { "cluster_size=2M", "refcount_bits=1", NULL };
+
+    torture_image(*ctx, options, "raw", 45, 0);
+}
+
+static void test_extended(void **ctx)
+{
+    const char *options[] = { "extended_l2=on", "cluster_size=64K", "refcount_bits=64", NULL };
+
+    torture_image(*ctx, options, "raw", 46, 0);
+}
+
+static void test_version_2(void **ctx)
+{
+    const char *options[] = { "compat=0.10", "cluster_size=4K", NULL };
+
+    torture_image(*ctx, options, NULL, 47, 0);
+    torture_image(*ctx, options, "raw", 48, 0);
+}
+
+static void test_compressed(void **ctx)
+{
+    const char *options[] = { "compression_type=zstd", NULL };
+
+    torture_image(*ctx, NULL, NULL, 49, BLK_F_COMPRESS);
+    torture_image(*ctx, options, "raw", 50, BLK_F_COMPRESS);
+}
+
+static void test_data_file(void **ctx)
+{
+    char name[128]; /* qemu-img takes a relative one from where it is started */
+    const char *options[] = { name, NULL }, *raw[] = { name, "data_file_raw=on", NULL };
+
+    snprintf(name, sizeof(name), "data_file=%s/data", ((struct fixture *)*ctx)->dir);
+    torture_image(*ctx, options, NULL, 51, 0);
+    torture_image(*ctx, raw, NULL, 52, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_plain, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_backing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_small_clusters, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_large_clusters, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_extended, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_version_2, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_compressed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_data_file, set_up, tear_down),
+    };
+
+    cmocka_set_test_filter(getenv("QCOW2_TEST"));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
