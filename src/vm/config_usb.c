@@ -4,7 +4,7 @@
 
 #include "vm/config.h"
 
-enum { USB_XHCI_PORTS = 4, USB_UHCI_PORTS = 2 };
+enum { XHCI_DISKS = 4, UHCI_DEVICES = 2 };
 
 bool config_has_viewers(const struct vm_config *c)
 {
@@ -33,18 +33,30 @@ bool config_usb_tablet(const struct vm_config *c)
     return config_usb(c) && (c->usb || config_has_viewers(c));
 }
 
+static int config_check_usb_room(const struct vm_config *c, struct err *e)
+{
+    unsigned disks = config_usb_disks(c), all = disks + config_usb_tablet(c) + c->usb_keyboard;
+
+    if (c->usb && !strcmp(c->usb, "uhci") && all > UHCI_DEVICES)
+        return err_set(e, EINVAL,
+                       "%u USB devices (the tablet among them) are too many: uhci has %d ports; "
+                       "--usb xhci has more",
+                       all, UHCI_DEVICES);
+    if (disks > XHCI_DISKS)
+        return err_set(e, EINVAL,
+                       "%u disks and CDs at the bus usb are too many; it has room for %d", disks,
+                       XHCI_DISKS);
+    return 0;
+}
+
 int config_check_usb(const struct vm_config *c, struct err *e)
 {
-    if (c->usb && strcmp(c->usb, "none") && strcmp(c->usb, "xhci"))
-        return err_set(e, EINVAL, "--usb %s: there is no such controller; known: none, xhci",
+    if (c->usb && strcmp(c->usb, "none") && strcmp(c->usb, "xhci") && strcmp(c->usb, "uhci"))
+        return err_set(e, EINVAL, "--usb %s: there is no such controller; known: none, xhci, uhci",
                        c->usb);
     if (config_usb_disks(c) && !config_usb(c))
         return err_set(e, EINVAL, "a disk at the bus usb needs a controller: leave --usb none out");
-    if (config_usb_disks(c) > USB_XHCI_PORTS)
-        return err_set(e, EINVAL,
-                       "%u disks and CDs at the bus usb are too many; it has room for %d",
-                       config_usb_disks(c), USB_XHCI_PORTS);
     if (c->usb_keyboard && !config_usb(c))
         return err_set(e, EINVAL, "a USB keyboard needs a controller: leave --usb none out");
-    return 0;
+    return config_check_usb_room(c, e);
 }

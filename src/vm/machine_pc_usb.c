@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "hw/uhci.h"
 #include "hw/usb_hid.h"
 #include "hw/usb_msc.h"
 #include "hw/xhci.h"
@@ -27,20 +28,29 @@ static int pc_usb_add(struct pc_usb *u, struct usb_dev *d, struct err *e)
     return 0;
 }
 
+static bool pc_usb_is_uhci(const struct machine *m)
+{
+    return !strcmp(config_usb(m->vm->cfg), "uhci");
+}
+
 static int pc_usb_add_disk(struct machine *m, struct pc_usb *u, unsigned index, unsigned n,
                            struct err *e)
 {
     const struct config_disk *d = &m->vm->cfg->disk[index];
     struct blk *disk = pc_open_disk(m, index, e);
     struct usb_dev *dev;
+    bool uhci = pc_usb_is_uhci(m);
 
     if (!disk)
         return -e->code;
-    dev = usb_msc_create(disk, d->cdrom, d->serial, index, USB_SUPER, e);
+    dev = usb_msc_create(disk, d->cdrom, d->serial, index, uhci ? USB_FULL : USB_SUPER, e);
     if (!dev)
         blk_close(disk);
-    /* ports are counted for each protocol by itself */
-    pc_set_path(m, index, "/pci@i0cf8/usb@%x/storage@%x/channel@0/disk@0,0", PC_USB_SLOT, n + 1);
+    if (uhci)
+        pc_set_path(m, index, "/pci@i0cf8/usb@1,2/storage@%x/channel@0/disk@0,0", u->n + 1);
+    else /* ports are counted for each protocol by itself */
+        pc_set_path(m, index, "/pci@i0cf8/usb@%x/storage@%x/channel@0/disk@0,0", PC_USB_SLOT,
+                    n + 1);
     return pc_usb_add(u, dev, e);
 }
 
@@ -68,7 +78,9 @@ int pc_create_usb(struct machine *m, struct err *e)
     if (!config_usb(m->vm->cfg))
         return 0;
     rc = pc_usb_devices(m, &u, e);
-    if (!rc)
+    if (!rc && pc_usb_is_uhci(m))
+        rc = uhci_create(m->vm, m->pci, PCI_DEVFN(1, 2), u.dev, u.n, e);
+    else if (!rc)
         rc = xhci_create(m->vm, m->pci, PCI_DEVFN(PC_USB_SLOT, 0), u.dev, u.n, e);
     for (unsigned i = 0; rc && i < u.n; i++)
         usb_destroy(u.dev[i]);

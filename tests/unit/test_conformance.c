@@ -36,6 +36,7 @@
 #include "hw/piix4_pm.h"
 #include "hw/pvpanic.h"
 #include "hw/testdev.h"
+#include "hw/uhci.h"
 #include "hw/usb_hid.h"
 #include "hw/usb_msc.h"
 #include "hw/vga.h"
@@ -580,6 +581,16 @@ static void create_fdc(struct rig *r, struct err *e)
     fdc_create(r->t->vm, &at, disk, e);
 }
 
+static void create_uhci(struct rig *r, struct err *e)
+{
+    struct usb_dev *const devs[] = { usb_tablet_create(NULL, e), create_usb_stick(r, USB_FULL, e) };
+    struct pci_bus *bus = create_pci(r, e);
+
+    if (uhci_create(r->t->vm, bus, PCI_DEVFN(1, 2), devs, ARRAY_SIZE(devs), e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_virtio_net(struct rig *r, struct err *e)
 {
     struct virtio_net_opts o = { .backend = "user", .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
@@ -620,6 +631,7 @@ static const struct conformance cases[] = {
     { "testdev", create_testdev, false },
     { "vga", create_vga, false },
     { "xhci", create_xhci, false },
+    { "uhci", create_uhci, false },
 };
 
 /* With an argument: only the device of that name. */
