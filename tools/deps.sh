@@ -13,8 +13,8 @@ packages_of() {
     run) echo "mmdebstrap e2fsprogs debian-archive-keyring apt uidmap fakechroot fakeroot zstd util-linux" ;;
     check) echo "procps clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
         nasm binutils python3 gdb seabios ovmf grub-common grub-pc-bin xorriso \
-        grub-efi-amd64-bin mtools e2fsprogs" ;;
-    bench) echo "qemu-system-x86 mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
+        grub-efi-amd64-bin mtools e2fsprogs qemu-utils" ;;
+    bench) echo "qemu-system-x86 qemu-utils mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
         busybox-static" ;;
     coverage) echo "gcovr" ;;
     guests) echo "grub-rescue-pc memtest86+ ipxe u-boot-qemu grub-invaders gnumach-image-1.8-486 \

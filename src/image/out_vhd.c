@@ -193,10 +193,14 @@ static int out_vhd_finish(struct out *o)
 {
     const struct out_vhd *v = o->priv;
     uint8_t footer[VHD_FOOTER];
+    uint64_t end = align_up(o->size, BLK_SECTOR);
 
     out_vhd_footer(o, footer);
-    return v->fixed ? out_pwrite(o, footer, VHD_FOOTER, align_up(o->size, BLK_SECTOR))
-                    : out_vhd_finish_dynamic(o, footer);
+    if (!v->fixed)
+        return out_vhd_finish_dynamic(o, footer);
+    if (ftruncate(o->fd, (off_t)(end + VHD_FOOTER))) /* the last unit may be longer than the disk */
+        return -errno;
+    return out_pwrite(o, footer, VHD_FOOTER, end);
 }
 
 const struct out_ops out_vhd_ops = {
