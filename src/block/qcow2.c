@@ -325,6 +325,10 @@ const struct blk_ops blk_qcow2_ops = {
     .wait = qcow2_wait,
     .status = qcow2_status,
     .info = qcow2_info,
+    .truncate = qcow2_truncate,
     .check = qcow2_check,
+    .snap = qcow2_snap,
+    .set_backing = qcow2_set_backing,
+    .amend = qcow2_amend,
     .create = qcow2_create,
 };

@@ -326,6 +326,187 @@ static void test_data_file(void **ctx)
     torture_image(*ctx, raw, NULL, 52, 0);
 }
 
+static void self_check(struct blk *b)
+{
+    struct blk_check c = { 0 };
+    struct err e = { 0 };
+
+    if (b->ops->check(b, 0, &c, &e))
+        fail_msg("%s", e.msg);
+    assert_int_equal(c.corruptions + c.check_errors + c.leaks, 0);
+}
+
+static void snap(struct blk *b, enum blk_snap what, const char *tag)
+{
+    struct err e = { 0 };
+
+    blk_drain(b);
+    if (b->ops->snap(b, what, tag, &e))
+        fail_msg("%s", e.msg);
+    self_check(b);
+}
+
+static void reopen(struct fixture *f, struct blk **b, const uint8_t *model)
+{
+    check_all(*b, model);
+    blk_close(*b);
+    judge(f);
+    *b = open_disk(f);
+    check_all(*b, model);
+}
+
+static void snapshots_of(struct fixture *f, const char *const *options, const char *backing)
+{
+    uint8_t *model = calloc(1, DISK), *one = malloc(DISK), *two = malloc(DISK);
+    struct err e = { 0 };
+    struct blk *b;
+
+    if (backing)
+        make_base(f, model, DISK - MIB, 5);
+    create(f, DISK, options, backing);
+    b = open_disk(f);
+    torture(b, model, 100, 300, 0);
+    snap(b, BLK_SNAP_CREATE, "one");
+    memcpy(one, model, DISK);
+    reopen(f, &b, model);
+    torture(b, model, 200, 300, 0);
+    self_check(b);
+    snap(b, BLK_SNAP_CREATE, "two");
+    memcpy(two, model, DISK);
+    torture(b, model, 300, 300, 0);
+    reopen(f, &b, model);
+    assert_int_equal(b->ops->snap(b, BLK_SNAP_CREATE, "two", &e), -EEXIST);
+    assert_int_equal(b->ops->snap(b, BLK_SNAP_DELETE, "three", NULL), -ENOENT);
+    snap(b, BLK_SNAP_APPLY, "one");
+    memcpy(model, one, DISK);
+    reopen(f, &b, model);
+    torture(b, model, 400, 300, 0);
+    snap(b, BLK_SNAP_DELETE, "one");
+    reopen(f, &b, model);
+    snap(b, BLK_SNAP_APPLY, "2");
+    memcpy(model, two, DISK);
+    torture(b, model, 500, 300, 0);
+    reopen(f, &b, model);
+    snap(b, BLK_SNAP_DELETE, "two");
+    torture(b, model, 600, 300, 0);
+    reopen(f, &b, model);
+    blk_close(b);
+    free(model);
+    free(one);
+    free(two);
+}
+
+static void test_snapshots(void **ctx)
+{
+    const char *small[] = { "cluster_size=4K", "refcount_bits=8", NULL };
+    const char *extended[] = { "extended_l2=on", NULL }, *old[] = { "compat=0.10", NULL };
+
+    snapshots_of(*ctx, NULL, NULL);
+    snapshots_of(*ctx, small, "raw");
+    snapshots_of(*ctx, extended, "raw");
+    snapshots_of(*ctx, old, NULL);
+}
+
+static void resize(struct blk *b, uint64_t size, enum blk_prealloc mode)
+{
+    struct err e = { 0 };
+
+    if (blk_resize(b, size, mode, &e))
+        fail_msg("%s", e.msg);
+    assert_int_equal(b->size, size);
+    self_check(b);
+}
+
+static void test_resize(void **ctx)
+{
+    const char *options[] = { "cluster_size=512", NULL };
+    uint8_t *model = calloc(1, DISK);
+    struct fixture *f = *ctx;
+    struct blk *b;
+
+    make_base(f, model, DISK, 7);
+    create(f, DISK - MIB, options, "raw");
+    memset(model + DISK - MIB, 0, MIB);
+    b = open_disk(f);
+    resize(b, DISK, BLK_PREALLOC_OFF); /* the longer base does not show */
+    torture(b, model, 1, 300, 0);
+    resize(b, 100 * MIB, BLK_PREALLOC_OFF); /* needs another L1 */
+    resize(b, DISK, BLK_PREALLOC_OFF);
+    reopen(f, &b, model);
+    resize(b, MIB + 512, BLK_PREALLOC_OFF);
+    resize(b, DISK, BLK_PREALLOC_OFF);
+    memset(model + MIB + 512, 0, DISK - MIB - 512);
+    reopen(f, &b, model);
+    torture(b, model, 2, 300, 0);
+    reopen(f, &b, model);
+    blk_close(b);
+    free(model);
+}
+
+static void test_preallocation(void **ctx)
+{
+    static const char *const sets[][3] = { { "preallocation=metadata", NULL },
+                                           { "preallocation=falloc", "extended_l2=on" },
+                                           { "preallocation=full", "cluster_size=4K" },
+                                           { "preallocation=metadata", "compat=0.10" } };
+    struct fixture *f = *ctx;
+
+    for (size_t i = 0; i < ARRAY_SIZE(sets); i++) {
+        uint8_t *model = calloc(1, DISK);
+        struct blk_extent x;
+        struct blk *b;
+
+        create(f, DISK, sets[i], NULL);
+        judge(f);
+        b = open_disk(f);
+        assert_int_equal(blk_status(b, DISK / 2, 512, &x), 0);
+        assert_true(x.flags & BLK_X_OFFSET);
+        check_all(b, model);
+        torture(b, model, i + 1, 200, 0);
+        reopen(f, &b, model);
+        resize(b, 2 * DISK, BLK_PREALLOC_METADATA);
+        resize(b, DISK, BLK_PREALLOC_OFF);
+        reopen(f, &b, model);
+        blk_close(b);
+        free(model);
+    }
+}
+
+/* Refcounts that are wrong in every way are found and mended. */
+static void test_repair(void **ctx)
+{
+    uint8_t *model = calloc(1, DISK);
+    struct fixture *f = *ctx;
+    struct blk_check c = { 0 };
+    struct err e = { 0 };
+    struct blk *b;
+    int fd;
+
+    create(f, DISK, NULL, NULL);
+    b = open_disk(f);
+    torture(b, model, 9, 300, 0);
+    check_all(b, model);
+    blk_close(b);
+    fd = open(f->path, O_RDWR | O_CLOEXEC);
+    for (int i = 3; i < 90; i += 2) {
+        uint8_t count[2] = { 0, (uint8_t)(i % 3) };
+
+        assert_int_equal(pwrite(fd, count, 2, 2 * 65536 + i * 2), 2);
+    }
+    close(fd);
+    b = open_disk(f);
+    assert_int_equal(b->ops->check(b, 0, &c, &e), 0);
+    assert_true(c.corruptions && c.leaks);
+    assert_int_equal(b->ops->check(b, BLK_FIX_ERRORS | BLK_FIX_LEAKS, &c, &e), 0);
+    assert_true(c.corruptions_fixed);
+    self_check(b);
+    reopen(f, &b, model);
+    torture(b, model, 10, 300, 0);
+    reopen(f, &b, model);
+    blk_close(b);
+    free(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -337,6 +518,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_version_2, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_compressed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_data_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_snapshots, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_resize, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_preallocation, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_repair, set_up, tear_down),
     };
 
     cmocka_set_test_filter(getenv("QCOW2_TEST"));
