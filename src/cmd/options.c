@@ -173,7 +173,7 @@ static int options_disk_item(struct config_disk *d, const char *item, struct err
     }
     return err_set(e, EINVAL,
                    "--disk: what is \"%s\"? After the file come format=raw, readonly, serial=TEXT, "
-                   "bus=virtio|ide|ahci|scsi|usb, " OPTIONS_DISK_IO
+                   "bus=virtio|ide|ahci|nvme|scsi|usb, " OPTIONS_DISK_IO
                    " (a comma in the file's name is written ,,)",
                    item);
 }

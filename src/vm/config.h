@@ -18,12 +18,13 @@ enum config_bus {
     CONFIG_BUS_VIRTIO,
     CONFIG_BUS_IDE,
     CONFIG_BUS_AHCI,
+    CONFIG_BUS_NVME,
     CONFIG_BUS_SCSI,
     CONFIG_BUS_USB,
     CONFIG_BUS_FLOPPY,
     CONFIG_BUSES /* none of them */
 };
-#define CONFIG_BUS_WORDS       "virtio, ide, ahci, scsi, usb, floppy"
+#define CONFIG_BUS_WORDS       "virtio, ide, ahci, nvme, scsi, usb, floppy"
 #define CONFIG_BUS_CDROM_WORDS "ide, ahci, scsi, usb"
 #define CONFIG_NET_MODELS      "virtio|e1000"
 

@@ -14,6 +14,7 @@ static const struct {
     [CONFIG_BUS_VIRTIO] = { "virtio", false, CONFIG_MAX_DISKS },
     [CONFIG_BUS_IDE] = { "ide", true, CONFIG_MAX_IDE },
     [CONFIG_BUS_AHCI] = { "ahci", true, CONFIG_MAX_DISKS },
+    [CONFIG_BUS_NVME] = { "nvme", false, CONFIG_MAX_DISKS },
     [CONFIG_BUS_SCSI] = { "scsi", true, CONFIG_MAX_DISKS },
     [CONFIG_BUS_USB] = { "usb", true, CONFIG_MAX_DISKS }, /* config_check_usb() counts ports */
     [CONFIG_BUS_FLOPPY] = { "floppy", false, CONFIG_MAX_FLOPPIES },
@@ -40,7 +41,14 @@ bool config_disk_is_ide(const struct config_disk *d)
 
 const char *config_disk_linux_root(const struct config_disk *d)
 {
-    return config_disk_bus(d) == CONFIG_BUS_VIRTIO ? "/dev/vda" : "/dev/sda";
+    switch (config_disk_bus(d)) {
+    case CONFIG_BUS_VIRTIO:
+        return "/dev/vda";
+    case CONFIG_BUS_NVME:
+        return "/dev/nvme0n1";
+    default:
+        return "/dev/sda";
+    }
 }
 
 int config_check_bus(const struct vm_config *c, const struct config_disk *d, struct err *e)

@@ -11,6 +11,7 @@
 
 #include "hw/ahci.h"
 #include "hw/ide.h"
+#include "hw/nvme.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_scsi.h"
 
@@ -159,6 +160,35 @@ static int pc_create_ahci(struct machine *m, struct err *e)
     return rc;
 }
 
+/* --- NVMe: a controller for each disk --- */
+
+static int pc_create_nvme(struct machine *m, unsigned index, struct err *e)
+{
+    const struct config_disk *d = &m->vm->cfg->disk[index];
+    struct blk *disk = pc_open_disk(m, index, e);
+    int rc;
+
+    if (!disk)
+        return -e->code;
+    pc_set_path(m, index, PC_PCI_PATH "/pci8086,5845@%x/namespace@1,0", m->next_slot);
+    snprintf(m->disk_id[index], sizeof(m->disk_id[index]), "nvme%u", index);
+    rc = nvme_create(m->pci, pc_next_devfn(m), m->disk_id[index], disk, d->serial, m->vm->cfg->cpus,
+                     e);
+    if (rc)
+        blk_close(disk);
+    return rc;
+}
+
+static int pc_create_nvmes(struct machine *m, struct err *e)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < m->vm->cfg->n_disks; i++)
+        if (pc_is_at(m, i, CONFIG_BUS_NVME))
+            rc = pc_create_nvme(m, i, e);
+    return rc;
+}
+
 /* --- virtio-scsi --- */
 
 static int pc_open_scsi(struct machine *m, struct virtio_scsi_media *media, struct err *e)
@@ -202,5 +232,7 @@ int pc_create_disk_controllers(struct machine *m, struct err *e)
 
     if (!rc)
         rc = pc_create_ahci(m, e);
+    if (!rc)
+        rc = pc_create_nvmes(m, e);
     return rc ? rc : pc_create_scsi(m, e);
 }

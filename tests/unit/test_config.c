@@ -142,7 +142,7 @@ static void test_checks_disks(void **ctx)
     check_refuses(&c, EINVAL, "qcow9");
     memcpy(c.disk[0].format, "raw", 4);
     c.disk[0].bus = strdup("sata");
-    check_refuses(&c, EINVAL, "known: virtio, ide, ahci, scsi, usb");
+    check_refuses(&c, EINVAL, "known: virtio, ide, ahci, nvme, scsi, usb");
     memcpy(c.disk[0].bus, "ide", 4);
     c.disk[1].cdrom = true;
     check_refuses(&c, EINVAL, "CD-ROM");

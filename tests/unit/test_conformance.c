@@ -31,6 +31,7 @@
 #include "hw/isa_misc.h"
 #include "hw/mc146818.h"
 #include "hw/ns16550.h"
+#include "hw/nvme.h"
 #include "hw/pflash.h"
 #include "hw/piix3.h"
 #include "hw/piix4_pm.h"
@@ -468,6 +469,15 @@ static void create_ide(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static void create_nvme(struct rig *r, struct err *e)
+{
+    struct pci_bus *bus = create_pci(r, e);
+
+    if (nvme_create(bus, PCI_DEVFN(2, 0), "nvme0", create_disk(r, false), NULL, 2, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_virtio_scsi(struct rig *r, struct err *e)
 {
     struct pci_bus *bus = create_pci(r, e);
@@ -621,6 +631,7 @@ static const struct conformance cases[] = {
     { "isa_misc", create_isa_misc, false },
     { "mc146818", create_mc146818, true },
     { "ns16550", create_ns16550, false },
+    { "nvme", create_nvme, false },
     { "pci_host", create_pci_host, false },
     { "pvpanic", create_pvpanic, false },
     { "virtio_console", create_virtio_console, false },
