@@ -274,13 +274,13 @@ static const struct device_ops xhci_ops = {
 static int xhci_plug(struct xhci *x, struct usb_dev *d, struct err *e)
 {
     bool usb3 = d->speed == USB_SUPER;
-    unsigned n = usb3 ? XHCI_PORTS_USB2 : 0, end = usb3 ? XHCI_PORTS : XHCI_PORTS_USB2;
+    unsigned n = usb3 ? 0 : XHCI_PORTS_USB3, end = usb3 ? XHCI_PORTS_USB3 : XHCI_PORTS;
 
     while (n < end && x->port[n].dev)
         n++;
     if (n == end)
         return err_set(e, ENOSPC, "too many USB devices: the controller has %d ports for USB %d",
-                       XHCI_PORTS_USB2, usb3 ? 3 : 2);
+                       usb3 ? XHCI_PORTS_USB3 : XHCI_PORTS_USB2, usb3 ? 3 : 2);
     x->port[n].dev = d;
     usb_plug(d, &x->host);
     return 0;

@@ -1,5 +1,6 @@
 /*
- * xhci.h: an xHCI 1.0 USB host controller as a PCI function: four USB 2 ports, and four USB 3 ones.
+ * xhci.h: an xHCI 1.0 USB host controller as a PCI function: four USB 3 ports, and then four
+ * USB 2 ones.
  *
  * Threads: created before the vCPUs start; registers from any vCPU; its devices' events on the loop thread.
  */

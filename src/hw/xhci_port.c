@@ -6,7 +6,7 @@
 
 static bool xhci_port_is_usb3(unsigned n)
 {
-    return n >= XHCI_PORTS_USB2;
+    return n < XHCI_PORTS_USB3; /* firmware counts on them being the first */
 }
 
 static enum xhci_link xhci_port_link(const struct xhci_port *p)

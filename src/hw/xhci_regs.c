@@ -82,13 +82,13 @@ static uint32_t xhci_read_capability(uint32_t off)
 static uint32_t xhci_read_extended(uint32_t off)
 {
     static const uint32_t words[] = {
-        2 | 4 << 8 | 2u << 24,
+        2 | 4 << 8 | 3u << 24,
         NAME_USB,
-        1 | XHCI_PORTS_USB2 << 8,
+        1 | XHCI_PORTS_USB3 << 8,
         0,
-        2 | 0 << 8 | 3u << 24,
+        2 | 0 << 8 | 2u << 24,
         NAME_USB,
-        (1 + XHCI_PORTS_USB2) | XHCI_PORTS_USB3 << 8,
+        (1 + XHCI_PORTS_USB3) | XHCI_PORTS_USB2 << 8,
         0,
     };
 
