@@ -65,22 +65,22 @@ enum { /* registers */
        E1000_VFTA = 0x5600,
        E1000_SPACE = 0x6000, /* all that is modelled lies below */
 };
-#define E1000_CTRL_RST      BIT(26)
-#define E1000_CTRL_VME      BIT(30)
-#define E1000_CTRL_PHY_RST  BIT(31)
-#define E1000_ICR_TXDW      BIT(0)
-#define E1000_ICR_TXQE      BIT(1)
-#define E1000_ICR_LSC       BIT(2)
-#define E1000_ICR_RXDMT0    BIT(4)
-#define E1000_ICR_RXT0      BIT(7)
-#define E1000_ICR_MDAC      BIT(9)
-#define E1000_RCTL_EN       BIT(1)
-#define E1000_RCTL_LBM      (3u << 6)
-#define E1000_TCTL_EN       BIT(1)
-#define E1000_RAH_AV        BIT(31)
-#define E1000_RXCSUM_IPOFL  BIT(8)
-#define E1000_RXCSUM_TUOFL  BIT(9)
-#define E1000_PHY_LOOPBACK  BIT(14)
+#define E1000_CTRL_RST     BIT(26)
+#define E1000_CTRL_VME     BIT(30)
+#define E1000_CTRL_PHY_RST BIT(31)
+#define E1000_ICR_TXDW     BIT(0)
+#define E1000_ICR_TXQE     BIT(1)
+#define E1000_ICR_LSC      BIT(2)
+#define E1000_ICR_RXDMT0   BIT(4)
+#define E1000_ICR_RXT0     BIT(7)
+#define E1000_ICR_MDAC     BIT(9)
+#define E1000_RCTL_EN      BIT(1)
+#define E1000_RCTL_LBM     (3u << 6)
+#define E1000_TCTL_EN      BIT(1)
+#define E1000_RAH_AV       BIT(31)
+#define E1000_RXCSUM_IPOFL BIT(8)
+#define E1000_RXCSUM_TUOFL BIT(9)
+#define E1000_PHY_LOOPBACK BIT(14)
 
 enum { E1000_DESC_LEN = 16, E1000_RA_ENTRIES = 16, E1000_PHY_REGS = 32, E1000_PHY_CTRL = 0 };
 

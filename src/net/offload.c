@@ -106,6 +106,40 @@ bool offload_tcp_segment(uint8_t *frame, size_t len)
     return type == ETHERTYPE_IPV6 && offload_ip6(frame + at, len - at);
 }
 
+/* Fragments have no checksum of their own that could be made. */
+static bool offload_transport(uint8_t *ip, size_t ip_len, size_t len)
+{
+    size_t at = ip[9] == IPPROTO_TCP ? OFFLOAD_TCP_CSUM : OFFLOAD_UDP_CSUM;
+    uint8_t *data = ip + ip_len;
+    uint16_t sum;
+
+    len -= ip_len;
+    if ((ip[9] != IPPROTO_TCP && ip[9] != IPPROTO_UDP) || len < at + 2 || ld_be16(ip + 6) & 0x3fff)
+        return false;
+    st_be16(data + at, 0);
+    sum = offload_fold(offload_sum(ip + 12, 8) + ip[9] + len + offload_sum(data, len));
+    st_be16(data + at, !sum && at == OFFLOAD_UDP_CSUM ? 0xffff : sum);
+    return true;
+}
+
+bool offload_ip4_sums(uint8_t *frame, size_t len, bool ip_header, bool transport)
+{
+    uint16_t type = 0;
+    size_t at = offload_network(frame, len, &type), ip_len;
+    uint8_t *ip = frame + at;
+
+    if (!at || type != ETHERTYPE_IP)
+        return false;
+    ip_len = (size_t)(ip[0] & 0xf) * 4;
+    if (ip_len < OFFLOAD_IP4_MIN || ip_len > ld_be16(ip + 2) || ld_be16(ip + 2) > len - at)
+        return false;
+    if (ip_header) {
+        st_be16(ip + 10, 0);
+        st_be16(ip + 10, offload_fold(offload_sum(ip, ip_len)));
+    }
+    return !transport || offload_transport(ip, ip_len, ld_be16(ip + 2));
+}
+
 /* The headers' fields that differ from packet to packet; the sums are made afterwards. */
 static bool offload_number(uint8_t *out, size_t header, size_t at, size_t index, bool last)
 {

@@ -20,6 +20,12 @@ must_check bool offload_checksum(uint8_t *frame, size_t len, size_t start, size_
 must_check bool offload_tcp_segment(uint8_t *frame, size_t len);
 
 /*
+ * Makes the checksums of a packet over IPv4 that the card has to find by itself: of the IP header, and of TCP or UDP
+ * whatever is there now. false: it is not IPv4, or its lengths are nonsense.
+ */
+must_check bool offload_ip4_sums(uint8_t *frame, size_t len, bool ip_header, bool transport);
+
+/*
  * Of such a segment, whose first `header` bytes are headers: the packet that carries the mss bytes from `at` on, or
  * what is left of them. out has room for header + mss. Its length; 0: not TCP over IPv4 or IPv6.
  */

@@ -26,7 +26,7 @@ enum config_bus {
 };
 #define CONFIG_BUS_WORDS       "virtio, ide, ahci, nvme, scsi, usb, floppy"
 #define CONFIG_BUS_CDROM_WORDS "ide, ahci, scsi, usb"
-#define CONFIG_NET_MODELS      "virtio|e1000"
+#define CONFIG_NET_MODELS      "virtio|e1000|rtl8139|rtl8139c"
 
 struct config_disk {
     char *path;

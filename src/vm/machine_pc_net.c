@@ -8,6 +8,7 @@
 
 #include "boot/firmware.h"
 #include "hw/e1000.h"
+#include "hw/rtl8139.h"
 #include "virtio/virtio_net.h"
 
 typedef int pc_nic_create_fn(struct vm *vm, struct pci_bus *bus, unsigned devfn, const char *id,
@@ -18,6 +19,8 @@ static const struct pc_nic {
     pc_nic_create_fn *create;
 } pc_nics[] = {
     { "e1000", "efi-e1000.rom", e1000_create },
+    { "rtl8139", "efi-rtl8139.rom", rtl8139_create },
+    { "rtl8139c", "efi-rtl8139.rom", rtl8139c_create },
 };
 
 static int pc_create_virtio_net(struct machine *m, unsigned devfn, struct err *e)

@@ -36,6 +36,7 @@
 #include "hw/piix3.h"
 #include "hw/piix4_pm.h"
 #include "hw/pvpanic.h"
+#include "hw/rtl8139.h"
 #include "hw/testdev.h"
 #include "hw/uhci.h"
 #include "hw/usb_hid.h"
@@ -529,6 +530,17 @@ static void create_vga(struct rig *r, struct err *e)
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
 }
 
+static void create_rtl8139(struct rig *r, struct err *e)
+{
+    struct nic_opts o = { .backend = "user", .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
+    struct pci_bus *bus = create_pci(r, e);
+
+    if (rtl8139_create(r->t->vm, bus, PCI_DEVFN(2, 0), "net0", &o, e) ||
+        rtl8139c_create(r->t->vm, bus, PCI_DEVFN(3, 0), "net1", &o, e))
+        return;
+    assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);
+}
+
 static void create_e1000(struct rig *r, struct err *e)
 {
     struct nic_opts o = { .backend = "user", .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
@@ -639,6 +651,7 @@ static const struct conformance cases[] = {
     { "virtio_blk", create_virtio_blk, false },
     { "virtio_rng", create_virtio_rng, false },
     { "virtio_scsi", create_virtio_scsi, false },
+    { "rtl8139", create_rtl8139, false },
     { "testdev", create_testdev, false },
     { "vga", create_vga, false },
     { "xhci", create_xhci, false },
