@@ -3,6 +3,7 @@
  * unpacked are kept, because guests read them piece by piece.
  */
 #include <errno.h>
+#include <isa-l/igzip_lib.h>
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -34,39 +35,27 @@ struct packed_job {
 
 /* --- codecs --- */
 
+/* in[] is whole sectors: what is behind the end of the stream does not count. */
 static int packed_inflate(uint8_t *out, size_t out_len, const uint8_t *in, size_t in_len)
 {
-    z_stream z = { .next_in = (uint8_t *)(uintptr_t)in,
-                   .avail_in = (uInt)in_len,
-                   .next_out = out,
-                   .avail_out = (uInt)out_len };
-    int rc = inflateInit2(&z, PACKED_WINDOW);
+    struct inflate_state z;
 
-    if (rc != Z_OK)
-        return -ENOMEM;
-    rc = inflate(&z, Z_FINISH);
-    inflateEnd(&z);
-    return (rc == Z_STREAM_END || rc == Z_BUF_ERROR) && !z.avail_out ? 0 : -EIO;
+    isal_inflate_init(&z);
+    z.next_in = (uint8_t *)(uintptr_t)in; /* is only read */
+    z.avail_in = (uint32_t)in_len;
+    z.next_out = out;
+    z.avail_out = (uint32_t)out_len;
+    isal_inflate_stateless(&z);
+    return z.avail_out ? -EIO : 0;
 }
 
 static int packed_unzstd(uint8_t *out, size_t out_len, const uint8_t *in, size_t in_len)
 {
-    ZSTD_DStream *z = ZSTD_createDStream();
-    ZSTD_outBuffer o = { out, out_len, 0 };
-    ZSTD_inBuffer i = { in, in_len, 0 };
-    size_t rc = 1;
+    size_t n = ZSTD_findFrameCompressedSize(in, in_len);
 
-    if (!z)
-        return -ENOMEM;
-    while (o.pos < o.size) {
-        size_t before = o.pos + i.pos;
-
-        rc = ZSTD_decompressStream(z, &o, &i);
-        if (ZSTD_isError(rc) || o.pos + i.pos == before)
-            break;
-    }
-    ZSTD_freeDStream(z);
-    return o.pos == o.size && !ZSTD_isError(rc) ? 0 : -EIO;
+    if (!ZSTD_isError(n))
+        n = ZSTD_decompress(out, out_len, in, n);
+    return n == out_len ? 0 : -EIO;
 }
 
 /* The length, or 0 if it does not get smaller than out_len. */

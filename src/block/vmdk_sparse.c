@@ -213,7 +213,7 @@ int vmdk_sparse_unpack(const struct foreign *f, const struct foreign_extent *x, 
     z.avail_in = (uint32_t)n;
     z.next_out = out;
     z.avail_out = f->unit;
-    if (isal_inflate(&z) != ISAL_DECOMP_OK)
+    if (isal_inflate_stateless(&z) != ISAL_DECOMP_OK)
         return -EIO;
     memset((uint8_t *)out + z.total_out, 0,
            f->unit - z.total_out); /* the last grain may be short */

@@ -19,7 +19,7 @@
 #include "image/copy_map.h"
 #include "image/disk_io.h"
 
-enum { COPY_POLL_MS = 100 };
+enum { COPY_POLL_MS = 100, COPY_PACKED_LOOK = 64 /* extents */ };
 
 struct copy {
     struct blk *const *disk;
@@ -441,14 +441,30 @@ static void copy_stop(struct copy *c, struct copy_worker *w, unsigned n)
     loop_unpost(c->opts->loop, &c->wake);
 }
 
+/* Are there compressed clusters near the beginning? It is only about how much memory is used. */
+static bool copy_is_packed(struct blk *b)
+{
+    struct blk_extent x;
+
+    for (uint64_t off = 0, i = 0; i < COPY_PACKED_LOOK && off < b->size; off += x.len, i++)
+        if (blk_status(b, off, b->size - off, &x))
+            return false;
+        else if (x.flags & BLK_X_COMPRESSED)
+            return true;
+    return false;
+}
+
 int copy_disks(struct blk *const *disk, unsigned n, struct out *o, const struct copy_opts *opts,
                struct copy_result *result, struct err *e)
 {
     struct copy c = { .disk = disk, .out = o, .opts = opts, .result = result };
     struct copy_worker w[COPY_WORKERS_MAX] = { 0 };
     unsigned started = 0;
-    int rc = copy_map_init(&c.map, disk, n, o->chunk, e);
+    int rc;
 
+    if (n && copy_is_packed(disk[0]))
+        o->chunk = (uint32_t)max_u64(o->unit, OUT_CHUNK_PACKED);
+    rc = copy_map_init(&c.map, disk, n, o->chunk, e);
     *result = (struct copy_result){ 0 };
     if (rc)
         return rc;
