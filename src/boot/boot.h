@@ -22,6 +22,7 @@ struct boot_params {
     struct boot_e820 e820[BOOT_E820_MAX];
     unsigned n_e820;
     uint64_t rsdp_gpa;        /* 0: none */
+    bool vga_text;            /* there is a VGA, in text mode 3 */
     uint64_t initrd_max;      /* first gpa an initrd must stay below (end of low RAM) */
     struct boot_place *place; /* boot_kernel()'s own */
 };

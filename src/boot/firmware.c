@@ -125,6 +125,18 @@ int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct er
     return rc;
 }
 
+/* Known by its second character, the smiling face; the first is blank. */
+const uint8_t *firmware_find_font(const uint8_t *rom, uint32_t len)
+{
+    static const uint8_t first[32] = { [18] = 0x7e, 0x81, 0xa5, 0x81, 0x81,
+                                       0xbd,        0x99, 0x81, 0x81, 0x7e };
+
+    for (uint32_t at = 0; at + FIRMWARE_FONT_LEN <= len; at++)
+        if (!memcmp(rom + at, first, sizeof(first)))
+            return rom + at;
+    return NULL;
+}
+
 void firmware_load_net_rom(const char *name, uint8_t **data, uint32_t *len)
 {
     struct err e = { 0 };

@@ -29,6 +29,9 @@ must_check int firmware_load(struct firmware *f, const char *which, uint64_t var
  * ROM of a PCI function, or as a file genroms/NAME or vgaroms/NAME of fw_cfg.
  */
 must_check int firmware_load_rom(const char *name, uint8_t **data, uint32_t *len, struct err *e);
+enum { FIRMWARE_FONT_LEN = 256 * 16 };
+/* The characters of 8 by 16 pixels in a VGA BIOS; NULL: they are not found. They belong to the ROM. */
+const uint8_t *firmware_find_font(const uint8_t *rom, uint32_t len);
 /*
  * An option ROM of the package ipxe-qemu, for booting from the network by BIOS and UEFI, malloc'd. If it is not there
  * a line in the log says so, and *data is NULL.

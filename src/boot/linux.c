@@ -19,6 +19,12 @@
 
 /* Offsets in the zero page; from 0x1f1 on they are also those in the file. */
 enum {
+    ZP_VIDEO_MODE = 0x006,
+    ZP_VIDEO_COLS = 0x007,
+    ZP_VIDEO_EGA = 0x00a,
+    ZP_VIDEO_LINES = 0x00e,
+    ZP_VIDEO_IS_VGA = 0x00f,
+    ZP_VIDEO_POINTS = 0x010,
     ZP_ACPI_RSDP_ADDR = 0x070,
     ZP_EXT_RAMDISK_IMAGE = 0x0c0,
     ZP_EXT_RAMDISK_SIZE = 0x0c4,
@@ -124,10 +130,23 @@ static int linux_header_parse(const struct boot_params *p, const uint8_t *data, 
     return 0;
 }
 
+/* What int 10h would say of text mode 3. */
+static void linux_screen(uint8_t *zp)
+{
+    zp[ZP_VIDEO_MODE] = 3;
+    zp[ZP_VIDEO_COLS] = 80;
+    st_le16(zp + ZP_VIDEO_EGA, 3); /* 256 KiB, in colour */
+    zp[ZP_VIDEO_LINES] = 25;
+    zp[ZP_VIDEO_IS_VGA] = 1;
+    st_le16(zp + ZP_VIDEO_POINTS, 16);
+}
+
 /* Everything that does not come from the file's header. */
 static void linux_zero_page(const struct boot_params *p, uint8_t *zp,
                             const struct boot_blob *initrd)
 {
+    if (p->vga_text)
+        linux_screen(zp);
     zp[ZP_TYPE_OF_LOADER] = LINUX_LOADER_UNDEFINED;
     zp[ZP_LOADFLAGS] &= (uint8_t)~LINUX_KASLR;
     st_le16(zp + ZP_VID_MODE, LINUX_VID_NORMAL);

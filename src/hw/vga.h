@@ -26,6 +26,12 @@ struct vga *vga_create(struct vm *vm, struct pci_bus *bus, unsigned devfn, const
                        struct ram_region *vram, uint8_t *rom, uint32_t rom_len, struct err *e);
 /* Where the guest wants the linear frame buffer, by the registers; PCI_UNMAPPED: nowhere. */
 uint64_t vga_frame_buffer(const struct vga *v);
+enum { VGA_FONT_LINES = 16 };
+/*
+ * As the VGA BIOS leaves it: text mode 3, a blank screen. font: 256 characters of VGA_FONT_LINES bytes, NULL:
+ * none, so that nothing can be seen. Before the vCPUs run.
+ */
+void vga_set_text(struct vga *v, const uint8_t *font);
 /* What is on the screen now; any thread. The pixels themselves stay in vram. */
 void vga_picture(struct vga *v, struct picture *p);
 

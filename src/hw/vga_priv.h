@@ -6,6 +6,7 @@
  *  vga_mem.c    the window at a0000: planes, latches, write and read modes
  *  vga_dispi.c  the Bochs VBE extension
  *  vga_mode.c   registers to what is shown
+ *  vga_text.c   what the VGA BIOS would leave
  *
  * Memory is kept as the display reads it: byte 4 * n + p of vram is byte n of plane p.
  */

@@ -118,6 +118,7 @@ static int pc_boot_kernel(struct machine *m, struct err *e)
         .mem = &m->vm->mem,
         .rsdp_gpa = PC_ACPI,
         .initrd_max = m->low.len,
+        .vga_text = m->vga != NULL,
     };
     struct x86_state *s = calloc(1, sizeof(*s));
     int rc;
@@ -165,6 +166,8 @@ int machine_pc_boot(struct vm *vm, struct err *e)
         rc = pc_put_acpi(m, e);
     if (!rc)
         rc = pc_put_smbios(m, e);
+    if (!rc)
+        rc = pc_show_text(m, e);
     return rc ? rc : pc_boot_kernel(m, e);
 }
 

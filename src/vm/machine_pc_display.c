@@ -10,13 +10,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "boot/firmware.h"
 #include "display/png.h"
 #include "display/vnc.h"
 #include "hw/i8042.h"
 #include "hw/vga.h"
+#include "mem/guest.h"
 
 #define PC_VRAM_HIDDEN 0xfd000000ull /* where it is not mapped: any address will do */
+#define PC_BDA_VIDEO   0x449
 #define PC_VGA_BIOS    "vgabios-stdvga.bin"
 #define PC_VNC_ADDRESS "127.0.0.1:5900"
 
@@ -60,6 +63,43 @@ static bool pc_wants_screen(const struct vm_config *cfg)
     return cfg->firmware || cfg->screenshot || (cfg->display && strcmp(cfg->display, "none") != 0);
 }
 
+/* A kernel that is booted directly finds characters in the VGA all the same, if the package is there. */
+static void pc_load_font(struct machine *m)
+{
+    const uint8_t *font;
+    struct err e = { 0 };
+    uint8_t *rom = NULL;
+    uint32_t len = 0;
+
+    if (firmware_load_rom(PC_VGA_BIOS, &rom, &len, &e)) {
+        log_warn("vga", "text mode has no characters before the guest loads some: %s", e.msg);
+        return;
+    }
+    font = firmware_find_font(rom, len);
+    if (!font) {
+        free(rom);
+        return;
+    }
+    memmove(rom, font, FIRMWARE_FONT_LEN);
+    m->font = rom;
+}
+
+int pc_show_text(struct machine *m, struct err *e)
+{
+    /* the video part of the BIOS data area, from 449 on: mode, columns, bytes of a page; the CRTC's port; the last
+     * row, lines of a character */
+    static const uint8_t video[] = {
+        3, 80, 0, 0, 0x10, [0x1a] = 0xd4, 0x03, [0x3b] = 24, VGA_FONT_LINES, 0
+    };
+
+    if (!m->vga)
+        return 0;
+    vga_set_text(m->vga, m->font);
+    return guest_write(&m->vm->mem, PC_BDA_VIDEO, video, sizeof(video))
+               ? 0
+               : err_set(e, ENOSPC, "no room for the BIOS data area");
+}
+
 int pc_create_vga(struct machine *m, struct err *e)
 {
     static const struct vga_at at = { PC_VGA_HOLE, PC_VGA_PORTS, PC_VGA_DISPI };
@@ -72,6 +112,8 @@ int pc_create_vga(struct machine *m, struct err *e)
     rc = pc_create_vram(m, e);
     if (!rc && m->vm->cfg->firmware)
         rc = firmware_load_rom(PC_VGA_BIOS, &rom, &rom_len, e);
+    else if (!rc)
+        pc_load_font(m);
     if (rc)
         return rc;
     m->vga = vga_create(m->vm, m->pci, PCI_DEVFN(PC_VGA_SLOT, 0), &at, &m->vram, rom, rom_len, e);
@@ -135,6 +177,7 @@ void machine_pc_display_where(struct vm *vm, char *buf, size_t len)
 void pc_destroy_display(struct machine *m)
 {
     vnc_destroy(m->vnc);
+    free(m->font);
     util_close(&m->screenshot_fd);
 }
 

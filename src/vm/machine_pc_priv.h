@@ -132,6 +132,7 @@ struct machine {
     struct input *input;
     struct pc_typing typing;
     struct vga *vga; /* NULL: no screen */
+    uint8_t *font;   /* where no firmware gives it one; NULL: none */
     struct vnc *vnc; /* NULL: nobody may look */
     int screenshot_fd;
     struct isa_misc *misc;
@@ -177,6 +178,8 @@ must_check int pc_smbios(const struct machine *m, uint64_t base, struct smbios_t
 must_check int pc_create_vga(struct machine *m, struct err *e);
 must_check int pc_create_display(struct machine *m, struct err *e); /* after the VGA */
 void pc_destroy_display(struct machine *m);
+/* Leaves the screen as a BIOS would, in text mode, and the BIOS data area too. Before a kernel is loaded. */
+must_check int pc_show_text(struct machine *m, struct err *e);
 void pc_place_vram(struct machine *m); /* where its BAR says; vCPUs stopped */
 
 /* machine_pc_legacy.c */

@@ -139,12 +139,31 @@ static void test_disk(void **ctx)
     assert_false(firmware_disk_is_uefi(head));
 }
 
+static void test_font(void **ctx)
+{
+    static uint8_t rom[8 * KIB];
+    static const uint8_t smile[] = { 0x7e, 0x81, 0xa5, 0x81, 0x81, 0xbd, 0x99, 0x81, 0x81, 0x7e };
+    uint8_t *bios;
+    uint32_t len;
+
+    (void)ctx;
+    memset(rom, 0x55, 100);
+    memcpy(rom + 100 + 18, smile, sizeof(smile));
+    assert_ptr_equal(firmware_find_font(rom, sizeof(rom)), rom + 100);
+    assert_null(firmware_find_font(rom, 100 + FIRMWARE_FONT_LEN - 1)); /* cut short */
+    assert_null(firmware_find_font(rom + 200, 4096 + 100));
+    if (firmware_load_rom("vgabios-stdvga.bin", &bios, &len, NULL))
+        return;
+    assert_non_null(firmware_find_font(bios, len));
+    free(bios);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_file),           cmocka_unit_test(test_packages),
         cmocka_unit_test(test_variable_store), cmocka_unit_test(test_option_rom),
-        cmocka_unit_test(test_disk),
+        cmocka_unit_test(test_disk),           cmocka_unit_test(test_font),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -385,6 +385,29 @@ static void test_registers_that_are_not_there(void **ctx)
     draw(f);
 }
 
+/* What a BIOS leaves: a blank page of 80 by 25 cells, where a kernel's characters appear in their colours. */
+static void test_text_without_bios(void **ctx)
+{
+    static uint8_t font[256 * VGA_FONT_LINES];
+    struct fixture *f = *ctx;
+    struct picture p;
+    char *text;
+
+    memset(font + 'A' * VGA_FONT_LINES, 0x80, VGA_FONT_LINES);
+    vga_set_text(f->v, font);
+    testvm_write(f->t, WINDOW + 0x18000 + 2 * (80 + 1), 2, 0x1e41); /* yellow on blue */
+    draw(f);
+    assert_int_equal(f->s.width, 720);
+    assert_int_equal(f->s.height, 400);
+    assert_int_equal(pixel(f, 9, 16), 0xffff55);
+    assert_int_equal(pixel(f, 10, 16), 0x0000aa);
+    assert_int_equal(pixel(f, 0, 16), 0);
+    vga_picture(f->v, &p);
+    text = picture_text(&p);
+    assert_non_null(strstr(text, "\n A"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_mode13_and_x, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_vbe, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_vbe_sizes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_text_without_bios, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_retrace_advances, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_registers_that_are_not_there, set_up, tear_down),
     };
