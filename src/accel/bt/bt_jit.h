@@ -45,9 +45,15 @@ enum {
     BT_JIT_JC_BITS = 16,
 };
 
+enum { BT_JIT_STACK_NEAR = 8, BT_JIT_STACK_WIDE = 128 };
+
 /* Right below struct bt_cpu, within the red zone of [RSP]. */
 struct bt_jit_frame {
-    uint64_t spare[4];
+    /*
+     * The page of the stack: accesses near RSP look here before they look into the soft TLB. Spans: offsets in
+     * it from which on they do not, for up to BT_JIT_STACK_NEAR bytes and for any group; 0: nothing is known.
+     */
+    uint64_t stack_lin, stack_hva, stack_span[2];
     _Atomic(uint64_t) safe; /* address that safepoints load from; NULL: kicked, the load faults */
     uint64_t keep[4];       /* across the parts of one instruction */
     uint32_t id;            /* BT_JIT_ID_*: which point or exit calls C */
@@ -186,7 +192,7 @@ struct bt_jit {
     uint8_t *w;       /* the code buffer as it is written, */
     const uint8_t *x; /* and as it is executed */
     uint32_t used, thunks_end;
-    uint32_t enter, call; /* thunks */
+    uint32_t enter, call, stack[2]; /* thunks; [write] */
     uint32_t n_units, n_exits, n_points, n_faults, n_pages;
     struct bt_jit_unit *unit; /* [0] is not used, nor are exit[0] and point[0] */
     struct bt_jit_exit *exit;

@@ -218,7 +218,7 @@ static void branch_call_ind(struct bt_jit_gen *g, const struct bt_jit_insn *in)
         bt_emit_store(e, T0, BT_JIT_FRAME(keep[1]));
     retry = e->p;
     bt_emit_rm(e, OP_LEA, bt_jit_wide(g), T0, BT_JIT_RSP, -in->word);
-    bt_jit_lookup(g, in, 1, in->word, true, retry);
+    bt_jit_lookup_stack(g, in, 1, in->word, true, retry);
     branch_push_next(g, in, 0);
     if (!g->u->fixed) {
         bt_emit_load(e, T1, BT_JIT_FRAME(keep[1]));
@@ -277,6 +277,24 @@ static void late_flags(struct bt_jit_gen *g, const struct bt_jit_late *l)
     bt_emit_rsp(&g->e, 8);
 }
 
+/* The thunk comes back to `back` with the host's address, or behind the jump there with the guest's. */
+static void late_stack(struct bt_jit_gen *g, const struct bt_jit_late *l)
+{
+    const struct bt_jit *j = g->j;
+    struct bt_emit *e = &g->e;
+    uint8_t *rel;
+
+    bt_emit_rm(e, OP_XOR_LOAD, true, T0, X86_RSP, BT_JIT_FRAME(stack_lin));
+    bt_emit_rm(e, 0xc7, true, 0, X86_RSP, BT_JIT_FRAME(t0));
+    bt_emit32(e, PAGE_SIZE - l->size);
+    bt_emit8(e, 0x4c); /* lea t1, [rip + ...] */
+    bt_emit16(e, 0x1d8d);
+    bt_emit32(e, 5);
+    bt_jit_set_rel(bt_jit_jump(g, BT_JIT_ALWAYS), j->w + j->stack[l->write]);
+    rel = bt_jit_jump(g, BT_JIT_ALWAYS);
+    bt_jit_set_rel(rel, l->back);
+}
+
 void bt_jit_late_emit(struct bt_jit_gen *g)
 {
     struct bt_jit *j = g->j;
@@ -291,6 +309,8 @@ void bt_jit_late_emit(struct bt_jit_gen *g)
             bt_jit_set_rel(l->jump, g->e.p);
         if (l->kind == BT_JIT_LATE_EXIT)
             j->exit[l->number].stub = stub;
+        if (l->kind == BT_JIT_LATE_STACK)
+            late_stack(g, l);
         if (l->missed)
             bt_emit_rmx(&g->e, OP_XOR_LOAD, true, T0, BT_JIT_TLB, T1, 1, l->tag);
         late_flags(g, l);

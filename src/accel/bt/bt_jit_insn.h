@@ -121,12 +121,15 @@ struct bt_jit_recipe {
 
 /* Code that is emitted behind the unit. */
 struct bt_jit_late {
-    enum { BT_JIT_LATE_POINT, BT_JIT_LATE_EXIT } kind;
-    uint8_t *jump;   /* its rel32 leads here; NULL: a host fault does */
-    uint8_t *fault;  /* or the host instruction that may fault, in the buffer */
-    uint32_t number; /* of the point or exit */
-    uint8_t flags;   /* BT_JIT_FL_* at the jump */
-    bool missed;     /* T0 is the address XOR the tag at T1 + tag of the soft TLB */
+    enum { BT_JIT_LATE_POINT, BT_JIT_LATE_EXIT, BT_JIT_LATE_STACK } kind;
+    uint8_t *jump;       /* its rel32 leads here; NULL: a host fault does */
+    uint8_t *fault;      /* or the host instruction that may fault, in the buffer */
+    uint32_t number;     /* of the point or exit */
+    const uint8_t *back; /* LATE_STACK: where to go on with the host's address in T0 */
+    uint16_t size;       /* and the bytes of the access */
+    bool write;
+    uint8_t flags; /* BT_JIT_FL_* at the jump */
+    bool missed;   /* T0 is the address XOR the tag at T1 + tag of the soft TLB */
     int8_t tag;
     struct bt_jit_recipe recipe;
 };
@@ -239,6 +242,9 @@ void bt_jit_ea_to(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t ex
  */
 uint32_t bt_jit_lookup(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsigned count,
                        unsigned size, bool write, const uint8_t *retry);
+/* The same for an access near RSP, which is likely to be in the page of the stack. */
+uint32_t bt_jit_lookup_stack(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsigned count,
+                             unsigned size, bool write, const uint8_t *retry);
 /*
  * The host address of in's memory operand in T0 + *disp. Returns the point to resume behind in, or 0 if it
  * is a member of a group (whose leader checks for all, and which is resumed as a whole).

@@ -14,7 +14,7 @@
 #include "accel/bt/bt_jit_insn.h"
 
 enum { T0 = BT_JIT_T0, T1 = BT_JIT_T1, TLB = BT_JIT_TLB };
-enum { CC_A = 7, CC_NZ = 5 };
+enum { CC_AE = 3, CC_A = 7, CC_NZ = 5 };
 
 /* --- registers --- */
 void bt_jit_load_gpr(struct bt_emit *e, unsigned scratch, unsigned r)
@@ -135,6 +135,47 @@ uint32_t bt_jit_lookup(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsig
     return number;
 }
 
+/*
+ *   xor  t0, [stack_lin]
+ *   cmp  t0, [stack_span]
+ *   jae  late                  T0 is restored there and looked up as above
+ *   add  t0, [stack_hva]
+ */
+uint32_t bt_jit_lookup_stack(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsigned count,
+                             unsigned size, bool write, const uint8_t *retry)
+{
+    uint32_t number = bt_jit_new_point(g, in, count);
+    struct bt_jit_point *p = &g->j->point[number];
+    struct bt_emit *e = &g->e;
+    struct bt_jit_late *late;
+
+    p->retry = (uint32_t)(retry - g->j->w);
+    p->access = write ? BT_JIT_MISS_WRITE : BT_JIT_MISS_READ;
+    p->size = (uint16_t)size;
+    bt_jit_flags_clobber(g);
+    bt_emit_rm(e, OP_XOR_LOAD, true, T0, X86_RSP, BT_JIT_FRAME(stack_lin));
+    bt_emit_rm(e, OP_CMP_LOAD, true, T0, X86_RSP,
+               BT_JIT_FRAME(stack_span[0]) + (size > BT_JIT_STACK_NEAR ? 8 : 0));
+    late = bt_jit_new_late(g, BT_JIT_LATE_STACK, number);
+    late->size = (uint16_t)size;
+    late->write = write;
+    late->jump = bt_jit_jump(g, CC_AE);
+    bt_emit_rm(e, OP_ADD_LOAD, true, T0, X86_RSP, BT_JIT_FRAME(stack_hva));
+    late->back = e->p;
+    return number;
+}
+
+/* Is in's operand relative to RSP, or the stack's by what in is? */
+static bool mem_on_stack(const struct bt_jit_insn *in)
+{
+    if (in->lock)
+        return false;
+    if (!in->mem || in->kind != BT_JIT_RAW)
+        return in->kind == BT_JIT_PUSH || in->kind == BT_JIT_POP || in->kind == BT_JIT_CALL ||
+               in->kind == BT_JIT_RET;
+    return in->base == X86_RSP && in->index == BT_REG_NONE && in->seg < X86_FS;
+}
+
 uint32_t bt_jit_operand(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t *disp)
 {
     const uint8_t *retry = g->e.p;
@@ -146,7 +187,8 @@ uint32_t bt_jit_operand(struct bt_jit_gen *g, const struct bt_jit_insn *in, int3
         return 0;
     if (!in->leader) {
         bt_jit_ea(g, in, 0);
-        return bt_jit_lookup(g, in, 1, in->mem_size, in->mem_write, retry);
+        return (mem_on_stack(in) ? bt_jit_lookup_stack : bt_jit_lookup)(g, in, 1, in->mem_size,
+                                                                        in->mem_write, retry);
     }
     if (in->mem && in->kind == BT_JIT_RAW)
         bt_jit_ea(g, in, in->group_lo - in->disp);
@@ -155,7 +197,8 @@ uint32_t bt_jit_operand(struct bt_jit_gen *g, const struct bt_jit_insn *in, int3
     else
         bt_emit_rr(&g->e, OP_STORE, bt_jit_wide(g), BT_JIT_RSP, T0);
     g->group_left = in->group_count;
-    g->group_point = bt_jit_lookup(g, in, in->group_count, in->group_size, in->group_write, retry);
+    g->group_point = (mem_on_stack(in) ? bt_jit_lookup_stack : bt_jit_lookup)(
+        g, in, in->group_count, in->group_size, in->group_write, retry);
     return 0;
 }
 

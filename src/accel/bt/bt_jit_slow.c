@@ -33,6 +33,7 @@ void bt_jit_frame_in(struct bt_cpu *c)
     f->flags = (c->s.rflags & FLAG_ARITH) | HOST_FLAGS;
     c->s.rflags &= ~(uint64_t)FLAG_ARITH;
     f->tlb = &c->tlb[(size_t)c->mmu * BT_TLB_SIZE];
+    f->stack_span[0] = f->stack_span[1] = 0; /* C may have changed the TLB */
     f->context = bt_tlb_context(c);
     if (c->code_size != 8)
         f->context ^= BT_JIT_CODE32;

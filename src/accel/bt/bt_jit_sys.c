@@ -63,6 +63,10 @@ static void sys_ac(struct bt_jit_gen *g, bool on)
     bt_emit_rm(e, OP_LEA, true, BT_JIT_TLB, BT_JIT_TLB,
                (int32_t)(mmu * BT_TLB_SIZE * sizeof(struct bt_tlb_entry)));
     bt_emit_store(e, BT_JIT_TLB, BT_JIT_FRAME(tlb));
+    for (unsigned i = 0; i < 2; i++) { /* the stack's page is that TLB's */
+        bt_emit_rm(e, 0xc7, true, 0, X86_RSP, BT_JIT_FRAME(stack_span[0]) + 8 * (int)i);
+        bt_emit32(e, 0);
+    }
 }
 
 static void sys_swapgs(struct bt_jit_gen *g)

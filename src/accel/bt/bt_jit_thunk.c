@@ -7,7 +7,7 @@
  */
 #include "accel/bt/bt_jit_insn.h"
 
-enum { RAX = X86_RAX, RBX = X86_RBX, RSP = X86_RSP, RSI = X86_RSI, RDI = X86_RDI };
+enum { RAX = X86_RAX, RCX = X86_RCX, RBX = X86_RBX, RSP = X86_RSP, RSI = X86_RSI, RDI = X86_RDI };
 
 static const uint8_t thunk_saved[] = { X86_RBX, X86_RBP, X86_R12, X86_R13, X86_R14, X86_R15 };
 
@@ -68,6 +68,58 @@ static void thunk_call(struct bt_emit *e)
     thunk_leave(e);
 }
 
+/*
+ * An access near RSP at T0, of PAGE_SIZE - frame.t0 bytes, that is not in the page of the stack, or where
+ * that is not known: looks it up in the soft TLB, and if the page can be written it is the stack's from now
+ * on. Goes on at T1 with the host's address in T0, or if the TLB does not have it behind the jump there.
+ * EFLAGS are lost.
+ */
+static void thunk_stack(struct bt_emit *e, bool write)
+{
+    enum { T0 = BT_JIT_T0, T1 = BT_JIT_T1, TLB = BT_JIT_TLB };
+    enum { INDEX = (BT_TLB_SIZE - 1) * (int)sizeof(struct bt_tlb_entry) };
+    enum {
+        TAG_R = offsetof(struct bt_tlb_entry, tag_r),
+        TAG_W = offsetof(struct bt_tlb_entry, tag_w)
+    };
+    enum { HVA = offsetof(struct bt_tlb_entry, page), BACK = RCX * 8, CC_A = 0x77, CC_NE = 0x75 };
+    uint8_t *fail, *keep;
+
+    /* RAX and RCX are in registers: their places in struct bt_cpu are free */
+    bt_emit_store(e, T1, BACK);
+    bt_emit_store(e, RAX, RAX * 8);
+    bt_emit_rr(e, OP_STORE, false, T0, RAX);
+    bt_emit_rr(e, 0xc1, false, 5, RAX); /* shr */
+    bt_emit8(e, PAGE_SHIFT - 5);
+    bt_emit_alu_imm(e, 4, false, RAX, INDEX);
+    bt_emit_mov(e, T1, T0);
+    bt_emit_rmx(e, OP_XOR_LOAD, true, T1, TLB, RAX, 1, write ? TAG_W : TAG_R);
+    bt_emit_rm(e, OP_CMP_LOAD, true, T1, RSP, BT_JIT_FRAME(t0));
+    bt_emit16(e, CC_A);
+    fail = e->p;
+    bt_emit_rr(e, OP_XOR, true, T1, T0); /* the page's address */
+    bt_emit_rmx(e, OP_CMP_LOAD, true, T0, TLB, RAX, 1, TAG_W);
+    bt_emit16(e, CC_NE);
+    keep = e->p;
+    bt_emit_store(e, T0, BT_JIT_FRAME(stack_lin));
+    bt_emit_rm(e, 0xc7, true, 0, RSP, BT_JIT_FRAME(stack_span[0]));
+    bt_emit32(e, PAGE_SIZE - BT_JIT_STACK_NEAR + 1);
+    bt_emit_rm(e, 0xc7, true, 0, RSP, BT_JIT_FRAME(stack_span[1]));
+    bt_emit32(e, PAGE_SIZE - BT_JIT_STACK_WIDE + 1);
+    bt_emit_rmx(e, OP_LOAD, true, T0, TLB, RAX, 1, HVA);
+    bt_emit_store(e, T0, BT_JIT_FRAME(stack_hva));
+    keep[-1] = (uint8_t)(e->p - keep);
+    bt_emit_rmx(e, OP_LOAD, true, T0, TLB, RAX, 1, HVA);
+    bt_emit_rr(e, OP_ADD, true, T1, T0);
+    bt_emit_load(e, RAX, RAX * 8);
+    bt_emit_rm(e, 0xff, false, 4, RSP, BACK); /* jmp */
+    fail[-1] = (uint8_t)(e->p - fail);
+    bt_emit_load(e, RAX, RAX * 8);
+    bt_emit_load(e, T1, BACK);
+    bt_emit_rm(e, OP_LEA, true, T1, T1, BT_JIT_JUMP);
+    bt_emit_rr(e, 0xff, false, 4, T1); /* jmp */
+}
+
 void bt_jit_thunks(struct bt_jit *j)
 {
     struct bt_emit e = { j->w };
@@ -76,5 +128,9 @@ void bt_jit_thunks(struct bt_jit *j)
     thunk_enter(&e);
     j->call = (uint32_t)(e.p - j->w);
     thunk_call(&e);
+    for (unsigned write = 0; write < 2; write++) {
+        j->stack[write] = (uint32_t)(e.p - j->w);
+        thunk_stack(&e, write);
+    }
     j->thunks_end = j->used = (uint32_t)align_up((uint64_t)(e.p - j->w), 64);
 }
