@@ -102,7 +102,7 @@ static bool scsi_reply(struct scsi_command *c, const uint8_t *data, uint32_t len
 {
     c->wanted = len;
     if (!c->to_disk)
-        c->moved = iov_copy_to(c->iov, (size_t)c->niov, 0, data, min_u64(len, c->len));
+        c->moved = iov_copy_to(c->iov, (unsigned)c->niov, 0, data, min_u64(len, c->len));
     return scsi_good(c);
 }
 
@@ -118,7 +118,7 @@ static bool scsi_take(struct scsi_command *c, uint32_t len)
         return false;
     }
     c->scratch_len = len;
-    c->moved = iov_copy_from(c->iov, (size_t)c->niov, 0, c->scratch, len);
+    c->moved = iov_copy_from(c->iov, (unsigned)c->niov, 0, c->scratch, len);
     return true;
 }
 
@@ -338,7 +338,7 @@ static bool scsi_write_same(struct scsi_command *c)
     if (!no_data && (!c->to_disk || c->len < sizeof(block)))
         return scsi_check(c, SENSE_BAD_FIELD);
     if (!no_data)
-        c->moved = c->wanted = iov_copy_from(c->iov, (size_t)c->niov, 0, block, sizeof(block));
+        c->moved = c->wanted = iov_copy_from(c->iov, (unsigned)c->niov, 0, block, sizeof(block));
     c->off = r.lba * SCSI_DISK_BLOCK;
     len = r.n * SCSI_DISK_BLOCK;
     c->flags = c->unit->write_cache ? 0 : BLK_F_FUA;
