@@ -9,12 +9,12 @@ packages_of() {
     case $1 in
     build) echo "gcc libc6-dev make meson ninja-build pkgconf python3-minimal scdoc libcmocka-dev \
         libzydis-dev liburing-dev libjansson-dev libslirp-dev libglib2.0-dev libseccomp-dev \
-        libcap-ng-dev libzstd-dev liblz4-dev zlib1g-dev liblzma-dev libbz2-dev libssl-dev libisal-dev" ;;
+        libcap-ng-dev libzstd-dev liblz4-dev zlib1g-dev libnbd-dev liblzma-dev libbz2-dev libssl-dev libisal-dev" ;;
     run) echo "mmdebstrap e2fsprogs debian-archive-keyring apt uidmap fakechroot fakeroot zstd util-linux" ;;
-    check) echo "procps clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
+    check) echo "procps nbdkit clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
         nasm binutils python3 gdb seabios ovmf grub-common grub-pc-bin xorriso \
         grub-efi-amd64-bin mtools e2fsprogs qemu-utils" ;;
-    bench) echo "qemu-system-x86 qemu-utils mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
+    bench) echo "qemu-system-x86 fio qemu-utils mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
         busybox-static" ;;
     coverage) echo "gcovr" ;;
     guests) echo "grub-rescue-pc memtest86+ ipxe u-boot-qemu grub-invaders gnumach-image-1.8-486 \

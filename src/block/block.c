@@ -8,6 +8,7 @@
 
 #include "block/formats.h"
 #include "block/guard.h"
+#include "block/remote.h"
 
 enum { BLK_HEAD = 4096 };
 
@@ -301,7 +302,8 @@ static struct blk *blk_open_layers(struct blk *b, const struct blk_opts *o, stru
 
 struct blk *blk_open(const struct blk_opts *o, struct err *e)
 {
-    struct blk *file = blk_open_driver(&blk_file_ops, NULL, o, e), *b = NULL;
+    const struct blk_ops *remote = remote_find(o->path);
+    struct blk *file = blk_open_driver(remote ? remote : &blk_file_ops, NULL, o, e), *b = NULL;
     const struct blk_ops *ops = file ? blk_choose(file, o, e) : NULL;
 
     if (ops)

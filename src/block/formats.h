@@ -10,6 +10,9 @@ extern const struct blk_ops blk_file_ops, blk_qcow2_ops, blk_raw_ops;
 
 /* "raw, qcow2": for messages. */
 const char *blk_format_names(void);
+/* Instead of a file, disks on servers (remote.h). */
+extern const struct blk_ops blk_nbd_ops, blk_rbd_ops;
+
 /* Layers on top of a format: what the options ask for. */
 extern const struct blk_ops blk_filter_ops, blk_throttle_ops;
 bool blk_filter_wanted(const struct blk_opts *o);

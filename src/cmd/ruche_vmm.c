@@ -221,10 +221,20 @@ static int vmm_build(struct vmm *m, const sigset_t *set, struct err *e)
     return r ? r : machine_pc_boot(m->vm, e);
 }
 
+/* Also to reach the server of a disk again. */
+static bool vmm_needs_network(const struct vm_config *cfg)
+{
+    bool needed = strcmp(cfg->net, "none") != 0;
+
+    for (unsigned i = 0; i < cfg->n_disks; i++)
+        needed = needed || config_disk_is_remote(&cfg->disk[i]);
+    return needed;
+}
+
 /* From here on the guest may try to take the process over: nothing is left to take. */
 static int vmm_confine(const struct vmm *m, struct err *e)
 {
-    struct sandbox_opts o = { .network = strcmp(m->cfg.net, "none") != 0 };
+    struct sandbox_opts o = { .network = vmm_needs_network(&m->cfg) };
 
     if (m->cfg.no_sandbox)
         return 0;

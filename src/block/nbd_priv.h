@@ -1,0 +1,69 @@
+/*
+ * nbd_priv.h: between nbd.c (the disk, and its thread) and nbd_link.c (the connection).
+ */
+#ifndef BLOCK_NBD_PRIV_H
+#define BLOCK_NBD_PRIV_H
+
+#include <libnbd.h>
+
+#include "block/remote.h"
+
+/* The functions of libnbd that are used. */
+#define NBD_FUNCTIONS(F)                                                                           \
+    F(create)                                                                                      \
+    F(close)                                                                                       \
+    F(get_error)                                                                                   \
+    F(set_strict_mode)                                                                             \
+    F(set_uri_allow_local_file)                                                                    \
+    F(add_meta_context)                                                                            \
+    F(is_read_only)                                                                                \
+    F(can_flush)                                                                                   \
+    F(can_fua)                                                                                     \
+    F(can_trim)                                                                                    \
+    F(can_zero)                                                                                    \
+    F(can_meta_context)                                                                            \
+    F(get_size)                                                                                    \
+    F(get_block_size)                                                                              \
+    F(aio_connect_uri)                                                                             \
+    F(aio_is_connecting)                                                                           \
+    F(aio_is_ready)                                                                                \
+    F(aio_is_dead)                                                                                 \
+    F(aio_is_closed)                                                                               \
+    F(aio_get_fd)                                                                                  \
+    F(aio_get_direction)                                                                           \
+    F(aio_notify_read)                                                                             \
+    F(aio_notify_write)                                                                            \
+    F(aio_pread)                                                                                   \
+    F(aio_pwrite)                                                                                  \
+    F(aio_flush)                                                                                   \
+    F(aio_trim)                                                                                    \
+    F(aio_zero)                                                                                    \
+    F(aio_block_status)                                                                            \
+    F(shutdown)
+
+struct nbd_lib {
+    void *handle;
+#define NBD_POINTER(name) __typeof__(nbd_##name) *name;
+    NBD_FUNCTIONS(NBD_POINTER)
+#undef NBD_POINTER
+};
+
+/* What the server said when it was connected to. */
+struct nbd_server {
+    uint64_t size;
+    uint32_t max_len; /* of one command */
+    bool readonly, flush, fua, trim, zero, status;
+};
+
+/*
+ * Connects to uri, waiting at most timeout_ms. NULL with a sentence. Any thread.
+ */
+struct nbd_handle *nbd_link_open(const struct nbd_lib *lib, const char *uri, int timeout_ms,
+                                 struct nbd_server *server, struct err *e);
+/* Is the connection usable? */
+bool nbd_link_alive(const struct nbd_lib *lib, struct nbd_handle *h);
+/* Waits for the server or wake_fd and moves the connection on; timeout_ms -1: as long as it takes. */
+void nbd_link_poll(const struct nbd_lib *lib, struct nbd_handle *h, int wake_fd, int timeout_ms);
+void nbd_link_close(const struct nbd_lib *lib, struct nbd_handle *h); /* NULL is fine */
+
+#endif

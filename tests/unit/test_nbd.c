@@ -1,0 +1,289 @@
+/* Disks on NBD servers, judged by nbdkit and qemu-nbd; what is missing is skipped. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "block/block.h"
+
+enum { DISK = 1 << 20 };
+
+struct fixture {
+    bool qemu; /* the server is qemu-nbd */
+    char dir[64], file[96], sock[96], uri[160];
+    pid_t server;
+    struct loop *loop;
+    struct blk *b;
+};
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 20 * 1000 * 1000 }, NULL);
+}
+
+static void start_server(struct fixture *f)
+{
+    unlink(f->sock);
+    f->server = fork();
+    if (!f->server) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (f->qemu)
+            execlp("qemu-nbd", "qemu-nbd", "-t", "-f", "raw", "-k", f->sock, "--discard=unmap",
+                   f->file, NULL);
+        else
+            execlp("nbdkit", "nbdkit", "-f", "-U", f->sock, "file", f->file, NULL);
+        _exit(127);
+    }
+    for (unsigned i = 0; i < 500 && access(f->sock, F_OK); i++) {
+        if (waitpid(f->server, NULL, WNOHANG) == f->server) { /* not installed */
+            f->server = 0;
+            return;
+        }
+        nap();
+    }
+}
+
+static void stop_server(struct fixture *f)
+{
+    if (!f->server)
+        return;
+    kill(f->server, SIGKILL);
+    waitpid(f->server, NULL, 0);
+    f->server = 0;
+}
+
+static struct blk *open_disk(struct fixture *f, struct err *e)
+{
+    struct blk_opts o = { .path = f->uri, .format = "raw", .loop = f->loop };
+
+    *e = (struct err){ 0 };
+    return blk_open(&o, e);
+}
+
+static int set_up(void **ctx)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    int fd;
+
+    assert_non_null(f);
+    f->qemu = *ctx != NULL;
+    snprintf(f->dir, sizeof(f->dir), "/tmp/ruche-test-nbd-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    snprintf(f->file, sizeof(f->file), "%s/disk", f->dir);
+    snprintf(f->sock, sizeof(f->sock), "%s/s", f->dir);
+    snprintf(f->uri, sizeof(f->uri), "nbd+unix:///?socket=%s", f->sock);
+    fd = open(f->file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(ftruncate(fd, DISK), 0);
+    close(fd);
+    f->loop = loop_create(NULL);
+    start_server(f);
+    *ctx = f;
+    return 0;
+}
+
+static int tear_down(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    blk_close(f->b);
+    stop_server(f);
+    loop_destroy(f->loop);
+    unlink(f->file);
+    unlink(f->sock);
+    rmdir(f->dir);
+    free(f);
+    return 0;
+}
+
+static void need_disk(struct fixture *f)
+{
+    struct err e;
+
+    if (!f->server)
+        skip();
+    f->b = open_disk(f, &e);
+    if (!f->b && (e.code == ENOENT || e.code == ENOTSUP)) /* no libnbd */
+        skip();
+    if (!f->b)
+        fail_msg("%s", e.msg);
+}
+
+struct job {
+    struct blk_req req;
+    struct iovec iov[2];
+    int n_done, err;
+};
+
+static void job_done(struct blk_req *r, int err)
+{
+    struct job *job = container_of(r, struct job, req);
+
+    job->n_done++;
+    job->err = err;
+}
+
+static void job_start(struct fixture *f, struct job *job, enum blk_op op, uint64_t off, void *buf,
+                      uint64_t len, unsigned flags)
+{
+    *job = (struct job){ .req = { .op = op, .off = off, .len = len, .flags = flags } };
+    job->req.done = job_done;
+    if (buf) {
+        job->iov[0] = (struct iovec){ buf, len / 4 };
+        job->iov[1] = (struct iovec){ (char *)buf + len / 4, len - len / 4 };
+        job->req.iov = job->iov;
+        job->req.niov = 2;
+    }
+    blk_submit(f->b, &job->req);
+}
+
+static int run(struct fixture *f, enum blk_op op, uint64_t off, void *buf, uint64_t len,
+               unsigned flags)
+{
+    struct job job;
+
+    job_start(f, &job, op, off, buf, len, flags);
+    while (!job.n_done)
+        loop_poll(f->loop, 1000);
+    return job.err;
+}
+
+static void expect_bytes(struct fixture *f, uint64_t off, int byte, size_t len)
+{
+    uint8_t *buf = malloc(len);
+
+    assert_non_null(buf);
+    assert_int_equal(run(f, BLK_READ, off, buf, len, 0), 0);
+    for (size_t i = 0; i < len; i++)
+        assert_int_equal(buf[i], byte);
+    free(buf);
+}
+
+static void test_read_write(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint8_t *buf = malloc(DISK), one[512];
+
+    assert_non_null(buf);
+    need_disk(f);
+    assert_int_equal(f->b->size, DISK);
+    memset(buf, 0x11, DISK);
+    assert_int_equal(run(f, BLK_WRITE, 0, buf, DISK, 0), 0);
+    memset(one, 0x22, sizeof(one));
+    assert_int_equal(run(f, BLK_WRITE, 1024, one, 512, BLK_F_FUA), 0);
+    assert_int_equal(run(f, BLK_FLUSH, 0, NULL, 0, 0), 0);
+    expect_bytes(f, 0, 0x11, 1024);
+    expect_bytes(f, 1024, 0x22, 512);
+    expect_bytes(f, 1536, 0x11, DISK - 1536);
+    assert_int_equal(run(f, BLK_WRITE_ZEROES, 65536, NULL, 65536, BLK_F_UNMAP), 0);
+    assert_int_equal(run(f, BLK_WRITE_ZEROES, 262144, NULL, 1024, BLK_F_FUA), 0);
+    assert_int_equal(run(f, BLK_DISCARD, 131072, NULL, 65536, 0), 0);
+    expect_bytes(f, 65536, 0, 65536);
+    expect_bytes(f, 262144, 0, 1024);
+    expect_bytes(f, 262144 + 1024, 0x11, 4096);
+    assert_int_equal(run(f, BLK_READ, DISK, one, 512, 0), -EINVAL);
+    free(buf);
+}
+
+static void test_status(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct blk_extent x;
+    char buf[4096];
+
+    memset(buf, 1, sizeof(buf));
+    need_disk(f);
+    assert_int_equal(run(f, BLK_WRITE, 512 * KIB, buf, sizeof(buf), 0), 0);
+    assert_int_equal(blk_status(f->b, 0, DISK, &x), 0);
+    assert_true(x.flags & BLK_X_ZERO);
+    assert_true(x.len <= 512 * KIB);
+    assert_int_equal(blk_status(f->b, 512 * KIB, 4096, &x), 0);
+    assert_true(x.flags & BLK_X_DATA);
+}
+
+static void test_many(void **ctx)
+{
+    struct fixture *f = *ctx;
+    enum { N = 500 };
+    struct job *job = calloc(N, sizeof(*job));
+    uint8_t *buf = calloc(N, 2048);
+
+    assert_true(job && buf);
+    need_disk(f);
+    for (unsigned i = 0; i < N; i++) {
+        memset(buf + i * 2048, (int)i, 2048);
+        job_start(f, &job[i], BLK_WRITE, i * 2048, buf + i * 2048, 2048, 0);
+    }
+    blk_drain(f->b);
+    for (unsigned i = 0; i < N; i++)
+        assert_int_equal(job[i].n_done == 1 && !job[i].err, 1);
+    expect_bytes(f, 300 * 2048, 300 & 0xff, 2048);
+    free(job);
+    free(buf);
+}
+
+/* The server goes away and comes back: requests wait, and none is lost. */
+static void test_reconnect(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint8_t buf[4096];
+    struct job job;
+
+    memset(buf, 0x77, sizeof(buf));
+    need_disk(f);
+    assert_int_equal(run(f, BLK_WRITE, 0, buf, sizeof(buf), 0), 0);
+    stop_server(f);
+    job_start(f, &job, BLK_WRITE, 8192, buf, sizeof(buf), 0);
+    for (unsigned i = 0; i < 10; i++)
+        loop_poll(f->loop, 20);
+    assert_int_equal(job.n_done, 0);
+    start_server(f);
+    while (!job.n_done)
+        loop_poll(f->loop, 1000);
+    assert_int_equal(job.err, 0);
+    expect_bytes(f, 0, 0x77, 4096);
+    expect_bytes(f, 8192, 0x77, 4096);
+}
+
+static void test_refusals(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct err e;
+
+    need_disk(f);
+    snprintf(f->uri, sizeof(f->uri), "nbd+unix:///?socket=%s/none", f->dir);
+    assert_null(open_disk(f, &e));
+    assert_non_null(strstr(e.msg, "cannot be reached"));
+    snprintf(f->uri, sizeof(f->uri), "nbd://127.0.0.1:1/x");
+    assert_null(open_disk(f, &e));
+    assert_non_null(strstr(e.msg, "cannot be reached"));
+    snprintf(f->uri, sizeof(f->uri), "rbd:pool");
+    assert_null(open_disk(f, &e));
+    assert_true(strstr(e.msg, "rbd:POOL/IMAGE") || e.code == ENOTSUP);
+}
+
+#define BOTH(test)                                                                                 \
+    cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, NULL),                       \
+        cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, "qemu")
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BOTH(test_read_write), BOTH(test_status),   BOTH(test_many),
+        BOTH(test_reconnect),  BOTH(test_refusals),
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
