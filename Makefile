@@ -24,8 +24,9 @@ fuzz: ## build the fuzz targets with clang and run each for FUZZ_SECONDS (30)
 	@tools/build fuzz
 	@tools/fuzz $(or $(FUZZ_SECONDS),30)
 
-soak: fuzz-build release ## hours of random instructions against the host CPU, and of fuzzing (SOAK_MINUTES=60)
+soak: fuzz-build release ## hours of random instructions against the host CPU, of power cuts under qcow2, and of fuzzing (SOAK_MINUTES=60)
 	@build/release/tests/diff/diff --seed $$(date +%s) --soak $(or $(SOAK_MINUTES),60)
+	@build/release/tests/unit/test_qcow2_crash --soak $$(( $(or $(SOAK_MINUTES),60) / 8 + 1 )) $$(date +%s)
 	@tools/fuzz $$(( $(or $(SOAK_MINUTES),60) * 60 / 8 ))
 
 bench: release ## benchmark against QEMU's TCG and the host (QUICK=1, BENCH_ARGS='--case REGEX ...')

@@ -536,6 +536,8 @@ static void refcount_release_cluster(struct qcow2 *q, uint64_t c, struct qcow2_f
     } else if (refcount_get(q, rb, c) > 1) {
         refcount_set(q, rb, c, refcount_get(q, rb, c) - 1);
     } else {
+        if (q->packed_next && (q->packed_next - 1) >> q->cluster_bits == c)
+            q->packed_next = 0; /* no more goes in there: it is about to be punched */
         refcount_note(q, last, c << q->cluster_bits, q->cluster_size);
     }
 }
