@@ -346,6 +346,11 @@ static int options_console(struct options *o, const char *value, struct err *e)
     return options_string(&o->config.console, value, e);
 }
 
+static int options_parallel(struct options *o, const char *value, struct err *e)
+{
+    return options_string(&o->config.parallel, value, e);
+}
+
 static int options_gdb(struct options *o, const char *value, struct err *e)
 {
     char *list = strdup(value), *rest = list, *item, *addr;

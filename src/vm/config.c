@@ -59,6 +59,7 @@ void config_fini(struct vm_config *c)
     free(c->net_model);
     free(c->serial);
     free(c->console);
+    free(c->parallel);
     free(c->display);
     free(c->display_password);
     free(c->screenshot);
@@ -247,6 +248,13 @@ static int config_check_words(const struct vm_config *c, struct err *e)
     if (config_check_gdb(c, e) || config_check_display(c, e))
         return -EINVAL;
     if (config_check_stream("--serial", c->serial, e))
+        return -EINVAL;
+    if (c->parallel && !strcmp(c->parallel, "stdio") &&
+        (!strcmp(c->serial, "stdio") || !strcmp(c->console, "stdio")))
+        return err_set(e, EINVAL,
+                       "the parallel port cannot share this terminal with the serial port or the "
+                       "console: give --serial none with --parallel stdio");
+    if (c->parallel && config_check_stream("--parallel", c->parallel, e))
         return -EINVAL;
     return config_check_stream("--console", c->console, e);
 }

@@ -70,6 +70,7 @@ struct vm_config {
     unsigned n_forwards;
     char *serial;           /* "stdio", "none", "file:F", "unix:F", "pty" */
     char *console;          /* of the virtio console, as serial; "none": there is no such device */
+    char *parallel;         /* of the parallel port, as serial; NULL, "none": there is none */
     char *display;          /* "none", "vnc", "vnc=ADDR" (base/sock.h); NULL: as none */
     char *display_password; /* of viewers; NULL: none is asked for */
     char *screenshot;  /* file that SIGUSR1 writes the screen to: PNG, or text if it ends in .txt */

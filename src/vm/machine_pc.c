@@ -155,8 +155,8 @@ static void pc_leave(void *opaque)
 }
 
 /* A pty's name is only known now: it is told to whoever started the VM. */
-static struct chardev *pc_open_stream(struct machine *m, const char *what, const char *where,
-                                      struct err *e)
+struct chardev *pc_open_stream(struct machine *m, const char *what, const char *where,
+                               struct err *e)
 {
     struct chardev *c = chardev_open(where, m->vm->loop, pc_leave, m->vm, e);
 
@@ -249,6 +249,7 @@ static void pc_destroy(struct vm *vm)
     input_destroy(m->input);
     chardev_close(m->serial);
     chardev_close(m->console);
+    chardev_close(m->parallel);
     chardev_close(m->firmware_log);
     pc_free_memory(m);
     free(m);
@@ -283,6 +284,8 @@ int machine_pc_create(struct vm *vm, struct err *e)
         rc = pc_create_dma(m, e);
     if (!rc)
         rc = pc_create_serial(m, e);
+    if (!rc)
+        rc = pc_create_parallel(m, e);
     if (!rc)
         rc = pc_create_debugcon(m, e);
     if (!rc)

@@ -1,6 +1,6 @@
 /*
- * machine_pc_legacy.c: what the `pc` machine has from the first PCs: DMA controllers, and floppies if there are
- * any.
+ * machine_pc_legacy.c: what the `pc` machine has from the first PCs: DMA controllers; and a parallel port and
+ * floppies, if somebody wants them.
  */
 #include "vm/machine_pc_priv.h"
 
@@ -10,6 +10,7 @@
 
 #include "hw/fdc.h"
 #include "hw/mc146818.h"
+#include "hw/parport.h"
 
 int pc_create_dma(struct machine *m, struct err *e)
 {
@@ -17,6 +18,19 @@ int pc_create_dma(struct machine *m, struct err *e)
 
     m->dma = i8237_create(m->vm, &at, e);
     return m->dma ? 0 : -e->code;
+}
+
+int pc_create_parallel(struct machine *m, struct err *e)
+{
+    const char *where = m->vm->cfg->parallel;
+
+    if (!where || !strcmp(where, "none"))
+        return 0;
+    m->parallel = pc_open_stream(m, "parallel port", where, e);
+    if (!m->parallel)
+        return -e->code;
+    return parport_create(m->vm, PC_LPT1, pc_isa_irq(m, PC_IRQ_LPT1), m->parallel, e) ? 0
+                                                                                      : -e->code;
 }
 
 /* --- floppies --- */

@@ -6,7 +6,7 @@
  *  machine_pc_disks.c     their controllers
  *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
  *  machine_pc_display.c   the screen
- *  machine_pc_legacy.c    DMA controllers, floppies
+ *  machine_pc_legacy.c    DMA controllers, floppies, parallel port
  *  machine_pc_net.c       the network card
  *  machine_pc_usb.c       USB
  *  machine_pc_boot.c      direct boot of a kernel: what firmware would have done
@@ -46,6 +46,7 @@ enum {
     PC_DMA_PAGE = 0x81,
     PC_DMA_FDC = 2, /* channel */
     PC_FDC = 0x3f0,
+    PC_LPT1 = 0x378,
     PC_IDE0 = 0x1f0,
     PC_IDE0_CONTROL = 0x3f6,
     PC_IDE1 = 0x170,
@@ -80,6 +81,7 @@ enum {
     PC_IRQ_KBD = 1,
     PC_IRQ_COM1 = 4,
     PC_IRQ_FDC = 6,
+    PC_IRQ_LPT1 = 7,
     PC_IRQ_RTC = 8,
     PC_IRQ_SCI = 9,
     PC_IRQ_MOUSE = 12,
@@ -145,11 +147,14 @@ struct machine {
     char disk_id[CONFIG_MAX_DISKS][16];
     bool uefi_disk;                  /* the first disk boots by UEFI alone */
     struct blk_watcher disk_watcher; /* of all disks */
-    struct chardev *serial, *console, *firmware_log;
+    struct chardev *serial, *console, *firmware_log, *parallel;
 };
 
 /* machine_pc.c */
 struct irq pc_isa_irq(struct machine *m, unsigned line);
+/* what: for the user. NULL with a sentence. */
+struct chardev *pc_open_stream(struct machine *m, const char *what, const char *where,
+                               struct err *e);
 unsigned pc_next_devfn(struct machine *m);
 /* machine_pc_disks.c */
 must_check int pc_create_virtio_disks(struct machine *m, struct err *e);
@@ -184,6 +189,7 @@ void pc_place_vram(struct machine *m); /* where its BAR says; vCPUs stopped */
 
 /* machine_pc_legacy.c */
 must_check int pc_create_dma(struct machine *m, struct err *e);
+must_check int pc_create_parallel(struct machine *m, struct err *e);
 must_check int pc_create_floppies(struct machine *m, struct err *e);
 
 /* machine_pc_net.c */

@@ -32,6 +32,7 @@
 #include "hw/mc146818.h"
 #include "hw/ns16550.h"
 #include "hw/nvme.h"
+#include "hw/parport.h"
 #include "hw/pflash.h"
 #include "hw/piix3.h"
 #include "hw/piix4_pm.h"
@@ -375,6 +376,12 @@ static void create_ns16550(struct rig *r, struct err *e)
     ns16550_create(r->t->vm, "com1", 0x3f8, rig_irq(r, 4), r->chr, e);
 }
 
+static void create_parport(struct rig *r, struct err *e)
+{
+    r->chr = chardev_open("none", r->chr_loop, NULL, NULL, e);
+    parport_create(r->t->vm, 0x378, rig_irq(r, 7), r->chr, e);
+}
+
 static void create_pvpanic(struct rig *r, struct err *e)
 {
     pvpanic_create(r->t->vm, 0x505, e);
@@ -632,6 +639,7 @@ static const struct conformance cases[] = {
     { "e1000", create_e1000, false },
     { "fdc", create_fdc, false },
     { "i8237", create_i8237, false },
+    { "parport", create_parport, false },
     { "pflash", create_pflash, true },
     { "fw_cfg", create_fw_cfg, false },
     { "hpet", create_hpet, false },
