@@ -62,8 +62,8 @@ struct bt_tlb_set {
     uint64_t used[BT_TLB_WORDS], global[BT_TLB_WORDS], large[BT_TLB_WORDS]; /* a bit an entry */
     uint64_t
         large_mask; /* smallest mask that covers the largest mapping a `large` entry comes from */
-    bool large_half
-        [2];    /* are there `large` entries in the lower, upper half of the address space? */
+    uint64_t large_gib
+        [4];    /* the GiB that `large` entries are in, hashed: more than there are, never fewer */
     bool pkeys; /* an entry depends on a protection key other than 0 */
     bool ready; /* entries were initialised */
     struct bt_tlb_exec exec; /* CPL 3 */

@@ -144,6 +144,22 @@ static uint64_t tlb_entry_page(const struct bt_tlb_entry *e)
     return !bt_tlb_is_none(e->tag_w) ? e->tag_w : e->tag_x;
 }
 
+/* No mapping is larger than a GiB: an address shares one with `large` entries of its own GiB alone. */
+static unsigned tlb_gib(uint64_t lin)
+{
+    return (unsigned)((lin >> 30) * 0x9e3779b97f4a7c15ull >> 56);
+}
+
+static void tlb_gib_set(struct bt_tlb_set *set, uint64_t lin)
+{
+    set->large_gib[tlb_gib(lin) / 64] |= BIT64(tlb_gib(lin) % 64);
+}
+
+static bool tlb_gib_test(const struct bt_tlb_set *set, uint64_t lin)
+{
+    return set->large_gib[tlb_gib(lin) / 64] >> tlb_gib(lin) % 64 & 1;
+}
+
 static void tlb_set_clear(struct bt_tlb_set *set, bool globals)
 {
     for (unsigned w = 0; w < BT_TLB_WORDS; w++) {
@@ -155,7 +171,9 @@ static void tlb_set_clear(struct bt_tlb_set *set, bool globals)
         set->large[w] &= ~drop;
     }
     if (globals) {
-        set->large_half[0] = set->large_half[1] = set->pkeys = false;
+        for (unsigned i = 0; i < ARRAY_SIZE(set->large_gib); i++)
+            set->large_gib[i] = 0;
+        set->pkeys = false;
         set->large_mask = ~0ull;
     }
 }
@@ -288,7 +306,7 @@ static void tlb_enter(struct bt_cpu *c, uint64_t lin, enum bt_mmu mmu, const str
         set->global[i / 64] |= bit;
     if (w->page_bits > PAGE_SHIFT) {
         set->large[i / 64] |= bit;
-        set->large_half[lin >> 63] = true;
+        tlb_gib_set(set, lin);
         set->large_mask &= ~0ull << w->page_bits;
     }
     set->pkeys |= w->pkey != 0;
@@ -384,7 +402,7 @@ static void tlb_set_flush_page(struct bt_tlb_set *set, uint64_t lin)
         if (tlb_entry_page(&set->entry[i]) == (lin & PAGE_MASK))
             tlb_drop(set, i);
     }
-    if (!set->large_half[lin >> 63])
+    if (!tlb_gib_test(set, lin))
         return;
     for (unsigned w = 0; w < BT_TLB_WORDS; w++) {
         for (uint64_t left = set->large[w]; left; left &= left - 1) {
