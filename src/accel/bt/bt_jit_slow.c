@@ -290,13 +290,11 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
 {
     struct bt_jit *j = c->jit;
     struct bt_jit_point *p = &j->point[n];
-    struct bt_jit_unit *u = &j->unit[p->unit];
     uint64_t to = bt_jit_frame(c)->t0 ^ bt_jit_frame(c)->context;
+    struct bt_jit_unit *u;
     int ret;
 
-    c->s.rip = slow_page(c, u) + p->off;
-    if (!p->count && !p->resume)
-        return slow_leave(c, BT_JUMP);
+    /* What happens most needs no look at the unit, which is likely to be in no cache. */
     if (p->access == BT_JIT_MISS_JUMP && c->code_size == 8 && bt_canonical(c, to)) {
         c->s.gpr[X86_RSP] += p->size;
         c->s.rip = to;
@@ -306,6 +304,10 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
         bt_jit_frame_in(c);
         return j->x + p->retry;
     }
+    u = &j->unit[p->unit];
+    c->s.rip = slow_page(c, u) + p->off;
+    if (!p->count && !p->resume)
+        return slow_leave(c, BT_JUMP);
     if (p->count > 1 && ++p->crossed == UINT8_MAX)
         bt_jit_take_apart(c, u);
     ret = slow_run(c, p, u);
