@@ -78,7 +78,9 @@ struct blk_opts {
     bool no_backing;            /* this layer only: what it has not reads as zeros */
     bool backing_write;         /* the backing file is opened for writing too (commit) */
     const char *passphrase;     /* of an encrypted image */
-    bool repair;             /* also an image marked as corrupt, and no repair at open: for check */
+    const char *
+        snapshot; /* with readonly: this internal snapshot (its ID or name), not the disk as it is */
+    bool repair;  /* also an image marked as corrupt, and no repair at open: for check */
     const struct blk *above; /* the block layer's: whose backing file this is */
 };
 

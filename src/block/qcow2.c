@@ -10,6 +10,7 @@
 #include "block/qcow2.h"
 #include "block/qcow2_luks.h"
 #include "block/qcow2_priv.h"
+#include "block/qcow2_snapshot.h"
 
 enum { QCOW2_THREADS = 4 };
 
@@ -218,6 +219,40 @@ static struct qcow2 *qcow2_new(struct blk *b)
     return q;
 }
 
+/* The disk as a snapshot has it: another L1 table, and maybe another size. */
+static int qcow2_open_snapshot(struct qcow2 *q, const char *tag, struct err *e)
+{
+    struct qcow2_snapshots list = { 0 };
+    const struct qcow2_snapshot *s = NULL;
+    int rc = qcow2_snapshot_load(q, &list);
+
+    if (rc)
+        return err_set(e, -rc, "disk '%s': its table of snapshots cannot be read", q->b->path);
+    for (unsigned by_name = 0; !s && by_name < 2; by_name++)
+        for (uint32_t i = 0; !s && i < list.n; i++)
+            if (!strcmp(by_name ? list.v[i].name : list.v[i].id, tag))
+                s = &list.v[i];
+    if (!s) {
+        rc = err_set(e, ENOENT,
+                     "disk '%s' has no snapshot '%s'; `ruche image snapshot -l` lists them",
+                     q->b->path, tag);
+    } else if (s->l1_size > QCOW2_MAX_L1 / 8 || s->disk_size > INT64_MAX - BLK_SECTOR ||
+               s->l1_size < qcow2_header_l1_entries(&q->h, s->disk_size)) {
+        rc = err_set(e, EINVAL, "disk '%s': snapshot '%s' is damaged", q->b->path, tag);
+    } else {
+        q->h.l1_off = s->l1_off;
+        q->h.l1_size = s->l1_size;
+        q->h.size = s->disk_size ? s->disk_size : q->h.size;
+        q->b->size = align_up(q->h.size, BLK_SECTOR);
+        rc = qcow2_load_tables(q);
+        if (rc)
+            err_set(e, -rc, "disk '%s': snapshot '%s' cannot be read: %s", q->b->path, tag,
+                    strerror(-rc));
+    }
+    qcow2_snapshot_unload(&list);
+    return rc;
+}
+
 static int qcow2_open_all(struct qcow2 *q, const struct blk_opts *o, struct err *e)
 {
     int rc = qcow2_open_header(q, e);
@@ -232,6 +267,8 @@ static int qcow2_open_all(struct qcow2 *q, const struct blk_opts *o, struct err 
         rc = qcow2_open_crypt(q, o, e);
     if (!rc)
         rc = qcow2_open_tables(q, e);
+    if (!rc && o->snapshot)
+        rc = qcow2_open_snapshot(q, o->snapshot, e);
     if (!rc && (q->h.backing || o->backing))
         rc = blk_open_backing(q->b, o, q->h.backing, q->h.backing_format, e);
     if (!rc) {

@@ -77,11 +77,26 @@ static int image_spool_stdin(const char *target, char *path, size_t len, struct 
     return 0;
 }
 
+/* qemu-img's long form is taken too: snapshot.id=ID, snapshot.name=NAME. */
+static const char *image_convert_snapshot(const char *text)
+{
+    if (text && !strncmp(text, "snapshot.id=", 12))
+        return text + 12;
+    if (text && !strncmp(text, "snapshot.name=", 14))
+        return text + 14;
+    return text;
+}
+
 static int image_convert_source(const struct image_args *a, struct image_session *s,
                                 const char *path, struct err *e)
 {
-    struct blk_opts o = { .path = path, .format = a->format, .readonly = true, .share = a->share };
+    struct blk_opts o = { .path = path,
+                          .format = a->format,
+                          .readonly = true,
+                          .share = a->share,
+                          .snapshot = image_convert_snapshot(a->snapshot) };
     char spooled[64];
+    const struct blk *b;
 
     if (!strcmp(path, "-")) {
         if (image_spool_stdin(a->operands[a->n_operands - 1], spooled, sizeof(spooled), e))
@@ -90,7 +105,11 @@ static int image_convert_source(const struct image_args *a, struct image_session
         o.format = a->format ? a->format : "raw";
         o.share = true;
     }
-    return image_session_disk(s, &o, e) ? 0 : -EINVAL;
+    b = image_session_disk(s, &o, e);
+    if (b && o.snapshot && strcmp(b->ops->format, "qcow2"))
+        return err_set(e, EINVAL, "-l %s: '%s' is %s, and only qcow2 has snapshots inside",
+                       o.snapshot, path, b->ops->format);
+    return b ? 0 : -EINVAL;
 }
 
 /* --- the conversion --- */

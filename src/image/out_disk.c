@@ -48,7 +48,8 @@ static int out_disk_open(struct out *o, const struct out_opts *opts, struct err 
                        opts->path, (unsigned long long)disk->size, (unsigned long long)o->size);
     blk_info(disk, &info);
     o->unit = (uint32_t)min_u64(max_u64(info.cluster_size, 4 * KIB), OUT_CHUNK_MAX);
-    o->wants_zeros = !(create && !opts->backing) && !opts->is_zero;
+    /* an overlay's zeros come with its data; the rest is its backing file's */
+    o->wants_zeros = !create && !opts->backing && !opts->is_zero;
     return 0;
 }
 
