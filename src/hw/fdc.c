@@ -60,10 +60,8 @@ void fdc_begin_later(struct fdc *f, uint8_t what)
 
 static void fdc_later_reset(struct fdc *f)
 {
-    if (!(f->config & FDC_CONFIG_NO_POLL)) {
-        f->polled = FDC_ALL_UNITS;
-        fdc_set_intr(f, true);
-    }
+    f->polled = FDC_ALL_UNITS;
+    fdc_set_intr(f, true);
 }
 
 static void fdc_later_seek(struct fdc *f)
@@ -178,7 +176,7 @@ static uint8_t fdc_read_fifo(struct fdc *f)
         return 0xff;
     if (f->data_intr) {
         f->data_intr = false;
-        fdc_set_intr(f, f->seek_end || f->polled == FDC_ALL_UNITS);
+        fdc_set_intr(f, f->seek_end != 0);
     }
     val = f->res[f->res_pos++];
     if (f->res_pos == f->res_len)

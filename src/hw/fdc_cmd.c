@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+enum { FDC_SENSE_INTERRUPT = 0x08 };
 enum { FDC_VERSION_ENHANCED = 0x90, FDC_PART_ID = 0x41, FDC_UNIT = 3, FDC_SIDE = 4 };
 
 struct fdc_command {
@@ -285,6 +286,9 @@ void fdc_command_byte(struct fdc *f, uint8_t val)
     const struct fdc_command *c;
 
     if (f->phase == FDC_IDLE) {
+        /* Some know that they turned polling off, and do not ask after a reset. */
+        if (f->polled && val != FDC_SENSE_INTERRUPT)
+            fdc_set_intr(f, f->seek_end != 0);
         c = fdc_find_command(val);
         f->cmd_len = 0;
         f->cmd_need = c ? c->params + 1 : 1;

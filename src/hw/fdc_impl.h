@@ -46,7 +46,7 @@ enum { /* status registers, as far as they are used */
        FDC_ST3_TRACK0 = 0x10,
        FDC_ST3_TWO_SIDED = 0x08,
 };
-enum { FDC_CONFIG_IMPLIED_SEEK = 0x40, FDC_CONFIG_NO_POLL = 0x10, FDC_SPECIFY_NO_DMA = 0x01 };
+enum { FDC_CONFIG_IMPLIED_SEEK = 0x40, FDC_SPECIFY_NO_DMA = 0x01 };
 
 struct fdc_format {
     uint32_t sectors;
