@@ -118,7 +118,8 @@ static int qcow2_open_crypt(struct qcow2 *q, const struct blk_opts *o, struct er
             q->b->path);
     if (len < BLK_SECTOR || len > 64 * MIB || off >= q->file->size || len > q->file->size - off)
         return err_set(e, EINVAL, "disk '%s': its encryption header is damaged", q->b->path);
-    if (o->repair && !o->passphrase) /* its metadata is not encrypted */
+    q->locked = !o->passphrase && (o->repair || (o->readonly && o->no_backing));
+    if (q->locked) /* metadata is not encrypted: enough to look at it */
         return 0;
     header = malloc(len);
     if (!header)

@@ -7,9 +7,11 @@
 #include "block/qcow2_priv.h"
 #include "block/qcow2_snapshot.h"
 
+/* A name in a hostile image may be no UTF-8: then it is left out. */
 static void info_set(json_t *o, const char *name, json_t *value)
 {
-    json_object_set_new(o, name, value);
+    if (value)
+        json_object_set_new(o, name, value);
 }
 
 static json_t *info_specific(const struct qcow2 *q)

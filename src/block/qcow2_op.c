@@ -254,6 +254,8 @@ static int op_read_data(struct qcow2_op *op, const struct qcow2_map *m, struct q
 {
     struct qcow2 *q = op->q;
 
+    if (q->locked)
+        return -EACCES;
     if (align_down(m->host + m->len - 1, q->cluster_size) >= q->data->size && !q->external) {
         log_limited(&q->limit, LOG_ERROR, "block",
                     "disk '%s': its file ends before the data that it should have at 0x%llx",

@@ -218,6 +218,7 @@ struct qcow2 {
     unsigned cluster_bits, l2_bits, rb_bits, sub_bits, entry_size;
     uint32_t cluster_size, slice_size, slice_entries;
     bool extended, external;
+    bool locked; /* encrypted, and there is no key: only metadata can be used */
     uint8_t *zeros; /* a cluster of them; only if writable */
 
     pthread_mutex_t lock; /* guards what follows */

@@ -483,8 +483,8 @@ int qcow2_write_step(struct qcow2_op *op, struct qcow2_issue *issue)
     struct qcow2_map m;
     int rc;
 
-    if (q->corrupt)
-        return -EIO;
+    if (q->corrupt || q->locked)
+        return q->corrupt ? -EIO : -EACCES;
     if (op->zeros)
         len = min_u64(len, (uint64_t)q->cluster_size * WRITE_ZERO_CLUSTERS);
     busy = qcow2_write_conflict(q, off, len);

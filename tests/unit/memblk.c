@@ -25,7 +25,7 @@ struct memblk {
     pthread_mutex_t lock;
     pthread_cond_t cond;
     uint8_t *data;
-    uint64_t size, room;
+    uint64_t size, room, limit;
     uint64_t rng;
     struct blk_req *queue;
     unsigned fail_in, fail_more;
@@ -67,6 +67,20 @@ static struct memblk *memblk_new(void)
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->cond, NULL);
     return m;
+}
+
+struct memblk *memblk_new_from(const uint8_t *bytes, uint64_t len)
+{
+    struct memblk *m = memblk_new();
+
+    memblk_reserve(m, len);
+    memcpy(m->data, bytes, len);
+    return m;
+}
+
+void memblk_limit(struct memblk *m, uint64_t size)
+{
+    m->limit = size;
 }
 
 struct memblk *memblk_load(const char *path)
@@ -215,6 +229,8 @@ static int memblk_do(struct memblk *m, const struct blk_req *r)
         }
         break;
     case BLK_WRITE:
+        if (m->limit && r->off + r->len > m->limit)
+            return -ENOSPC;
         memblk_reserve(m, r->off + r->len);
         iov_copy_from(r->iov, (unsigned)r->niov, 0, m->data + r->off, r->len);
         break;

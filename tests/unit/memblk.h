@@ -11,6 +11,8 @@ struct memblk;
 
 /* With the bytes of the file at path. */
 struct memblk *memblk_load(const char *path);
+struct memblk *memblk_new_from(const uint8_t *bytes, uint64_t len);
+void memblk_limit(struct memblk *m, uint64_t size); /* writes behind it: -ENOSPC */
 void memblk_destroy(struct memblk *m);
 /* The driver's side: a disk over m, which outlives it. */
 struct blk *memblk_open(struct memblk *m, const struct blk_opts *o);

@@ -230,7 +230,7 @@ static void torture(struct blk *b, uint8_t *model, uint64_t seed, int rounds, un
 
 static int run_command(const char *format, const char *path)
 {
-    char command[256];
+    char command[512];
 
     snprintf(command, sizeof(command), format, path);
     return system(command); /* a test's own command */
@@ -507,6 +507,57 @@ static void test_repair(void **ctx)
     free(model);
 }
 
+/* An image encrypted by qemu-img: read what qemu-io wrote, and the other way. */
+static void test_luks(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct blk_opts o = { .path = f->path, .passphrase = "wrong" };
+    struct err e = { 0 };
+    uint8_t *model;
+    struct blk *b;
+
+    if (access("/usr/bin/qemu-io", X_OK))
+        skip();
+    assert_int_equal(
+        run_command("qemu-img create -q --object secret,id=s,data=secret -f qcow2 -o "
+                    "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 %s 6310400",
+                    f->path),
+        0);
+    assert_int_equal(run_command("qemu-io --object secret,id=s,data=secret --image-opts "
+                                 "driver=qcow2,encrypt.key-secret=s,file.filename=%s "
+                                 "-c 'write -P 90 65000 300000' >/dev/null",
+                                 f->path),
+                     0);
+    assert_null(blk_open(&o, &e));
+    assert_int_equal(e.code, EKEYREJECTED);
+    model = calloc(1, DISK);
+    memset(model + 65000, 90, 300000);
+    o.passphrase = "secret";
+    for (int i = 0; i < 2; i++) {
+        b = blk_open(&o, &e);
+        assert_non_null(b);
+        check_all(b, model);
+        torture(b, model, 11 + i, 300, 0);
+        check_all(b, model);
+        blk_close(b);
+        assert_int_equal(
+            run_command("qemu-img check -q --object secret,id=s,data=secret --image-opts "
+                        "driver=qcow2,encrypt.key-secret=s,file.filename=%s",
+                        f->path),
+            0);
+    }
+    memset(model, 17, 100000);
+    assert_int_equal(run_command("qemu-io --object secret,id=s,data=secret --image-opts "
+                                 "driver=qcow2,encrypt.key-secret=s,file.filename=%s "
+                                 "-c 'write -P 17 0 100000' >/dev/null",
+                                 f->path),
+                     0);
+    b = blk_open(&o, &e);
+    check_all(b, model);
+    blk_close(b);
+    free(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -522,6 +573,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_resize, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_preallocation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_repair, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_luks, set_up, tear_down),
     };
 
     cmocka_set_test_filter(getenv("QCOW2_TEST"));
