@@ -385,6 +385,60 @@ static void test_lock(void **ctx)
     }
 }
 
+/* The exit status of a program that gets the disk as its last argument; 127: it is not installed. */
+static int judge(struct fixture *f, const char *program, const char *a, const char *b)
+{
+    int status;
+    pid_t child = fork();
+
+    if (!child) {
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        dup2(null, 1);
+        dup2(null, 2);
+        execlp(program, program, a, b, f->path, NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WEXITSTATUS(status);
+}
+
+/* QEMU's programs cannot open what we write, nor we what they do, and the message names them. */
+static void test_lock_qemu(void **ctx)
+{
+    struct fixture *f = *ctx;
+    int in[2], out[2];
+    char line[64];
+    struct err e;
+    pid_t child;
+
+    if (judge(f, "qemu-img", "info", "-U") == 127)
+        skip();
+    assert_int_equal(judge(f, "qemu-img", "info", "-U"), 0);
+    assert_int_not_equal(judge(f, "qemu-img", "info", "-q"), 0);
+    assert_int_not_equal(judge(f, "qemu-io", "-c", "read 0 512"), 0);
+    blk_close(f->b);
+    f->b = NULL;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    child = fork();
+    if (!child) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        execlp("qemu-io", "qemu-io", "-fraw", f->path, NULL);
+        _exit(127);
+    }
+    assert_true(read(out[0], line, sizeof(line)) > 0); /* its prompt */
+    expect_refusal(f, f->path, NULL, EAGAIN, "(qemu-io)");
+    close(in[1]); /* ends it */
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    f->b = try_open(f, f->path, NULL, false, &e);
+    assert_non_null(f->b);
+    close(in[0]);
+    close(out[0]);
+    close(out[1]);
+}
+
 #define MODE(test, mode) cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, mode)
 #define ALL(test)                                                                                  \
     MODE(test, NULL), MODE(test, "threads"), MODE(test, "direct"), MODE(test, "direct threads")
@@ -403,6 +457,7 @@ int main(void)
         ALL(test_cut_short),
         ALL(test_batch),
         ALL(test_lock),
+        MODE(test_lock_qemu, NULL),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
