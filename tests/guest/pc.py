@@ -38,11 +38,12 @@ class Guest:
 
     def __init__(self, name, steps, *, firmware=None, disks=(), bus='virtio', cdrom=None, kernel=None, initrd=None,
                  append=None, memory='128M', cpus=1, net=False, status=None, tcg_cpu='max',
-                 options=()):
+                 pixels=False, options=()):
         self.name, self.steps, self.firmware, self.disks, self.bus = name, steps, firmware, disks, bus
         self.cdrom, self.kernel, self.initrd, self.append = cdrom, kernel, initrd, append
         self.memory, self.cpus, self.net, self.status, self.tcg_cpu, self.options = \
             memory, cpus, net, status, tcg_cpu, options
+        self.pixels = pixels
 
 
 def wait(*texts):
@@ -57,6 +58,12 @@ def press(*keys):
 def send(text):
     """Through the serial port."""
     return lambda machine: machine.send(text)
+
+
+def look(check):
+    """At the pixels: check(width, height, lines of RGB bytes) says what is wrong, or nothing. The Guest has to have
+    `pixels`; TCG's are not looked at."""
+    return lambda machine: machine.look(check)
 
 
 class Failure(Exception):
@@ -117,7 +124,8 @@ class Machine:
 
 class Ruche(Machine):
     def __init__(self, guest, folder, accel='bt'):
-        self.file, self.vnc, self.viewer, self.seen = folder / 'screen.txt', folder / 'vnc', None, ''
+        self.file = folder / ('screen.png' if guest.pixels else 'screen.txt')
+        self.vnc, self.viewer, self.seen = folder / 'vnc', None, ''
         args = ['--accel', accel, '--memory', guest.memory, '--cpus', guest.cpus, '--net',
                 'user' if guest.net else 'none', '--display', f'vnc=unix:{self.vnc}', '--screenshot', self.file]
         for k in ('firmware', 'cdrom', 'kernel', 'initrd', 'append'):
@@ -127,7 +135,21 @@ class Ruche(Machine):
             args += ['--disk', d if guest.bus == 'virtio' else f'{d},bus={guest.bus}']
         super().__init__([RUCHE, 'run', *args, *guest.options])
 
+    def look(self, check):
+        """The picture is drawn while the guest draws: the last one counts."""
+        end = time.monotonic() + 5
+        wrong = 'no picture'
+        while wrong and time.monotonic() < end:
+            self.vmm.send_signal(signal.SIGUSR1)
+            time.sleep(0.2)
+            if self.file.exists() and self.file.stat().st_size:
+                wrong = check(*read_png(self.file))
+        if wrong:
+            raise Failure(wrong)
+
     def screen(self):
+        if self.file.suffix == '.png':
+            return ''
         if self.vmm.poll() is None and self.vnc.exists():  # by then it knows the signal
             self.vmm.send_signal(signal.SIGUSR1)
         if self.file.exists():  # it may be about to be written
@@ -215,6 +237,9 @@ class Qemu(Machine):
         self.command(f'sendkey {key}')
         time.sleep(0.1)
 
+    def look(self, check):
+        pass
+
 
 def attempt(guest, machine_class, *args):
     """(seconds to the last step, problems)"""
@@ -224,8 +249,11 @@ def attempt(guest, machine_class, *args):
         try:
             for step in guest.steps:
                 step(machine)
+            if guest.status is not None:
+                machine.end(guest.status)
             seconds = time.monotonic() - machine.start
-            machine.end(guest.status)
+            if guest.status is None:
+                machine.end(None)
         except (Failure, OSError) as e:
             seconds = time.monotonic() - machine.start
             problems = [str(e), *('  | ' + x for x in machine.text().replace('\r', '').splitlines()[-30:] if x.strip())]
