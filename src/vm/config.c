@@ -108,9 +108,6 @@ static int config_check_disk(const struct vm_config *c, unsigned i, struct err *
         return err_set(e, errno, "disk %s cannot be %s: %s%s", d->path,
                        d->readonly ? "read" : "read and written", strerror(errno),
                        d->readonly ? "" : "; give yourself access, or add ,readonly");
-    if (d->format && strcmp(d->format, "raw"))
-        return err_set(e, EINVAL, "disk %s: format %s is not supported; known: raw", d->path,
-                       d->format);
     if (d->serial && strlen(d->serial) > 20)
         return err_set(e, EINVAL, "disk %s: the serial number has more than 20 characters",
                        d->path);

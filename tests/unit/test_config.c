@@ -138,9 +138,12 @@ static void test_checks_disks(void **ctx)
     check_refuses(&c, EINVAL, "twice");
     c.disk[0].readonly = c.disk[1].readonly = true;
     assert_int_equal(config_check(&c, &e), 0);
-    c.disk[0].format = strdup("qcow9");
-    check_refuses(&c, EINVAL, "qcow9");
-    memcpy(c.disk[0].format, "raw", 4);
+    c.disk[0].cache = strdup("maybe");
+    check_refuses(&c, EINVAL, "writethrough");
+    memcpy(c.disk[0].cache, "none", 5);
+    c.disk[0].iops = c.disk[0].iops_rd = 100;
+    check_refuses(&c, EINVAL, "exclude");
+    c.disk[0].iops = 0;
     c.disk[0].bus = strdup("sata");
     check_refuses(&c, EINVAL, "known: virtio, ide, ahci, nvme, scsi, usb");
     memcpy(c.disk[0].bus, "ide", 4);
