@@ -303,7 +303,8 @@ static enum usb_result usb_control_in(struct usb_dev *d, uint8_t *buf, uint32_t 
     switch (d->stage) {
     case USB_DATA_IN:
         *done = (uint32_t)min_u64(len, d->control_len - d->control_at);
-        memcpy(buf, d->control + d->control_at, *done);
+        if (*done)
+            memcpy(buf, d->control + d->control_at, *done);
         d->control_at = (uint16_t)(d->control_at + *done);
         *end = d->control_at == d->control_len;
         return USB_OK;
@@ -323,7 +324,8 @@ static enum usb_result usb_control_out(struct usb_dev *d, const uint8_t *buf, ui
     case USB_DATA_OUT:
         if (len > (uint32_t)(d->control_len - d->control_at))
             return USB_STALL;
-        memcpy(d->control + d->control_at, buf, len);
+        if (len)
+            memcpy(d->control + d->control_at, buf, len);
         d->control_at = (uint16_t)(d->control_at + len);
         *done = len;
         return USB_OK;

@@ -178,7 +178,7 @@ static void fuzz_usb_contexts(struct fuzz_input *in)
     static const uint8_t types[] = { 4, 2, 6 };
     uint8_t port = fuzz_u8(in);
 
-    fuzz_usb_put64(AT_INPUT, (uint64_t)(port & 0x80 ? 0x1f1 : 3) << 32);
+    fuzz_usb_put64(AT_INPUT, (uint64_t)(port & 0x80 ? 0x1fd : 3) << 32);
     fuzz_usb_put64(AT_INPUT + 0x20, 8u << 27 | (uint64_t)(port % 9) << 48);
     for (unsigned ep = 1; ep < 9; ep++) {
         uint64_t at = AT_INPUT + 0x20 * (ep + 1);
