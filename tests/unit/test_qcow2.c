@@ -230,7 +230,7 @@ static void torture(struct blk *b, uint8_t *model, uint64_t seed, int rounds, un
 
 static int run_command(const char *format, const char *path)
 {
-    char command[512];
+    char command[8192];
 
     snprintf(command, sizeof(command), format, path);
     return system(command); /* a test's own command */
@@ -558,6 +558,151 @@ static void test_luks(void **ctx)
     free(model);
 }
 
+/* --- with QEMU's tools --- */
+
+static bool has_qemu(void)
+{
+    return !access("/usr/bin/qemu-img", X_OK) && !access("/usr/bin/qemu-io", X_OK);
+}
+
+/* qemu-io does random things to the image, and the model knows them. */
+static void qemu_torture(struct fixture *f, uint8_t *model, uint64_t *seed, bool compress)
+{
+    static const char *const verbs[] = { "write -P %u", "write -z", "write -z -u", "discard",
+                                         "write -c -P %u" };
+    char command[8192];
+    size_t n = (size_t)snprintf(command, sizeof(command), "qemu-io -d unmap -f qcow2 %s", f->path);
+
+    for (int i = 0; i < 40; i++) {
+        unsigned verb = !i && compress ? 4 : (unsigned)(rnd(seed) % 4),
+                 pattern = 1 + (unsigned)(rnd(seed) % 250);
+        uint64_t len = (1 + rnd(seed) % 200) * 512, off = rnd(seed) % ((DISK - len) / 512) * 512;
+
+        if (verb == 3 || verb == 4) { /* whole clusters, so that it is known what becomes of them */
+            off = rnd(seed) % (DISK / (2 * MIB)) * (2 * MIB);
+            len = 2 * MIB;
+        }
+        n += (size_t)snprintf(command + n, sizeof(command) - n, " -c '");
+        n += (size_t)snprintf(command + n, sizeof(command) - n, verbs[verb], pattern);
+        n += (size_t)snprintf(command + n, sizeof(command) - n, " %llu %llu'",
+                              (unsigned long long)off, (unsigned long long)len);
+        memset(model + off, verb % 4 ? 0 : (int)pattern, len);
+    }
+    snprintf(command + n, sizeof(command) - n, " >/dev/null");
+    assert_int_equal(run_command("%s", command), 0);
+}
+
+static void qemu_compare(struct fixture *f, const uint8_t *model)
+{
+    char command[512];
+    FILE *file = fopen(f->base, "we");
+
+    assert_int_equal(fwrite(model, 1, DISK, file), DISK);
+    fclose(file);
+    snprintf(command, sizeof(command), "qemu-img compare -q -f qcow2 -F raw %s %s", f->path,
+             f->base);
+    assert_int_equal(run_command("%s", command), 0);
+}
+
+static void test_against_qemu(void **ctx)
+{
+    static const char *const options[] = {
+        "cluster_size=64k",
+        "cluster_size=512",
+        "cluster_size=2M,refcount_bits=1",
+        "cluster_size=32k,extended_l2=on",
+        "compat=0.10,cluster_size=4k",
+        "compression_type=zstd,lazy_refcounts=on",
+        "preallocation=metadata,cluster_size=16k",
+        "refcount_bits=64,cluster_size=1M",
+    };
+    struct fixture *f = *ctx;
+    uint64_t seed = 4711;
+
+    if (!has_qemu())
+        skip();
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        uint8_t *model = calloc(1, DISK);
+        char command[256];
+        struct blk *b;
+
+        snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 -o %s %s %d", options[i],
+                 f->path, DISK);
+        assert_int_equal(run_command("%s", command), 0);
+        for (int round = 0; round < 2; round++) {
+            qemu_torture(f, model, &seed, !round && i != 1 && i != 6); /* onto nothing */
+            b = open_disk(f);
+            self_check(b);
+            check_all(b, model);
+            torture(b, model, rnd(&seed), 200, 0);
+            if (strstr(options[i], "refcount_bits=1")) /* cannot count to two */
+                assert_int_equal(b->ops->snap(b, BLK_SNAP_CREATE, "a", NULL), -EOVERFLOW);
+            else
+                snap(b, BLK_SNAP_CREATE, round ? "b" : "a");
+            torture(b, model, rnd(&seed), 100, 0);
+            blk_close(b);
+            if (!strstr(options[i], "refcount_bits=1"))
+                assert_int_equal(
+                    run_command(round ? "qemu-img snapshot -d a %s" : "qemu-img snapshot -c q %s",
+                                f->path),
+                    0);
+            judge(f);
+            qemu_compare(f, model);
+        }
+        free(model);
+    }
+}
+
+/* A chain of three: names relative to the image above, formats guessed or given. */
+static void test_chain(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint8_t *model = calloc(1, DISK);
+    char middle[128];
+    struct blk_create_opts o = { .path = middle, .format = "qcow2", .backing = "base" };
+    struct blk_extent x;
+    struct err e = { 0 };
+    struct blk *b;
+
+    snprintf(middle, sizeof(middle), "%s/data", f->dir);
+    make_base(f, model, DISK, 3);
+    assert_int_equal(blk_create(&o, &e), 0);
+    o = (struct blk_create_opts){ .path = f->path, .format = "qcow2", .backing = "data" };
+    assert_int_equal(blk_create(&o, &e), 0);
+    b = open_disk(f);
+    assert_int_equal(b->size, DISK);
+    check_all(b, model);
+    assert_int_equal(blk_status(b, 65536, 512, &x), 0);
+    assert_int_equal(x.depth, 2);
+    torture(b, model, 8, 300, 0);
+    check_all(b, model);
+    assert_int_equal(b->ops->set_backing(b, f->path, "qcow2", &e), 0); /* itself */
+    blk_close(b);
+    assert_null(blk_open(&(struct blk_opts){ .path = f->path }, &e));
+    assert_int_equal(e.code, ELOOP);
+    free(model);
+}
+
+/* A bitmap that should record writes is marked as in use by whoever does not keep it. */
+static void test_bitmaps(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct blk *b;
+
+    if (!has_qemu())
+        skip();
+    create(f, DISK, NULL, NULL);
+    assert_int_equal(run_command("qemu-img bitmap --add %s dirty", f->path), 0);
+    assert_int_equal(run_command("qemu-img info %s | grep -q in-use", f->path) != 0, true);
+    b = open_disk(f);
+    self_check(b);
+    assert_int_equal(blk_op_sync(b, BLK_WRITE_ZEROES, 0, MIB, 0), 0);
+    snap(b, BLK_SNAP_CREATE, "s");
+    blk_close(b);
+    judge(f);
+    assert_int_equal(run_command("qemu-img info %s | grep -q in-use", f->path), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,6 +719,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_preallocation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_repair, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_luks, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_against_qemu, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_chain, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bitmaps, set_up, tear_down),
     };
 
     cmocka_set_test_filter(getenv("QCOW2_TEST"));
