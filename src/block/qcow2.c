@@ -324,11 +324,9 @@ static int qcow2_status(struct blk *b, uint64_t off, uint64_t len, struct blk_ex
     qcow2_issue_init(&issue);
     pthread_mutex_lock(&q->lock);
     while ((rc = qcow2_map_find(q, off, len, &m, &issue)) == 1) {
-        pthread_mutex_unlock(&q->lock);
-        qcow2_issue_go(q, &issue);
-        qcow2_issue_init(&issue);
-        qcow2_wait(b);
-        pthread_mutex_lock(&q->lock);
+        rc = qcow2_cache_await(q, m.wait, &issue);
+        if (rc)
+            break;
     }
     pthread_mutex_unlock(&q->lock);
     if (rc)

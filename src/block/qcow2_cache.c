@@ -189,22 +189,14 @@ struct qcow2_slice *qcow2_cache_get(struct qcow2 *q, uint64_t table_off, uint64_
     return s;
 }
 
-int qcow2_cache_load(struct qcow2 *q, uint64_t table_off, uint64_t index, struct qcow2_slice **out)
+int qcow2_cache_await(struct qcow2 *q, struct qcow2_slice *s, struct qcow2_issue *issue)
 {
-    struct qcow2_issue issue;
-    struct qcow2_slice *s;
     int err;
 
-    qcow2_issue_init(&issue);
-    s = qcow2_cache_get(q, table_off, index, &issue);
-    if (!s)
-        return -ENOMEM;
-    *out = s;
-    if (!s->loading)
-        return 0;
     s->pins++;
     pthread_mutex_unlock(&q->lock);
-    qcow2_issue_go(q, &issue);
+    qcow2_issue_go(q, issue);
+    qcow2_issue_init(issue);
     pthread_mutex_lock(&q->lock);
     while (s->loading)
         qcow2_meta_block(q);
@@ -213,6 +205,17 @@ int qcow2_cache_load(struct qcow2 *q, uint64_t table_off, uint64_t index, struct
     if (err && !s->pins)
         cache_free(s);
     return err;
+}
+
+int qcow2_cache_load(struct qcow2 *q, uint64_t table_off, uint64_t index, struct qcow2_slice **s)
+{
+    struct qcow2_issue issue;
+
+    qcow2_issue_init(&issue);
+    *s = qcow2_cache_get(q, table_off, index, &issue);
+    if (!*s)
+        return -ENOMEM;
+    return (*s)->loading ? qcow2_cache_await(q, *s, &issue) : 0;
 }
 
 void qcow2_cache_dirty(struct qcow2 *q, struct qcow2_slice *s)

@@ -15,9 +15,7 @@ void qcow2_meta_block(struct qcow2 *q)
         pthread_cond_wait(&q->cond, &q->lock); /* the loop thread takes completions */
         return;
     }
-    pthread_mutex_unlock(&q->lock);
-    qcow2_wait(q->b);
-    pthread_mutex_lock(&q->lock);
+    qcow2_wait_locked(q);
 }
 
 struct meta_item {

@@ -436,12 +436,11 @@ static struct blk *op_busy_below(struct qcow2 *q)
     return NULL;
 }
 
-void qcow2_wait(struct blk *b)
+/* What the caller has looked at under the lock cannot change unseen before this waits. */
+void qcow2_wait_locked(struct qcow2 *q)
 {
-    struct qcow2 *q = qcow2_of(b);
     struct blk *below = NULL;
 
-    pthread_mutex_lock(&q->lock);
     if (!q->ready) {
         atomic_store(&q->sleeping, true); /* before the look: see qcow2_wake() */
         below = op_busy_below(q);
@@ -454,4 +453,14 @@ void qcow2_wait(struct blk *b)
         blk_wait(below);
     else
         qcow2_op_ready_call(&q->ready_work);
+    pthread_mutex_lock(&q->lock);
+}
+
+void qcow2_wait(struct blk *b)
+{
+    struct qcow2 *q = qcow2_of(b);
+
+    pthread_mutex_lock(&q->lock);
+    qcow2_wait_locked(q);
+    pthread_mutex_unlock(&q->lock);
 }

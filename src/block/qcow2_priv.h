@@ -218,7 +218,7 @@ struct qcow2 {
     unsigned cluster_bits, l2_bits, rb_bits, sub_bits, entry_size;
     uint32_t cluster_size, slice_size, slice_entries;
     bool extended, external;
-    bool locked; /* encrypted, and there is no key: only metadata can be used */
+    bool locked;    /* encrypted, and there is no key: only metadata can be used */
     uint8_t *zeros; /* a cluster of them; only if writable */
 
     pthread_mutex_t lock; /* guards what follows */
@@ -311,7 +311,9 @@ void qcow2_cache_fini(struct qcow2 *q);
 /* Of the table at table_off, the slice with entry `index`; maybe still loading. NULL: no memory. */
 struct qcow2_slice *qcow2_cache_get(struct qcow2 *q, uint64_t table_off, uint64_t index,
                                     struct qcow2_issue *issue);
-/* The same, loaded; blocks. */
+/* Blocks until s, which is being loaded, is there. 0, or -errno: then it is gone. */
+must_check int qcow2_cache_await(struct qcow2 *q, struct qcow2_slice *s, struct qcow2_issue *issue);
+/* qcow2_cache_get(), loaded; blocks. */
 must_check int qcow2_cache_load(struct qcow2 *q, uint64_t table_off, uint64_t index,
                                 struct qcow2_slice **s);
 void qcow2_cache_dirty(struct qcow2 *q, struct qcow2_slice *s);
@@ -351,6 +353,7 @@ int qcow2_map_corrupt(struct qcow2 *q, const char *what, uint64_t where);
 /* --- qcow2_op.c --- */
 void qcow2_submit(struct blk *b, struct blk_req *r);
 void qcow2_wait(struct blk *b);
+void qcow2_wait_locked(struct qcow2 *q); /* the same, with the lock, which is let go meanwhile */
 void qcow2_submit_commit(struct blk *b);
 void qcow2_op_nested(struct qcow2 *q, struct blk_req *r); /* completes by r->done() */
 /* Goes on with an op that waited; on_loop: it may complete at once. No lock held. */
