@@ -335,20 +335,27 @@ struct rpc_server *rpc_server_create(struct loop *l, int listen_fd,
     return s;
 }
 
+/* The last words to a client, if they leave at once. */
+static void rpc_server_dismiss(struct rpc_call *c)
+{
+    c->pumping = true; /* nothing is served any more */
+    if (c->busy)
+        rpc_refuse(c, RPC_FAILED, "the VM has ended");
+    if (c->fd >= 0)
+        (void)rpc_server_flush(c);
+    c->busy = false;
+    rpc_server_leave(c);
+}
+
 void rpc_server_destroy(struct rpc_server *s)
 {
+    struct rpc_call *next;
+
     if (!s)
         return;
-    while (s->clients) {
-        struct rpc_call *c = s->clients;
-
-        c->hang_up = true;
-        if (c->busy)
-            rpc_refuse(c, RPC_FAILED, "the VM has ended"); /* it leaves if all is sent */
-        if (s->clients == c) {
-            c->busy = false;
-            rpc_server_leave(c);
-        }
+    for (struct rpc_call *c = s->clients; c; c = next) {
+        next = c->next;
+        rpc_server_dismiss(c);
     }
     if (s->listen_fd >= 0)
         loop_fd_del(&s->listen_watch);
