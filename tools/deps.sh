@@ -10,7 +10,8 @@ packages_of() {
     build) echo "gcc libc6-dev make meson ninja-build pkgconf python3-minimal scdoc libcmocka-dev \
         libzydis-dev liburing-dev libjansson-dev libslirp-dev libglib2.0-dev libseccomp-dev \
         libcap-ng-dev libzstd-dev liblz4-dev zlib1g-dev libnbd-dev liblzma-dev libbz2-dev libssl-dev libisal-dev" ;;
-    run) echo "mmdebstrap e2fsprogs debian-archive-keyring apt uidmap fakechroot fakeroot zstd util-linux" ;;
+    run) echo "mmdebstrap e2fsprogs debian-archive-keyring apt uidmap fakechroot fakeroot zstd util-linux \
+        fdisk mtools grub-common grub-pc-bin grub-efi-amd64-bin curl" ;;
     check) echo "procps nbdkit clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
         nasm binutils python3 gdb seabios ovmf grub-common grub-pc-bin xorriso \
         grub-efi-amd64-bin mtools e2fsprogs qemu-utils" ;;

@@ -36,6 +36,17 @@ static int args_unknown(const char *command, const struct arg_option *options, s
     return err_set(e, EINVAL, "ruche %s has no option %s%s", command, text, known);
 }
 
+static int args_join(char **joined, const char *value, struct err *e)
+{
+    char *both;
+
+    if (asprintf(&both, "%s%s%s", *joined ? *joined : "", *joined ? "," : "", value) < 0)
+        return err_set(e, ENOMEM, "out of memory");
+    free(*joined);
+    *joined = both;
+    return 0;
+}
+
 /* The option at argv[*i], and its value behind it. */
 static int args_option(int argc, char **argv, int *i, const struct arg_option *o, struct err *e)
 {
@@ -45,14 +56,10 @@ static int args_option(int argc, char **argv, int *i, const struct arg_option *o
         *o->given = true;
     if (!o->value)
         return equals ? err_set(e, EINVAL, "%s takes no value", o->name) : 0;
-    if (equals) {
-        *o->value = equals + 1;
-        return 0;
-    }
-    if (*i + 1 == argc)
+    if (!equals && *i + 1 == argc)
         return err_set(e, EINVAL, "%s needs a value", o->name);
-    *o->value = argv[++*i];
-    return 0;
+    *o->value = equals ? equals + 1 : argv[++*i];
+    return o->joined ? args_join(o->joined, *o->value, e) : 0;
 }
 
 int args_parse(int argc, char **argv, const struct arg_option *options, size_t n_options,

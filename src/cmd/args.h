@@ -9,7 +9,8 @@
 struct arg_option {
     const char *name, *alias; /* "--now", "-n"; alias NULL: none */
     bool *given;              /* NULL, or set */
-    const char **value;       /* NULL: it takes none */
+    const char **value;       /* NULL: it takes none; else the last one given */
+    char **joined;            /* NULL, or: all of them, with commas between; the caller frees it */
 };
 
 /*

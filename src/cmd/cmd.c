@@ -52,6 +52,9 @@ bool cmd_print_usage(const char *name, FILE *f)
 #define COMMAND(name, function, synopsis, text) { name, synopsis, text },
 #include "cmd/commands.def"
 #undef COMMAND
+#define IMAGE(id, name, function, synopsis, text) { "image " name, "image " synopsis, text },
+#include "cmd/image.def"
+#undef IMAGE
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++)

@@ -26,6 +26,7 @@ int cmd_logs(int argc, char **argv);
 int cmd_pause(int argc, char **argv);
 int cmd_reset(int argc, char **argv);
 int cmd_resume(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
 int cmd_screenshot(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_type(int argc, char **argv);

@@ -111,6 +111,14 @@ static const char *gen_docs_bash_words(const char *completion)
     return strcmp(completion, "@format") ? completion : "raw qcow2 vmdk vdi vhd vhdx";
 }
 
+/* The words that begin with a dash in "stop NAME [--now] [-f]". */
+static void gen_docs_bash_flags(const char *synopsis)
+{
+    for (const char *p = synopsis; (p = strchr(p, '[')); p++)
+        if (p[1] == '-')
+            printf("%.*s ", (int)strcspn(p + 1, "] "), p + 1);
+}
+
 /* `ruche image ...`: the subcommand, then its options; everything else is a file. */
 static void gen_docs_bash_image(void)
 {
@@ -139,17 +147,10 @@ static void gen_docs_bash_image(void)
         for (size_t i = 0; i < image_arg_count; i++)
             if (image_arg_list[i].commands & BIT(c))
                 printf("--%s ", image_arg_list[i].name);
+        gen_docs_bash_flags(image_command_list[c].synopsis);
         printf("' -- \"$cur\")) ;;\n");
     }
     printf("    esac\n}\n");
-}
-
-/* The words that begin with a dash in "stop NAME [--now] [-f]". */
-static void gen_docs_bash_flags(const char *synopsis)
-{
-    for (const char *p = synopsis; (p = strchr(p, '[')); p++)
-        if (p[1] == '-')
-            printf("%.*s ", (int)strcspn(p + 1, "] "), p + 1);
 }
 
 /* A command other than run: the names of VMs in the place of NAME, files elsewhere, its options. */

@@ -140,8 +140,8 @@ static void list_print_names(const json_t *list)
 int cmd_list(int argc, char **argv)
 {
     bool json = false, quiet = false;
-    const struct arg_option options[] = { { "--json", NULL, &json, NULL },
-                                          { "--quiet", "-q", &quiet, NULL } };
+    const struct arg_option options[] = { { "--json", .given = &json },
+                                          { "--quiet", "-q", .given = &quiet } };
     struct err e = { 0 };
     json_t *list;
     int n, rc = args_words(argc, argv, options, ARRAY_SIZE(options), 0, 0, &n, &e);

@@ -74,8 +74,8 @@ static int logs_print(const char *name, const char *file, bool follow, struct er
 int cmd_logs(int argc, char **argv)
 {
     bool follow = false, serial = false;
-    const struct arg_option options[] = { { "--follow", "-f", &follow, NULL },
-                                          { "--serial", NULL, &serial, NULL } };
+    const struct arg_option options[] = { { "--follow", "-f", .given = &follow },
+                                          { "--serial", .given = &serial } };
     struct err e = { 0 };
     int n, rc = args_words(argc, argv, options, ARRAY_SIZE(options), 1, 1, &n, &e);
 

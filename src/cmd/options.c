@@ -351,6 +351,34 @@ static int options_parallel(struct options *o, const char *value, struct err *e)
     return options_string(&o->config.parallel, value, e);
 }
 
+static int options_user(struct options *o, const char *value, struct err *e)
+{
+    (void)e;
+    o->seed.user = value;
+    return 0;
+}
+
+static int options_ssh_key(struct options *o, const char *value, struct err *e)
+{
+    (void)e;
+    o->seed.ssh_key = value;
+    return 0;
+}
+
+static int options_hostname(struct options *o, const char *value, struct err *e)
+{
+    (void)e;
+    o->seed.hostname = value;
+    return 0;
+}
+
+static int options_cloud_init(struct options *o, const char *value, struct err *e)
+{
+    (void)e;
+    o->seed.cloud_init = value;
+    return 0;
+}
+
 static int options_gdb(struct options *o, const char *value, struct err *e)
 {
     char *list = strdup(value), *rest = list, *item, *addr;
@@ -376,7 +404,7 @@ static int options_gdb(struct options *o, const char *value, struct err *e)
 }
 
 /* Eight characters without those that look alike: all that the protocol looks at. */
-static int options_make_password(char **password, struct err *e)
+int options_make_password(char **password, struct err *e)
 {
     static const char letters[] = "abcdefghijkmnpqrstuvwxyz23456789";
     uint8_t random[8];
@@ -386,8 +414,16 @@ static int options_make_password(char **password, struct err *e)
         return err_set(e, errno, "the host has no random numbers: %s", strerror(errno));
     for (unsigned i = 0; i < sizeof(random); i++)
         text[i] = letters[random[i] % (sizeof(letters) - 1)];
-    fprintf(stderr, "ruche: the screen's password is %s\n", text);
     return options_string(password, text, e);
+}
+
+static int options_screen_password(char **password, struct err *e)
+{
+    int r = options_make_password(password, e);
+
+    if (!r)
+        fprintf(stderr, "ruche: the screen's password is %s\n", *password);
+    return r;
 }
 
 static int options_display(struct options *o, const char *value, struct err *e)
@@ -400,7 +436,7 @@ static int options_display(struct options *o, const char *value, struct err *e)
     r = options_string(&o->config.display, options_item(&rest), e);
     while (!r && (item = options_item(&rest))) {
         if (!strcmp(item, "password"))
-            r = options_make_password(&o->config.display_password, e);
+            r = options_screen_password(&o->config.display_password, e);
         else if (!strncmp(item, "password=", 9) && item[9])
             r = options_string(&o->config.display_password, item + 9, e);
         else
@@ -541,6 +577,10 @@ static int options_one(struct options *o, int argc, char **argv, int *i, struct 
     const char *text = argv[(*i)++], *equals, *value = NULL;
     const struct option_spec *s;
 
+    if (text[0] != '-' && *text && !o->image) {
+        o->image = text;
+        return 0;
+    }
     if (text[0] != '-' || !text[1])
         return err_set(e, EINVAL,
                        "what is \"%s\"? Options begin with --; a kernel is given with "
@@ -607,6 +647,57 @@ static int options_linux_append(struct options *o, struct err *e)
     return options_append(o, "console=ttyS0", e);
 }
 
+/* A VM has its image's name if it is given no other. */
+static int options_image_name(struct options *o, struct err *e)
+{
+    int r;
+
+    if (!o->image || !o->config.any_name)
+        return 0;
+    o->config.any_name = false;
+    r = options_string(&o->config.name, o->image, e);
+    for (char *p = r ? NULL : strchr(o->config.name, ':'); p; p = strchr(p, ':'))
+        *p = '-';
+    return r;
+}
+
+/* Makes room at `at` for a disk that is a file. */
+static int options_put_disk(struct options *o, unsigned at, const char *path, const char *format,
+                            struct err *e)
+{
+    struct config_disk d = { 0 };
+    int r;
+
+    if (o->config.n_disks == CONFIG_MAX_DISKS)
+        return err_set(e, EINVAL, "--disk: a VM has at most %d disks", CONFIG_MAX_DISKS);
+    r = options_string(&d.path, path, e);
+    if (!r)
+        r = options_string(&d.format, format, e);
+    if (r) {
+        free(d.path);
+        return r;
+    }
+    memmove(&o->config.disk[at + 1], &o->config.disk[at], (o->config.n_disks - at) * sizeof(d));
+    o->config.disk[at] = d;
+    o->config.n_disks++;
+    return 0;
+}
+
+int options_first_disk(struct options *o, const char *path, const char *format, struct err *e)
+{
+    return options_put_disk(o, 0, path, format, e);
+}
+
+int options_last_disk(struct options *o, const char *path, const char *format, struct err *e)
+{
+    unsigned at = o->config.n_disks;
+    int r = options_put_disk(o, at, path, format, e);
+
+    if (!r)
+        o->config.disk[at].readonly = true;
+    return r;
+}
+
 int options_parse(struct options *o, int argc, char **argv, struct err *e)
 {
     struct vm_config *c = &o->config;
@@ -619,9 +710,11 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
         if (r)
             return r;
     }
+    if (options_image_name(o, e))
+        return -ENOMEM;
     if (!o->mac_given)
         options_derive_mac(c);
-    if (!c->kernel && !c->firmware && c->n_disks &&
+    if (!c->kernel && !c->firmware && (c->n_disks || o->image) &&
         options_firmware(o, c->uefi_vars ? "uefi" : "auto", e))
         return -ENOMEM;
     if (!c->append && c->kernel && options_is_linux(c->kernel))
@@ -656,7 +749,7 @@ static void options_print_wrapped(FILE *f, const char *text)
 
 void options_print_help(FILE *f)
 {
-    fprintf(f, "Usage: ruche run --disk FILE|--kernel FILE [OPTION...]\n\n"
+    fprintf(f, "Usage: ruche run NAME|--disk FILE|--kernel FILE [OPTION...]\n\n"
                "Boots a virtual machine in the foreground. Its serial port is this terminal;\n"
                "Ctrl-] leaves (Ctrl-] twice sends one to the guest).\n\nOptions:\n");
     for (size_t i = 0; i < options_count; i++) {

@@ -8,10 +8,16 @@
 
 #include "vm/config.h"
 
+/* What cloud-init is told; argv's, NULL: nothing. */
+struct options_seed {
+    const char *user, *ssh_key, *hostname, *cloud_init;
+};
 struct options {
     struct vm_config config;
     bool dry_run, help;
     bool mac_given;
+    struct options_seed seed;
+    const char *image; /* argv's: the image or VM whose disk is the first one; NULL: none */
 };
 
 struct option_spec {
@@ -31,6 +37,13 @@ extern const size_t options_count;
  */
 must_check int options_parse(struct options *o, int argc, char **argv, struct err *e);
 void options_fini(struct options *o);
+/* Puts a disk before the others, or a read-only one behind them. 0 or -errno with a sentence. */
+must_check int options_first_disk(struct options *o, const char *path, const char *format,
+                                  struct err *e);
+must_check int options_last_disk(struct options *o, const char *path, const char *format,
+                                 struct err *e);
+/* A password, made up, in *password, which is replaced. */
+must_check int options_make_password(char **password, struct err *e);
 void options_print_help(FILE *f);
 
 #endif

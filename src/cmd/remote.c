@@ -68,7 +68,7 @@ static char *remote_text(char **words, int n, bool enter, size_t *len, struct er
 int cmd_type(int argc, char **argv)
 {
     bool enter = false;
-    const struct arg_option options[] = { { "--enter", NULL, &enter, NULL } };
+    const struct arg_option options[] = { { "--enter", .given = &enter } };
     struct err e = { 0 };
     struct vms_vm vm;
     char *text;
@@ -195,8 +195,8 @@ int cmd_stop(int argc, char **argv)
 {
     bool now = false;
     const char *timeout = NULL;
-    const struct arg_option options[] = { { "--now", "--force", &now, NULL },
-                                          { "--timeout", "-t", NULL, &timeout } };
+    const struct arg_option options[] = { { "--now", "--force", .given = &now },
+                                          { "--timeout", "-t", .value = &timeout } };
     struct err e = { 0 };
     struct vms_vm vm;
     int n, timeout_ms = REMOTE_STOP_S * 1000,

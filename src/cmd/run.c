@@ -19,6 +19,8 @@
 
 #include "cmd/cmd.h"
 #include "cmd/options.h"
+#include "cmd/run_image.h"
+#include "cmd/run_seed.h"
 
 struct run_terminal {
     bool is_tty;
@@ -165,11 +167,13 @@ static bool run_on_terminal(const struct vm_config *c)
     return (!strcmp(c->serial, "stdio") || !strcmp(c->console, "stdio")) && isatty(STDIN_FILENO);
 }
 
-static int run_config(const struct options *o, struct err *e)
+static int run_config(struct options *o, struct err *e)
 {
     char *json;
     int status;
 
+    if (run_image_prepare(o, e) || run_seed_prepare(o, e))
+        return cmd_fail(e);
     if (config_check(&o->config, e))
         return cmd_fail(e);
     json = config_to_json(&o->config);

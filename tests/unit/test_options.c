@@ -159,7 +159,7 @@ static void test_refusals(void **ctx)
     REFUSED("did you mean --memory", "--memroy", "1G");
     REFUSED("did you mean --kernel", "--kern", "x");
     REFUSED("lists them", "--zzzzzzzz");
-    REFUSED("--kernel FILE", "vmlinuz");
+    REFUSED("--kernel FILE", "image", "vmlinuz");
     REFUSED("needs a value", "--cpus");
     REFUSED("takes no value", "--no-reboot=1");
     REFUSED("CPUs", "--cpus", "two");
