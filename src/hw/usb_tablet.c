@@ -169,12 +169,12 @@ static int8_t usb_tablet_clamp(int wheel)
 static void usb_tablet_add(struct usb_tablet *t, const struct usb_tablet_event *v)
 {
     struct usb_tablet_event *tail = t->n ? &t->queue[t->n - 1] : NULL;
-    int wheel = v->wheel;
 
     if (tail && (tail->buttons == v->buttons || t->n == TABLET_QUEUE)) {
-        wheel += tail->wheel;
+        int8_t wheel = usb_tablet_clamp((int)v->wheel + tail->wheel);
+
         *tail = *v;
-        tail->wheel = usb_tablet_clamp(wheel);
+        tail->wheel = wheel;
     } else {
         t->queue[t->n++] = *v;
     }

@@ -195,12 +195,45 @@ static void test_checks_firmware(void **ctx)
     unlink("test_config.kernel");
 }
 
+static void test_usb(void **ctx)
+{
+    struct vm_config c;
+    struct err e = { 0 };
+
+    (void)ctx;
+    good(&c);
+    assert_null(config_usb(&c)); /* nobody looks */
+    c.display = strdup("vnc");
+    assert_string_equal(config_usb(&c), "xhci");
+    assert_true(config_usb_tablet(&c));
+    c.usb = strdup("none");
+    assert_null(config_usb(&c));
+    c.usb_keyboard = true;
+    check_refuses(&c, EINVAL, "--usb none");
+    memcpy(c.usb, "ehci", 5);
+    check_refuses(&c, EINVAL, "known: none, xhci, uhci");
+    memcpy(c.usb, "uhci", 5);
+    assert_int_equal(config_check(&c, &e), 0);
+    for (; c.n_disks < 5; c.n_disks++) {
+        struct config_disk *d = &c.disk[c.n_disks];
+
+        d->path = strdup("test_config.kernel");
+        d->bus = strdup("usb");
+        d->readonly = true;
+    }
+    check_refuses(&c, EINVAL, "uhci has 2 ports");
+    memcpy(c.usb, "xhci", 5);
+    check_refuses(&c, EINVAL, "room for 4");
+    config_fini(&c);
+    unlink("test_config.kernel");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_refuses_json),
         cmocka_unit_test(test_checks),          cmocka_unit_test(test_checks_disks),
-        cmocka_unit_test(test_checks_firmware),
+        cmocka_unit_test(test_checks_firmware), cmocka_unit_test(test_usb),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
