@@ -38,6 +38,7 @@
 
 /* AL: which; it is told, and the host says when to go on. */
 shown:
+    cli /* at the timer's interrupts SeaBIOS takes what comes for keys */
     movw $COM1, %dx
     movb %al, %ah
     movb $'#', %al
@@ -50,6 +51,7 @@ shown:
     jz 1b
     movw $COM1, %dx
     inb %dx, %al
+    sti
     ret
 
 palette:
