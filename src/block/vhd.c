@@ -165,7 +165,7 @@ static int vhd_find_parent(struct foreign *f, const uint8_t *h, struct err *e)
             *c = '/';
     base = strrchr(name, '/');
     if (base && (*name == '/' || name[1] == ':'))
-        memmove(name, base + 1, strlen(base));
+        memmove(name, base + 1, strlen(base + 1) + 1);
     f->backing = name;
     f->backing_format = "vhd";
     return 0;

@@ -109,46 +109,73 @@ static int vmdk_add_flat(struct foreign *f, struct vmdk_extent *x, struct err *e
     return vmdk_add_extent(f, x, e);
 }
 
+/* Cuts the next word off *at; "" at the end. */
+static char *vmdk_word(char **at)
+{
+    char *word = *at + strspn(*at, " \t");
+
+    *at = word + strcspn(word, " \t");
+    if (**at)
+        *(*at)++ = '\0';
+    return word;
+}
+
+/* A number of sectors as bytes; -EINVAL: it is none, or too large. */
+static int vmdk_sectors(const char *text, uint64_t *bytes)
+{
+    char *end;
+    unsigned long long n;
+
+    errno = 0;
+    n = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || errno || (*end && !strchr(" \t", *end)) ||
+        n > INT64_MAX / BLK_SECTOR)
+        return -EINVAL;
+    *bytes = n * BLK_SECTOR;
+    return 0;
+}
+
+/* The file of an extent, and behind its name where in there a flat one begins. */
+static int vmdk_extent_file(struct foreign *f, char *rest, const char *type, struct vmdk_extent *x,
+                            struct err *e)
+{
+    char *name = strchr(rest, '"'), *end = name ? strchr(name + 1, '"') : NULL;
+    bool sparse = !strcmp(type, "SPARSE") || !strcmp(type, "VMFSSPARSE");
+    int rc;
+
+    if (!end)
+        return foreign_bad(f, e, "an extent without a file");
+    if (!sparse && strcmp(type, "FLAT") && strcmp(type, "VMFS"))
+        return foreign_unsupported(f, e, "has an extent of the type %.20s, which is not known here",
+                                   type);
+    *end++ = '\0';
+    end += strspn(end, " \t");
+    rc = foreign_add_file(f, name + 1, e);
+    if (rc)
+        return rc;
+    x->file = f->n_files - 1;
+    if (sparse)
+        return vmdk_add_sparse(f, x, e);
+    x->kind = VMDK_FLAT;
+    if (*end && vmdk_sectors(end, &x->flat_off))
+        return foreign_bad(f, e, "an extent begins at sector '%.20s'", end);
+    return vmdk_add_flat(f, x, e);
+}
+
 /* "RW 4192256 SPARSE "disk-s001.vmdk"", and a number behind it for flat ones */
 static int vmdk_extent_line(struct foreign *f, char *line, struct err *e)
 {
     struct vmdk_extent x = { 0 };
-    unsigned long long sectors, flat = 0;
-    char access[16], type[16], *name, *end;
-    int rc, n = 0;
+    char *at = line, *access = vmdk_word(&at), *sectors = vmdk_word(&at), *type = vmdk_word(&at);
 
-    if (sscanf(line, "%15s %llu %15s %n", access, &sectors, type, &n) < 3 || !n)
-        return foreign_bad(f, e, "what is the extent '%.60s'?", line);
-    if (sectors > INT64_MAX / BLK_SECTOR)
-        return foreign_bad(f, e, "an extent of %llu sectors", sectors);
-    x.size = sectors * BLK_SECTOR;
+    if (vmdk_sectors(sectors, &x.size))
+        return foreign_bad(f, e, "an extent of '%.20s' sectors", sectors);
     if (!strcmp(access, "NOACCESS"))
         return foreign_unsupported(f, e, "has an extent that may not be read (NOACCESS)");
-    if (!strcmp(type, "ZERO")) {
-        x.kind = VMDK_ZERO;
-        return vmdk_add_extent(f, &x, e);
-    }
-    name = strchr(line + n, '"');
-    end = name ? strchr(name + 1, '"') : NULL;
-    if (!end)
-        return foreign_bad(f, e, "an extent without a file");
-    *end = '\0';
-    if (sscanf(end + 1, "%llu", &flat) != 1)
-        flat = 0;
-    rc = foreign_add_file(f, name + 1, e);
-    if (rc)
-        return rc;
-    x.file = f->n_files - 1;
-    if (!strcmp(type, "SPARSE") || !strcmp(type, "VMFSSPARSE"))
-        return vmdk_add_sparse(f, &x, e);
-    if (strcmp(type, "FLAT") && strcmp(type, "VMFS"))
-        return foreign_unsupported(f, e, "has an extent of the type %s, which is not known here",
-                                   type);
-    x.kind = VMDK_FLAT;
-    if (flat > INT64_MAX / BLK_SECTOR)
-        return foreign_bad(f, e, "an extent begins at sector %llu", flat);
-    x.flat_off = flat * BLK_SECTOR;
-    return vmdk_add_flat(f, &x, e);
+    if (strcmp(type, "ZERO"))
+        return vmdk_extent_file(f, at, type, &x, e);
+    x.kind = VMDK_ZERO;
+    return vmdk_add_extent(f, &x, e);
 }
 
 static int vmdk_parent(struct foreign *f, const char *hint, struct err *e)

@@ -199,31 +199,39 @@ static int compare_run(struct compare *c)
     return rc;
 }
 
-int compare_disks(struct blk *a, struct blk *b, const struct compare_opts *opts,
-                  struct compare_result *result, struct err *e)
+static void compare_init(struct compare *c, struct blk *a, struct blk *b, uint8_t *memory)
 {
-    struct compare *c = calloc(1, sizeof(*c));
-    uint8_t *memory = malloc((size_t)2 * COMPARE_SLOTS * COMPARE_PIECE);
-    int rc = c && memory ? 0 : err_set(e, ENOMEM, "out of memory");
-
-    *result = (struct compare_result){ .same = true };
-    for (unsigned i = 0; !rc && i < COMPARE_SLOTS; i++)
+    c->disk[0] = a;
+    c->disk[1] = b;
+    c->size = max_u64(a->size, b->size);
+    for (unsigned i = 0; i < COMPARE_SLOTS; i++)
         for (unsigned k = 0; k < 2; k++) {
             c->slot[i].c = c;
             c->slot[i].side[k].slot = &c->slot[i];
             c->slot[i].side[k].buf = memory + (size_t)(2 * i + k) * COMPARE_PIECE;
         }
-    if (!rc) {
-        c->disk[0] = a;
-        c->disk[1] = b;
-        c->size = max_u64(a->size, b->size);
-        c->opts = opts;
-        c->result = result;
-        rc = compare_run(c);
-        if (rc)
-            err_set(e, -rc, "disk '%s' cannot be read at byte %llu: %s", c->err_path,
-                    (unsigned long long)c->err_off, strerror(-rc));
+}
+
+int compare_disks(struct blk *a, struct blk *b, const struct compare_opts *opts,
+                  struct compare_result *result, struct err *e)
+{
+    struct compare *c = calloc(1, sizeof(*c));
+    uint8_t *memory = malloc((size_t)2 * COMPARE_SLOTS * COMPARE_PIECE);
+    int rc;
+
+    *result = (struct compare_result){ .same = true };
+    if (!c || !memory) {
+        free(memory);
+        free(c);
+        return err_set(e, ENOMEM, "out of memory");
     }
+    compare_init(c, a, b, memory);
+    c->opts = opts;
+    c->result = result;
+    rc = compare_run(c);
+    if (rc)
+        err_set(e, -rc, "disk '%s' cannot be read at byte %llu: %s", c->err_path,
+                (unsigned long long)c->err_off, strerror(-rc));
     free(memory);
     free(c);
     return rc;

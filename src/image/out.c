@@ -111,6 +111,12 @@ int out_store_units(struct out *o, const struct out_chunk *c)
     return 0;
 }
 
+void out_mark(uint8_t *p, const char *text)
+{
+    while (*text)
+        *p++ = (uint8_t)*text++;
+}
+
 void out_uuid(uint8_t uuid[16])
 {
     if (getrandom(uuid, 16, 0) != 16)

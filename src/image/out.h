@@ -99,6 +99,8 @@ must_check int out_check_options(const struct out_opts *opts, const char *const 
                                  struct err *e);
 /* Writes the used units of c at their places, neighbours in one go. */
 must_check int out_store_units(struct out *o, const struct out_chunk *c);
+/* The characters of text without its NUL: the marks of formats. */
+void out_mark(uint8_t *p, const char *text);
 /* Random bytes that make a UUID. */
 void out_uuid(uint8_t uuid[16]);
 

@@ -83,15 +83,16 @@ static uint64_t out_qcow2_l2_entries(const struct out_qcow2 *q)
 static int out_qcow2_open(struct out *o, const struct out_opts *opts, struct err *e)
 {
     struct out_qcow2 *q = calloc(1, sizeof(*q));
-    uint64_t span, l1;
+    unsigned bits;
+    uint64_t l1;
 
     o->priv = q;
     if (!q)
         return err_set(e, ENOMEM, "out of memory");
     if (out_qcow2_options(o, opts, e))
         return -EINVAL;
-    span = out_qcow2_l2_entries(q) * q->cluster;
-    l1 = (o->size + span - 1) / span;
+    bits = 2 * q->cluster_bits - 3; /* of what an L2 table describes */
+    l1 = (o->size + BIT64(bits) - 1) >> bits;
     if (l1 > QCOW2_L1_MAX / sizeof(uint64_t))
         return err_set(e, EFBIG, "a disk of this size needs larger clusters: -o cluster_size=");
     q->l1_len = (uint32_t)max_u64(l1, 1);

@@ -151,14 +151,14 @@ static void out_vhd_footer(const struct out *o, uint8_t *f)
     time_t now = time(NULL);
 
     memset(f, 0, VHD_FOOTER);
-    memcpy(f + VHD_COOKIE, "conectix", 8);
+    out_mark(f + VHD_COOKIE, "conectix");
     st_be32(f + VHD_FEATURES, 2); /* always set */
     st_be32(f + VHD_VERSION, 0x00010000);
     st_be64(f + VHD_HEADER_OFFSET, v->fixed ? UINT64_MAX : VHD_FOOTER);
     st_be32(f + VHD_TIME, now > VHD_EPOCH ? (uint32_t)(now - VHD_EPOCH) : 0);
-    memcpy(f + VHD_CREATOR, "win ", 4);
+    out_mark(f + VHD_CREATOR, "win ");
     st_be32(f + VHD_CREATOR_VERSION, 0x00060001);
-    memcpy(f + VHD_CREATOR_OS, "Wi2k", 4);
+    out_mark(f + VHD_CREATOR_OS, "Wi2k");
     st_be64(f + VHD_ORIGINAL_SIZE, o->size);
     st_be64(f + VHD_SIZE, o->size);
     out_vhd_geometry(o->size, f);

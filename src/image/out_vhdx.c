@@ -73,14 +73,16 @@ static int out_vhdx_open(struct out *o, const struct out_opts *opts, struct err 
 {
     struct out_vhdx *v = calloc(1, sizeof(*v));
     uint64_t blocks;
+    unsigned bits;
 
     o->priv = v;
     if (!v)
         return err_set(e, ENOMEM, "out of memory");
     if (out_vhdx_options(o, opts, e))
         return -EINVAL;
-    blocks = (o->size + v->block - 1) / v->block;
-    v->ratio = VHDX_CHUNK_SECTORS * VHDX_SECTOR / v->block;
+    bits = (unsigned)__builtin_ctzll(v->block);
+    blocks = (o->size + v->block - 1) >> bits;
+    v->ratio = VHDX_CHUNK_SECTORS * VHDX_SECTOR >> bits;
     v->entries = blocks + (blocks ? (blocks - 1) / v->ratio : 0);
     v->bat_len = align_up(max_u64(v->entries, 1) * sizeof(*v->bat), MIB);
     v->bat = calloc(v->entries + 1, sizeof(*v->bat));
@@ -143,7 +145,7 @@ static int out_vhdx_put_regions(struct out *o)
 
     if (!t)
         return -ENOMEM;
-    memcpy(t, "regi", 4);
+    out_mark(t, "regi");
     st_le32(t + 8, 2);
     out_vhdx_region(t + VHDX_REGION_ENTRIES, VHDX_GUID_BAT, VHDX_BAT_OFF, v->bat_len);
     out_vhdx_region(t + VHDX_REGION_ENTRIES + VHDX_REGION_ENTRY, VHDX_GUID_METADATA, VHDX_META_OFF,
@@ -199,7 +201,7 @@ static int out_vhdx_put_headers(struct out *o)
 
     for (unsigned i = 0; !rc && i < 2; i++) {
         memset(h, 0, VHDX_HEADER_SIZE);
-        memcpy(h, "head", 4);
+        out_mark(h, "head");
         st_le64(h + VHDX_HEADER_SEQUENCE, i);
         out_uuid(h + VHDX_HEADER_FILE_GUID);
         out_uuid(h + VHDX_HEADER_DATA_GUID);

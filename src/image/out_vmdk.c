@@ -284,7 +284,7 @@ static void out_vmdk_header(const struct out *o, uint64_t gd_sector, uint8_t *h)
     const struct out_vmdk *v = o->priv;
 
     memset(h, 0, VMDK_HEADER);
-    memcpy(h, "KDMV", 4);
+    out_mark(h, "KDMV");
     st_le32(h + VMDK_VERSION, v->stream ? 3 : 1);
     st_le32(h + VMDK_FLAGS,
             VMDK_FLAG_LINE_ENDS |
@@ -297,7 +297,7 @@ static void out_vmdk_header(const struct out *o, uint64_t gd_sector, uint8_t *h)
     st_le64(h + VMDK_RGD_OFFSET, v->stream ? 0 : v->gd_off[0] / BLK_SECTOR);
     st_le64(h + VMDK_GD_OFFSET, gd_sector);
     st_le64(h + VMDK_OVERHEAD, v->grains / BLK_SECTOR);
-    memcpy(h + VMDK_LINE_ENDS, "\n \r\n", 4);
+    out_mark(h + VMDK_LINE_ENDS, "\n \r\n");
     st_le16(h + VMDK_COMPRESSION, v->stream ? VMDK_DEFLATE : 0);
 }
 

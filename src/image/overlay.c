@@ -43,9 +43,11 @@ int overlay_commit(struct blk *b, const struct overlay_progress *p, struct err *
 {
     uint8_t *buf = malloc(OVERLAY_BUFFER);
     uint64_t off = 0;
-    int rc = buf ? 0 : err_set(e, ENOMEM, "out of memory");
+    int rc = 0;
 
-    if (!rc && b->backing->size < b->size)
+    if (!buf)
+        return err_set(e, ENOMEM, "out of memory");
+    if (b->backing->size < b->size)
         rc = blk_resize(b->backing, b->size, BLK_PREALLOC_OFF, e);
     while (!rc && off < b->size) {
         struct blk_extent x;
@@ -110,8 +112,10 @@ int overlay_rebase(struct blk *b, struct blk *new, const struct overlay_progress
 {
     uint8_t *buf = malloc((size_t)2 * OVERLAY_BUFFER);
     uint64_t off = 0;
-    int rc = buf ? 0 : err_set(e, ENOMEM, "out of memory");
+    int rc = 0;
 
+    if (!buf)
+        return err_set(e, ENOMEM, "out of memory");
     while (!rc && off < b->size) {
         struct blk_extent x;
         bool own, nothing;
