@@ -114,6 +114,33 @@ static void test_cdrom(void **ctx)
     REFUSED("no file", "--cdrom", "");
 }
 
+static void test_disk_io(void **ctx)
+{
+    const struct config_disk *d;
+    struct options o;
+    struct err e;
+
+    (void)ctx;
+    assert_int_equal(
+        PARSE(&o, &e, "--disk",
+              "nbd://host/export,cache=none,aio=io_uring,discard=on,detect-zeroes=unmap,"
+              "iops_rd=100,bps=2M,burst=1.5,on-io-error=stop",
+              "--on-io-error", "report"),
+        0);
+    d = &o.config.disk[0];
+    assert_true(config_disk_is_remote(d));
+    assert_string_equal(d->cache, "none");
+    assert_string_equal(d->aio, "uring"); /* QEMU's words are taken too */
+    assert_string_equal(d->discard, "unmap");
+    assert_string_equal(d->detect_zeroes, "unmap");
+    assert_string_equal(d->on_io_error, "pause");
+    assert_string_equal(o.config.on_io_error, "report");
+    assert_int_equal(d->iops_rd, 100);
+    assert_int_equal(d->bps, 2 << 20);
+    assert_int_equal(d->burst_ms, 1500);
+    options_fini(&o);
+}
+
 static void test_disk(void **ctx)
 {
     struct options o;
@@ -129,6 +156,9 @@ static void test_disk(void **ctx)
     assert_true(o.config.disk[0].readonly && !o.config.disk[1].readonly);
     options_fini(&o);
     REFUSED("what is", "--disk", "a,nonsense");
+    REFUSED("number of requests", "--disk", "a,iops=many");
+    REFUSED("bytes a second", "--disk", "a,bps_rd=x");
+    REFUSED("time in seconds", "--disk", "a,burst=-1");
     REFUSED("no file", "--disk", ",readonly");
 }
 
@@ -203,11 +233,11 @@ static void test_suggest(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_forms), cmocka_unit_test(test_firmware),
-        cmocka_unit_test(test_disk),      cmocka_unit_test(test_publish),
-        cmocka_unit_test(test_cdrom),     cmocka_unit_test(test_display),
-        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_mac_follows_name),
-        cmocka_unit_test(test_suggest),
+        cmocka_unit_test(test_all_forms),        cmocka_unit_test(test_firmware),
+        cmocka_unit_test(test_disk_io),          cmocka_unit_test(test_disk),
+        cmocka_unit_test(test_publish),          cmocka_unit_test(test_cdrom),
+        cmocka_unit_test(test_display),          cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_mac_follows_name), cmocka_unit_test(test_suggest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
