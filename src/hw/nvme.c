@@ -15,6 +15,7 @@ enum {
     NVME_BAR_LEN = 0x4000,
     NVME_MSIX_BAR = 4,
     NVME_DOORBELLS = 0x1000,
+    NVME_MIN_IO_QUEUES = 2, /* OVMF's driver wants two and does not ask */
 };
 enum { /* registers, 32 bits each */
        REG_CAP = 0x00,
@@ -402,7 +403,7 @@ int nvme_create(struct pci_bus *bus, unsigned devfn, const char *id, struct blk 
         return err_set(e, ENOMEM, "out of memory");
     }
     n->disk = disk;
-    n->io_queues = (unsigned)min_u64(queues, NVME_MAX_IO_QUEUES);
+    n->io_queues = (unsigned)min_u64(max_u64(queues, NVME_MIN_IO_QUEUES), NVME_MAX_IO_QUEUES);
     snprintf(n->serial, sizeof(n->serial), "%s", serial ? serial : id);
     pci_init(&n->pci, &nvme_ops, pci_bus_vm(bus), id, 0x1b36, 0x0010, NVME_CLASS, 2);
     pci_add_bar(&n->pci, NVME_BAR, NVME_BAR_LEN, false, true, &nvme_io_ops);
