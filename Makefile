@@ -32,6 +32,7 @@ soak: fuzz-build release ## hours of random instructions against the host CPU, o
 bench: release ## benchmark against QEMU's TCG and the host (QUICK=1, BENCH_ARGS='--case REGEX ...')
 	@tools/deps.sh run bench
 	@tests/bench/run $(if $(QUICK),--quick) $(BENCH_ARGS)
+	@tests/bench/firmware
 
 coverage: ## unit tests with line coverage (build/coverage)
 	@tools/deps.sh build coverage
