@@ -81,7 +81,7 @@ struct pci_dev {
     const uint8_t *rom;
     uint32_t rom_len;
     struct pci_msix msix;
-    uint8_t msi; /* offset of the capability; 0: no MSI */
+    uint8_t msi;     /* offset of the capability; 0: no MSI */
     bool intx_level; /* what the device wants; the command register may hold it back */
     uint8_t next_cap, last_cap;
     /* Optional hooks, device lock held: before a read (to refresh cfg) and after a write. */
