@@ -22,11 +22,12 @@ static void nvme_text(uint8_t *out, size_t len, const char *text)
 /* By the serial number, so that a disk keeps its name. */
 static void nvme_nguid(const struct nvme *n, uint8_t out[NGUID_LEN])
 {
+    static const uint8_t vendor[8] = { 'r', 'u', 'c', 'h', 'e', '-', 'n', 's' };
     uint64_t hash = 14695981039346656037ull;
 
     for (const char *p = n->serial; *p; p++)
         hash = (hash ^ (uint8_t)*p) * 1099511628211ull;
-    memcpy(out, "ruche-ns", 8);
+    memcpy(out, vendor, sizeof(vendor));
     st_be64(out + 8, hash);
 }
 

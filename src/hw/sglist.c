@@ -10,13 +10,18 @@ void sglist_reset(struct sglist *sg)
 }
 
 /* What goes on where the last piece ends is part of it. */
+static bool sglist_goes_on(const struct sglist *sg, uint64_t gpa, const void *p)
+{
+    const struct iovec *last = &sg->iov[sg->n - 1];
+
+    return sg->gpa[sg->n - 1] + last->iov_len == gpa &&
+           (const uint8_t *)last->iov_base + last->iov_len == p;
+}
+
 static bool sglist_put(struct sglist *sg, uint64_t gpa, void *p, uint64_t len)
 {
-    struct iovec *last = sg->n ? &sg->iov[sg->n - 1] : NULL;
-
-    if (last && sg->gpa[sg->n - 1] + last->iov_len == gpa &&
-        (uint8_t *)last->iov_base + last->iov_len == p) {
-        last->iov_len += len;
+    if (sg->n && sglist_goes_on(sg, gpa, p)) {
+        sg->iov[sg->n - 1].iov_len += len;
     } else if (sg->n == sg->max) {
         return false;
     } else {
