@@ -19,7 +19,7 @@
 #include "base/iov.h"
 
 enum {
-    VBLK_QUEUE_SIZE = 512, /* so that 1 MiB of single pages is one request */
+    VBLK_QUEUE_SIZE = 512,    /* so that 1 MiB of single pages is one request */
     VBLK_MAX_QUEUES = 16,     /* more only cost the guest memory and vectors */
     VBLK_MAX_RANGE = 1 << 22, /* sectors of a discard: 2 GiB */
     VBLK_PHYSICAL_EXP = 3,    /* 4 KiB: what the host's file systems like */
