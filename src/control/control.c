@@ -58,6 +58,8 @@ static const char *control_state(const struct vm *vm)
         return "held";
     if (vm->paused)
         return "paused";
+    if (vm->stalls)
+        return "io-error";
     return atomic_load(&vm->suspended) ? "suspended" : "running";
 }
 
@@ -98,13 +100,14 @@ static void control_status(void *opaque, struct rpc_call *c, json_t *params)
         return;
     machine_pc_display_where(ctl->vm, display, sizeof(display));
     status = json_pack(
-        "{s:s, s:s, s:i, s:s, s:s, s:i, s:I, s:I, s:s?, s:s?, s:o, s:s, s:o, s:s*, s:s}", "name",
-        cfg->name, "state", control_state(ctl->vm), "pid", (int)getpid(), "version", RUCHE_VERSION,
-        "accel", ctl->vm->accel ? ctl->vm->accel->name : "none", "cpus", (int)ctl->vm->nvcpus,
-        "memory", (json_int_t)cfg->memory, "uptime_ms",
+        "{s:s, s:s, s:i, s:s, s:s, s:i, s:I, s:I, s:s?, s:s?, s:o, s:s, s:o, s:s*, s:s*, s:s}",
+        "name", cfg->name, "state", control_state(ctl->vm), "pid", (int)getpid(), "version",
+        RUCHE_VERSION, "accel", ctl->vm->accel ? ctl->vm->accel->name : "none", "cpus",
+        (int)ctl->vm->nvcpus, "memory", (json_int_t)cfg->memory, "uptime_ms",
         (json_int_t)((util_monotonic_ns() - ctl->start_ns) / NS_PER_MS), "kernel", cfg->kernel,
         "firmware", cfg->firmware, "disks", control_disks(cfg), "net", cfg->net, "forwards",
-        control_forwards(cfg), "display", *display ? display : NULL, "log", ctl->log_path);
+        control_forwards(cfg), "display", *display ? display : NULL, "reason",
+        ctl->vm->stalls ? ctl->vm->stall_reason : NULL, "log", ctl->log_path);
     rpc_answer(c, status);
 }
 
@@ -253,7 +256,10 @@ static void control_resume(void *opaque, struct rpc_call *c, json_t *params)
     if (!control_takes_none(c, params) || !control_may_go_on(ctl, c))
         return;
     vm_resume(ctl->vm);
-    rpc_answer(c, json_object());
+    if (ctl->vm->stalls)
+        rpc_refuse(c, RPC_FAILED, "%s", ctl->vm->stall_reason);
+    else
+        rpc_answer(c, json_object());
 }
 
 static void control_power_button(void *opaque, struct rpc_call *c, json_t *params)
