@@ -24,7 +24,7 @@ int text_file_read(const char *what, const char *path, size_t max, char **text, 
         rc = err_set(e, EINVAL, "%s %s is no text", what, path);
     if (f)
         fclose(f);
-    if (rc) {
+    if (rc || !buf) {
         free(buf);
         return rc;
     }

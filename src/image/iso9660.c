@@ -55,6 +55,13 @@ static void iso_both32(uint8_t *p, uint32_t v)
     st_be32(p + 4, v);
 }
 
+/* Characters in a field, which has no end mark. */
+static void iso_text(uint8_t *p, const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        p[i] = (uint8_t)text[i];
+}
+
 static void iso_set_date(struct iso *iso)
 {
     time_t now = time(NULL);
@@ -104,7 +111,7 @@ static uint8_t *iso_system(struct iso_entry *d, const char *signature, uint8_t l
 {
     uint8_t *p = d->system + d->system_len;
 
-    memcpy(p, signature, 2);
+    iso_text(p, signature, 2);
     p[2] = len;
     p[3] = 1;
     d->system_len += len;
@@ -130,12 +137,12 @@ static uint8_t *iso_dots(const struct iso *iso, uint8_t *p, uint32_t folder, boo
         if (rock_ridge && !which) {
             uint8_t *er;
 
-            memcpy(iso_system(&d, "SP", 7), "\xbe\xef", 3);
+            iso_text(iso_system(&d, "SP", 7), "\xbe\xef", 3);
             iso_system_px(&d);
             er = iso_system(&d, "ER", 18);
             er[0] = 10;
             er[3] = 1;
-            memcpy(er + 4, "RRIP_1991A", 10);
+            iso_text(er + 4, "RRIP_1991A", 10);
         } else if (rock_ridge) {
             iso_system_px(&d);
         }
@@ -152,7 +159,7 @@ static size_t iso_short_name(const char *name, uint8_t *to)
     for (; *name && n < ISO_SHORT_NAME; name++)
         if (isalnum((unsigned char)*name))
             to[n++] = (uint8_t)toupper((unsigned char)*name);
-    memcpy(to + n, ".;1", 3);
+    iso_text(to + n, ".;1", 3);
     return n + 3;
 }
 
@@ -182,7 +189,7 @@ static void iso_folder(struct iso *iso)
 
         iso_system_px(&d);
         nm = iso_system(&d, "NM", (uint8_t)(5 + name_len));
-        memcpy(nm + 1, f->name, name_len);
+        iso_text(nm + 1, f->name, name_len);
         p += iso_entry(iso, p, &d);
     }
 }
@@ -235,14 +242,14 @@ static void iso_descriptor(struct iso *iso, const char *label, bool joliet)
                            { 0 }, 0 };
 
     p[0] = joliet ? 2 : 1;
-    memcpy(p + 1, "CD001", 5);
+    iso_text(p + 1, "CD001", 5);
     p[6] = 1;
     iso_fill(p + 8, 64, joliet);
     if (joliet) {
         iso_wide(label, p + 40);
-        memcpy(p + 88, "%/E", 3);
+        iso_text(p + 88, "%/E", 3);
     } else {
-        memcpy(p + 40, label, strlen(label));
+        iso_text(p + 40, label, strlen(label));
     }
     iso_both32(p + 80, iso->sectors);
     iso_both16(p + 120, 1);
@@ -282,7 +289,7 @@ uint8_t *iso9660_make(const char *label, const struct iso9660_file *files, size_
     iso_descriptor(&iso, label, true);
     end = iso.data + ISO_END * ISO_SECTOR;
     end[0] = 255;
-    memcpy(end + 1, "CD001\1", 6);
+    iso_text(end + 1, "CD001\1", 6);
     iso_path_tables(&iso, ISO_PATHS, ISO_FOLDER);
     iso_path_tables(&iso, ISO_PATHS + 2, ISO_JOLIET_FOLDER);
     iso_folder(&iso);

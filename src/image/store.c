@@ -211,7 +211,7 @@ static void store_sweep(const char *root)
 
 int store_begin(struct store_entry *s, enum store_kind kind, const char *name, struct err *e)
 {
-    char root[PATH_MAX], prefix[24];
+    char root[PATH_MAX] = "", prefix[24];
     int rc = store_set_name(s, kind, "", name, e);
 
     if (!rc && !access(s->dir, F_OK))
