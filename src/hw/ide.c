@@ -117,8 +117,10 @@ static void ide_sync(struct device *d)
     struct ide *ide = ide_of(d);
 
     pci_sync(&ide->pci);
-    for (unsigned i = 0; i < IDE_CHANNELS; i++)
+    for (unsigned i = 0; i < IDE_CHANNELS; i++) {
         ide_channel_sync(&ide->ch[i]);
+        ide_resume(&ide->ch[i]);
+    }
 }
 
 static void ide_quiesce(struct device *d)
@@ -144,7 +146,7 @@ static void ide_destroy(struct device *d)
 
 static const struct device_ops ide_ops = {
     .type = "piix3-ide",
-    .version = 1,
+    .version = 2, /* with what is to be done again */
     .state = ide_state,
     .sync = ide_sync,
     .quiesce = ide_quiesce,

@@ -62,6 +62,7 @@ void ide_fail(struct ide_drive *d, uint8_t error)
 void ide_channel_reset(struct ide_channel *ch)
 {
     ch->x = (struct ide_xfer){ 0 };
+    ch->again = IDE_AGAIN_NO;
     ch->device = 0;
     ch->bm.status &= (uint8_t)~BM_ACTIVE;
     ch->bm.command &= (uint8_t)~BM_START;
@@ -115,7 +116,7 @@ static void ide_device_reset(struct ide_drive *d)
 
 static bool ide_busy(const struct ide_channel *ch)
 {
-    return ch->in_flight || (ch->control & ATA_CTL_SRST);
+    return ch->in_flight || ch->again || (ch->control & ATA_CTL_SRST);
 }
 
 uint8_t ide_channel_alt_status(const struct ide_channel *ch)
@@ -257,4 +258,11 @@ void ide_channel_state(struct ide_channel *ch, struct state *s)
     state_bool(s, &ch->intrq);
     ide_bm_state(&ch->bm, s);
     ide_xfer_state(ch, s);
+    if (state_version(s) >= 2)
+        state_u8(s, &ch->again);
+    else if (state_loading(s))
+        ch->again = IDE_AGAIN_NO;
+    state_require(s, ide_again_ok(ch), "nothing that could be done again");
+    if (state_error(s))
+        ch->again = IDE_AGAIN_NO;
 }

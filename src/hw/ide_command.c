@@ -4,11 +4,52 @@
  */
 #include "hw/ide_impl.h"
 
+#include <errno.h>
 #include <string.h>
 
 enum { ATAPI_DRQ_MAX = 0xfffe };
 
 /* --- requests --- */
+
+/* It has not happened: as it was before the request. */
+static void ide_postpone(struct ide_channel *ch)
+{
+    struct ide_xfer *x = &ch->x;
+
+    if (ch->req.op == BLK_FLUSH) {
+        ch->again = IDE_AGAIN_FLUSH;
+    } else if (x->phase == IDE_DMA_DISK) {
+        ch->again = IDE_AGAIN_DMA;
+        ch->bm.at = ch->seg[0];
+    } else if (x->phase == IDE_PIO_IN) {
+        ch->again = IDE_AGAIN_FILL;
+        x->off -= x->len;
+        x->left += x->len;
+        x->len = 0;
+    } else {
+        ch->again = IDE_AGAIN_WRITE;
+    }
+}
+
+bool ide_again_ok(const struct ide_channel *ch)
+{
+    const struct ide_xfer *x = &ch->x;
+
+    switch (ch->again) {
+    case IDE_AGAIN_NO:
+        return true;
+    case IDE_AGAIN_DMA:
+        return x->phase == IDE_DMA_DISK;
+    case IDE_AGAIN_FILL:
+        return x->phase == IDE_PIO_IN && x->left;
+    case IDE_AGAIN_WRITE:
+        return x->phase == IDE_PIO_OUT && x->len && x->left >= x->len;
+    case IDE_AGAIN_FLUSH:
+        return ch->drive[x->unit].ata.disk;
+    default:
+        return false;
+    }
+}
 
 static void ide_done(struct blk_req *req, int err)
 {
@@ -16,13 +57,15 @@ static void ide_done(struct blk_req *req, int err)
     struct device *dev = &ch->ide->pci.dev;
 
     pthread_mutex_lock(&dev->lock);
-    if (err)
+    if (err && err != -ECANCELED)
         log_limited(&dev->log, LOG_WARN, "ide", "%s of %llu bytes at %llu failed: %s",
                     req->op == BLK_READ ? "read" : "write", (unsigned long long)req->len,
                     (unsigned long long)req->off, strerror(-err));
     ch->in_flight = false;
     if (ch->reset_due)
         ide_channel_reset(ch);
+    else if (ch->then && err == -ECANCELED)
+        ide_postpone(ch);
     else if (ch->then)
         ch->then(ch, err);
     if (!ch->in_flight)
@@ -67,6 +110,21 @@ static void ide_flush(struct ide_drive *d)
 {
     d->ch->x.write = true;
     ide_submit(d->ch, BLK_FLUSH, 0, 0, 0, ide_io_end);
+}
+
+void ide_resume(struct ide_channel *ch)
+{
+    uint8_t again = ch->again;
+
+    ch->again = IDE_AGAIN_NO;
+    if (again == IDE_AGAIN_DMA)
+        ide_dma_run(ch);
+    else if (again == IDE_AGAIN_FILL)
+        ide_pio_fill(ch);
+    else if (again == IDE_AGAIN_WRITE)
+        ide_pio_drain(ch);
+    else if (again == IDE_AGAIN_FLUSH)
+        ide_flush(ide_drive_of(ch));
 }
 
 static void ide_run(struct ide_drive *d, const struct ata_job *j)

@@ -102,8 +102,6 @@ static void ide_prd_give_back(struct ide_channel *ch, uint64_t n)
 
 /* --- the transfer --- */
 
-static void ide_dma_run(struct ide_channel *ch);
-
 /* If the command is over but not the table, the bus master stays active. */
 static void ide_bm_settle(struct ide_channel *ch)
 {
@@ -177,9 +175,9 @@ static void ide_dma_run_buf(struct ide_channel *ch)
 }
 
 /* Both have to want it: the host that started the bus master, the drive that has a command. */
-static void ide_dma_run(struct ide_channel *ch)
+void ide_dma_run(struct ide_channel *ch)
 {
-    if (ch->in_flight || !(ch->bm.command & BM_START) || !(ch->bm.status & BM_ACTIVE))
+    if (ch->in_flight || ch->again || !(ch->bm.command & BM_START) || !(ch->bm.status & BM_ACTIVE))
         return;
     if (ch->x.phase == IDE_DMA_DISK)
         ide_dma_run_disk(ch);

@@ -26,6 +26,8 @@ enum { IDE_BUF = 64 * KIB, IDE_SEGS = 256 };
 
 enum ide_phase { IDE_IDLE, IDE_PIO_IN, IDE_PIO_OUT, IDE_PACKET, IDE_DMA_DISK, IDE_DMA_BUF };
 
+enum { IDE_AGAIN_NO, IDE_AGAIN_DMA, IDE_AGAIN_FILL, IDE_AGAIN_WRITE, IDE_AGAIN_FLUSH };
+
 struct ide_channel;
 struct ide_drive {
     struct ata_drive ata; /* its disk is owned */
@@ -70,6 +72,7 @@ struct ide_channel {
     struct ide_bm bm;
     struct ide_xfer x;
     uint8_t buf[IDE_BUF];
+    uint8_t again; /* what the host could not do before the VM was stopped: IDE_AGAIN_* */
 
     /* the request in flight */
     bool in_flight, reset_due;
@@ -104,6 +107,8 @@ void ide_start(struct ide_drive *d, uint8_t command); /* the task file is in pla
 /* Hands ch->req to the block layer (op, off and len; iov[0..niov) is filled in); `then` runs at its end. */
 void ide_submit(struct ide_channel *ch, enum blk_op op, uint64_t off, uint64_t len, int niov,
                 void (*then)(struct ide_channel *ch, int err));
+void ide_resume(struct ide_channel *ch); /* begins anew what is to be done again */
+bool ide_again_ok(const struct ide_channel *ch);
 void ide_packet(struct ide_drive *d); /* carries out the one that is in buf */
 /* The drive's command is over, or has failed as a disk or a CD-ROM drive fails. For `then`. */
 void ide_io_end(struct ide_channel *ch, int err);
@@ -113,7 +118,9 @@ void ide_io_end(struct ide_channel *ch, int err);
 void ide_pio_send(struct ide_drive *d, uint32_t len, uint32_t block);
 void ide_pio_read(struct ide_drive *d, uint64_t off, uint64_t len, uint32_t block);
 void ide_pio_write(struct ide_drive *d, uint64_t off, uint64_t len, uint32_t block, bool fua);
-void ide_pio_packet(struct ide_drive *d); /* collects a packet for ide_packet() */
+void ide_pio_packet(struct ide_drive *d);   /* collects a packet for ide_packet() */
+void ide_pio_fill(struct ide_channel *ch);  /* the buffer, from the disk */
+void ide_pio_drain(struct ide_channel *ch); /* the other way */
 uint32_t ide_pio_data_read(struct ide_channel *ch, unsigned size);
 void ide_pio_data_write(struct ide_channel *ch, unsigned size, uint32_t val);
 
@@ -121,6 +128,7 @@ void ide_pio_data_write(struct ide_channel *ch, unsigned size, uint32_t val);
 /* They wait for the host to start the bus master, if it has not. */
 void ide_dma_disk(struct ide_drive *d, uint64_t off, uint64_t len, bool write, bool fua);
 void ide_dma_send(struct ide_drive *d, uint32_t len); /* len bytes of buf */
+void ide_dma_run(struct ide_channel *ch);             /* as far as both sides want it */
 uint8_t ide_bm_read(const struct ide_channel *ch, unsigned reg);
 void ide_bm_write(struct ide_channel *ch, unsigned reg, uint8_t val);
 

@@ -41,7 +41,7 @@ static void ide_pio_filled(struct ide_channel *ch, int err)
         ide_pio_offer(ch, true);
 }
 
-static void ide_pio_fill(struct ide_channel *ch)
+void ide_pio_fill(struct ide_channel *ch)
 {
     struct ide_xfer *x = &ch->x;
     uint64_t off = x->off;
@@ -146,6 +146,12 @@ void ide_pio_packet(struct ide_drive *d)
     ide_pio_offer(d->ch, false);
 }
 
+void ide_pio_drain(struct ide_channel *ch)
+{
+    ch->iov[0] = (struct iovec){ ch->buf, ch->x.len };
+    ide_submit(ch, BLK_WRITE, ch->x.off, ch->x.len, 1, ide_pio_written);
+}
+
 static void ide_pio_received(struct ide_channel *ch)
 {
     struct ide_xfer *x = &ch->x;
@@ -155,8 +161,7 @@ static void ide_pio_received(struct ide_channel *ch)
     } else if (x->pos < x->len) {
         ide_pio_offer(ch, true);
     } else {
-        ch->iov[0] = (struct iovec){ ch->buf, x->len };
-        ide_submit(ch, BLK_WRITE, x->off, x->len, 1, ide_pio_written);
+        ide_pio_drain(ch);
     }
 }
 

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@ enum { ABRT = 4, IDNF = 0x10 };
 struct fixture {
     char path[2][64];
     struct testvm *t;
+    struct blk *disk;
     bool irq[2];
 };
 
@@ -65,6 +67,7 @@ static int set_up(void **ctx)
     f->t = testvm_create(RAM);
     bus = pci_bus_create(f->t->vm, &e);
     media[0] = (struct ide_media){ open_disk(f, 0, DISK), false, "serial-123" };
+    f->disk = media[0].disk;
     media[2] = (struct ide_media){ open_disk(f, 1, CD), true, NULL };
     const struct ide_at at[IDE_CHANNELS] = {
         { PRIMARY, PRIMARY + CONTROL, testvm_irq(&f->irq[0]) },
@@ -441,6 +444,52 @@ static void test_save_in_flight(void **ctx)
     assert_disk(ram(f, DATA), 0, 0x10000);
 }
 
+static void undone_submit(struct blk *b, struct blk_req *r)
+{
+    (void)b;
+    blk_done_later(r, -ECANCELED);
+}
+
+/* What the host could not do before the VM was stopped is done when it goes on: by DMA, by PIO, a flush. */
+static void test_undone(void **ctx)
+{
+    struct fixture *f = *ctx;
+    const struct blk_ops *works = f->disk->ops;
+    struct blk_ops undone = *works;
+    uint8_t data[512];
+
+    undone.submit = undone_submit;
+    put_prd(f, 0, DATA, 4096, false);
+    put_prd(f, 1, DATA + 0x10000, 4096, true);
+    f->disk->ops = &undone;
+    start_bm(f, 0, true);
+    put_lba(f, 0, 16);
+    out(f, PRIMARY + 7, 0xc8);
+    device_quiesce_all(f->t->vm->devices);
+    assert_int_equal(in(f, PRIMARY + CONTROL), BSY);
+    f->disk->ops = works;
+    device_sync_all(f->t->vm->devices);
+    assert_int_equal(wait_idle(f, PRIMARY), READY);
+    assert_disk(ram(f, DATA), 0, 4096);
+    assert_disk(ram(f, DATA + 0x10000), 4096, 4096);
+    f->disk->ops = &undone;
+    put_lba(f, 8, 1);
+    out(f, PRIMARY + 7, 0x20);
+    device_quiesce_all(f->t->vm->devices);
+    f->disk->ops = works;
+    device_sync_all(f->t->vm->devices);
+    assert_int_equal(wait_idle(f, PRIMARY), READY | DRQ);
+    take_words(f, PRIMARY, data, 512);
+    assert_disk(data, 4096, 512);
+    f->disk->ops = &undone;
+    out(f, PRIMARY + 7, 0xe7);
+    device_quiesce_all(f->t->vm->devices);
+    assert_int_equal(in(f, PRIMARY + CONTROL), BSY);
+    f->disk->ops = works;
+    device_sync_all(f->t->vm->devices);
+    assert_int_equal(wait_idle(f, PRIMARY), READY);
+}
+
 /* --- a CD --- */
 
 /* What the status is once the packet has been taken. */
@@ -600,8 +649,8 @@ int main(void)
         TEST(test_pio_multiple),     TEST(test_pio_write),      TEST(test_chs),
         TEST(test_ends_of_disk),     TEST(test_smart),          TEST(test_dma),
         TEST(test_dma_many_entries), TEST(test_dma_bad_tables), TEST(test_reset_in_flight),
-        TEST(test_save_in_flight),   TEST(test_cd_read),        TEST(test_cd_info),
-        TEST(test_cd_tray),          TEST(test_hostile),
+        TEST(test_save_in_flight),   TEST(test_undone),         TEST(test_cd_read),
+        TEST(test_cd_info),          TEST(test_cd_tray),        TEST(test_hostile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
