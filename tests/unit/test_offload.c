@@ -66,6 +66,67 @@ static void check_segment(uint8_t *p, size_t len, size_t ip, bool v6)
     assert_int_equal(sum_of(p + tcp, len - tcp, (pseudo & 0xffff) + (pseudo >> 16)), 0xffff);
 }
 
+/* A card that finds the sums by itself: whatever is in their places. */
+static void test_ip4_sums(void **ctx)
+{
+    uint8_t p[120];
+    uint32_t pseudo;
+
+    (void)ctx;
+    for (unsigned proto = 6; proto <= 17; proto += 11) {
+        for (size_t i = 0; i < sizeof(p); i++)
+            p[i] = (uint8_t)(i * 11);
+        st_be16(p + 12, 0x0800);
+        p[14] = 0x45;
+        st_be16(p + 16, 90); /* and padding behind it */
+        st_be16(p + 20, 0);
+        p[23] = (uint8_t)proto;
+        assert_true(offload_ip4_sums(p, sizeof(p), true, true));
+        pseudo = sum_of(p + 26, 8, 0) + proto + 70;
+        assert_int_equal(sum_of(p + 14, 20, 0), 0xffff);
+        assert_int_equal(sum_of(p + 34, 70, pseudo), 0xffff);
+    }
+    st_be16(p + 16, 107); /* longer than the frame */
+    assert_false(offload_ip4_sums(p, sizeof(p), true, true));
+    st_be16(p + 16, 90);
+    st_be16(p + 20, 0x2000); /* a fragment */
+    assert_false(offload_ip4_sums(p, sizeof(p), true, true));
+    assert_false(offload_ip4_sums(p, 20, true, true));
+}
+
+/* One segment as packets that say the same. */
+static void test_packets(void **ctx)
+{
+    enum { HEADER = 54, MSS = 1000, LEN = HEADER + 2500 };
+    static uint8_t big[LEN], out[HEADER + MSS];
+    static const size_t lens[] = { 1000, 1000, 500 };
+
+    (void)ctx;
+    for (size_t i = 0; i < LEN; i++)
+        big[i] = (uint8_t)(i * 13);
+    st_be16(big + 12, 0x0800);
+    big[14] = 0x45;
+    st_be16(big + 18, 0xffff); /* identification */
+    st_be16(big + 20, 0x4000);
+    big[23] = 6;
+    st_be32(big + 38, 0xfffffff0); /* sequence number */
+    big[46] = 0x50;
+    big[47] = 0x99; /* CWR, ACK, PSH, FIN */
+    for (size_t i = 0; i < 3; i++) {
+        size_t len = offload_tcp_packet(big, LEN, HEADER, MSS, i * MSS, out);
+
+        assert_int_equal(len, HEADER + lens[i]);
+        assert_memory_equal(out + HEADER, big + HEADER + i * MSS, lens[i]);
+        assert_int_equal(ld_be16(out + 16), len - 14);
+        assert_int_equal(ld_be16(out + 18), (0xffff + i) & 0xffff);
+        assert_int_equal(ld_be32(out + 38), (uint32_t)(0xfffffff0 + i * MSS));
+        assert_int_equal(out[47], i == 0 ? 0x90 : i == 1 ? 0x10 : 0x19);
+        assert_int_equal(sum_of(out + 14, 20, 0), 0xffff);
+    }
+    assert_int_equal(offload_tcp_packet(big, LEN, 50, MSS, 0, out), 0); /* headers cut off */
+    assert_int_equal(offload_tcp_packet(big, LEN, HEADER, 0, 0, out), 0);
+}
+
 static void test_segments(void **ctx)
 {
     static uint8_t p[BIG];
@@ -107,10 +168,9 @@ static void test_segments_refused(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_checksum),
-        cmocka_unit_test(test_checksum_bounds),
-        cmocka_unit_test(test_segments),
-        cmocka_unit_test(test_segments_refused),
+        cmocka_unit_test(test_checksum), cmocka_unit_test(test_checksum_bounds),
+        cmocka_unit_test(test_ip4_sums), cmocka_unit_test(test_packets),
+        cmocka_unit_test(test_segments), cmocka_unit_test(test_segments_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
