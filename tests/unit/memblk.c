@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <spawn.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/iov.h"
@@ -107,6 +109,17 @@ void memblk_save(const struct memblk *m, const char *path)
 
     BUG_ON(!f || fwrite(m->data, 1, m->size, f) != m->size);
     BUG_ON(fclose(f));
+}
+
+int memblk_shell(const char *command)
+{
+    char *argv[] = { "sh", "-c", (char *)(uintptr_t)command, NULL };
+    int status;
+    pid_t pid;
+
+    BUG_ON(posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ));
+    BUG_ON(waitpid(pid, &status, 0) != pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
 static void memblk_forget(struct memblk *m)

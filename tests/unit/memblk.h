@@ -19,6 +19,8 @@ struct blk *memblk_open(struct memblk *m, const struct blk_opts *o);
 /* An image over it, by these ops. NULL: *e says why. */
 struct blk *memblk_open_image(struct memblk *m, const struct blk_ops *ops, const struct blk_opts *o,
                               struct err *e);
+/* Lets a shell run a command; its exit status. */
+int memblk_shell(const char *command);
 void memblk_save(const struct memblk *m, const char *path);
 
 void memblk_seed(struct memblk *m,
