@@ -390,7 +390,7 @@ static void vblk_state_again(struct virtio_blk *vb, struct state *s)
         state_u16(s, &head);
         if (state_loading(s))
             vblk_load_again(vb, s, queue, head);
-        else
+        else if (r)
             r = r->next;
     }
 }

@@ -1,0 +1,175 @@
+/* rbd.c against libraries that only look like Ceph's (fake_rados.c, fake_rbd.c): names, requests, completions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/block.h"
+
+enum { DISK = 1 << 20, MANY = 64 };
+
+struct fixture {
+    char dir[64], file[96];
+    struct loop *loop;
+    struct blk *b;
+};
+
+static struct blk *try_open(struct fixture *f, const char *path, bool readonly, struct err *e)
+{
+    struct blk_opts o = { .path = path, .format = "raw", .readonly = readonly, .loop = f->loop };
+
+    *e = (struct err){ 0 };
+    return blk_open(&o, e);
+}
+
+static int set_up(void **ctx)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    struct err e;
+    int fd;
+
+    assert_non_null(f);
+    snprintf(f->dir, sizeof(f->dir), "/tmp/ruche-test-rbd-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    setenv("FAKE_RBD", f->dir, 1);
+    snprintf(f->file, sizeof(f->file), "%s/a:b", f->dir);
+    fd = open(f->file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(ftruncate(fd, DISK), 0);
+    close(fd);
+    f->loop = loop_create(NULL);
+    f->b = try_open(f, "rbd:pool/space/a\\:b:id=me:mon_host=10.0.0.1\\:6789", false, &e);
+    if (!f->b)
+        fail_msg("%s", e.msg);
+    *ctx = f;
+    return 0;
+}
+
+static int tear_down(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    blk_close(f->b);
+    loop_destroy(f->loop);
+    unlink(f->file);
+    rmdir(f->dir);
+    free(f);
+    return 0;
+}
+
+struct job {
+    struct blk_req req;
+    struct iovec iov[2];
+    uint8_t data[4096];
+    int n_done, err;
+};
+
+static void job_done(struct blk_req *r, int err)
+{
+    struct job *job = container_of(r, struct job, req);
+
+    job->n_done++;
+    job->err = err;
+}
+
+static void job_start(struct fixture *f, struct job *job, enum blk_op op, uint64_t off,
+                      unsigned flags)
+{
+    job->iov[0] = (struct iovec){ job->data, 512 };
+    job->iov[1] = (struct iovec){ job->data + 512, sizeof(job->data) - 512 };
+    job->req = (struct blk_req){ .op = op,
+                                 .off = off,
+                                 .len = sizeof(job->data),
+                                 .flags = flags,
+                                 .iov = job->iov,
+                                 .niov = 2,
+                                 .done = job_done };
+    blk_submit(f->b, &job->req);
+}
+
+static void test_requests(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct job *job = calloc(MANY, sizeof(*job));
+
+    assert_non_null(job);
+    assert_int_equal(f->b->size, DISK);
+    for (unsigned i = 0; i < MANY; i++) {
+        memset(job[i].data, (int)i + 1, sizeof(job[i].data));
+        job_start(f, &job[i], BLK_WRITE, i * 4096, i % 2 ? BLK_F_FUA : 0);
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        while (!job[i].n_done)
+            loop_poll(f->loop, 1000);
+    job_start(f, &job[0], BLK_DISCARD, 0, 0);
+    job_start(f, &job[1], BLK_WRITE_ZEROES, 4096, BLK_F_FUA);
+    job_start(f, &job[2], BLK_FLUSH, 0, 0);
+    blk_drain(f->b);
+    for (unsigned i = 0; i < MANY; i++)
+        job_start(f, &job[i], BLK_READ, i * 4096, 0);
+    blk_drain(f->b);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(job[i].err, 0);
+        assert_int_equal(job[i].data[4095], i < 2 ? 0 : i + 1);
+    }
+    free(job);
+}
+
+static void expect_refusal(struct fixture *f, const char *path, bool readonly, const char *word)
+{
+    struct err e;
+
+    assert_null(try_open(f, path, readonly, &e));
+    if (!strstr(e.msg, word))
+        fail_msg("%s", e.msg);
+}
+
+static void test_refusals(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    expect_refusal(f, "rbd:pool", false, "rbd:POOL/IMAGE");
+    expect_refusal(f, "rbd:/image", false, "rbd:POOL/IMAGE");
+    expect_refusal(f, "rbd:none/x", false, "pool none");
+    expect_refusal(f, "rbd:pool/x", false, "image x");
+    expect_refusal(f, "rbd:pool/x@snap", false, "readonly");
+    expect_refusal(f, "rbd:pool/x:id=nobody", false, "Ceph cannot be used");
+    expect_refusal(f, "rbd:pool/x:conf=/nowhere", false, "/nowhere");
+    expect_refusal(f, "rbd:pool/x:odd=1", false, "does not take odd=1");
+    expect_refusal(f, "rbd:pool/x:odd", false, "NAME=VALUE");
+    expect_refusal(f, "rbd:pool/x:mon_host=down\\:1", false, "cannot be reached");
+}
+
+/* The fakes lie beside this program; libraries are searched where the environment said at its start. */
+static void start_with_fakes(char **argv)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+    if (n < 0 || getenv("FAKE_RBD_STARTED"))
+        return;
+    self[n] = '\0';
+    setenv("FAKE_RBD_STARTED", "1", 1);
+    setenv("LD_LIBRARY_PATH", dirname(self), 1);
+    execv("/proc/self/exe", argv);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_requests, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+    };
+
+    (void)argc;
+    start_with_fakes(argv);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
