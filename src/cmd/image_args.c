@@ -178,6 +178,35 @@ static void image_args_defaults(struct image_args *a, enum image_command command
                               .length = UINT64_MAX };
 }
 
+/* Prints the options of new images of a format, if that is what text asks for: "help", "?". */
+static bool image_args_option_help(const char *text, const char *format)
+{
+    static const struct {
+        const char *format, *options;
+    } known[] = {
+        { "raw", "  preallocation=off|falloc|full\n" },
+        { "qcow2",
+          "  cluster_size=SIZE (64k), compat=1.1|0.10, compression_type=zlib|zstd,\n"
+          "  lazy_refcounts=on|off, extended_l2=on|off, refcount_bits=1..64,\n"
+          "  preallocation=off|metadata|falloc|full, data_file=FILE, data_file_raw=on|off,\n"
+          "  backing_file=FILE, backing_fmt=FORMAT\n" },
+        { "vmdk", "  subformat=monolithicSparse|streamOptimized, hwversion=N (4),\n"
+                  "  adapter_type=ide|buslogic|lsilogic|legacyESX\n" },
+        { "vdi", "  static=on|off\n" },
+        { "vhd", "  subformat=dynamic|fixed\n" },
+        { "vpc", "  subformat=dynamic|fixed\n" },
+        { "vhdx", "  subformat=dynamic|fixed, block_size=SIZE (8M to 32M by the disk's size)\n" },
+    };
+
+    if (!text || (strcmp(text, "help") && strcmp(text, "?")))
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+        if (!format || !strcmp(known[i].format, format))
+            printf("Options of %s images (-o NAME=VALUE,...):\n%s", known[i].format,
+                   known[i].options);
+    return true;
+}
+
 bool image_args_parse(struct image_args *a, enum image_command command, int argc, char **argv,
                       int min, int max, int *status)
 {
@@ -190,6 +219,10 @@ bool image_args_parse(struct image_args *a, enum image_command command, int argc
         return false;
     if (a->help) {
         image_args_help(command, stdout);
+        *status = CMD_OK;
+        return false;
+    }
+    if (image_args_option_help(a->options, command == IMAGE_CONVERT ? a->out_format : a->format)) {
         *status = CMD_OK;
         return false;
     }
