@@ -209,9 +209,10 @@ static void ahci_submit(struct ahci_command *c, enum blk_op op, uint64_t off, ui
 {
     c->in_flight = true;
     c->port->in_flight |= BIT(c->slot);
+    c->port->uncommitted = true;
     c->req = (struct blk_req){
         .op = op,
-        .flags = op == BLK_WRITE && c->job.fua ? BLK_F_FUA : 0,
+        .flags = BLK_F_MORE | (op == BLK_WRITE && c->job.fua ? BLK_F_FUA : 0),
         .off = off,
         .len = len,
         .iov = c->iov,

@@ -77,6 +77,7 @@ struct ahci_port {
     bool exclusive;     /* the live command is not a queued one: it is alone, and the drive busy */
     bool reset_due;     /* when nothing is in flight any more */
     bool held;          /* nothing begins before the VM goes on */
+    bool uncommitted;   /* requests that the host is to be told of */
 };
 
 struct ahci {

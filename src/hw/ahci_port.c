@@ -236,7 +236,7 @@ static bool ahci_begin_slot(struct ahci_port *p, unsigned slot)
 }
 
 /* Bounded: a slot whose command ends at once is not pending any more. */
-void ahci_port_run(struct ahci_port *p)
+static void ahci_begin_all(struct ahci_port *p)
 {
     for (unsigned i = 0; i < AHCI_SLOTS; i++) {
         bool ready = (p->cmd & CMD_ST) && !p->halted && !p->held && !p->reset_due &&
@@ -247,6 +247,15 @@ void ahci_port_run(struct ahci_port *p)
         if ((p->ci & ~p->live & BIT(i)) && !ahci_begin_slot(p, i))
             return;
     }
+}
+
+/* What was submitted since the last time, here or by a completion, goes to the host as one batch. */
+void ahci_port_run(struct ahci_port *p)
+{
+    ahci_begin_all(p);
+    if (p->uncommitted)
+        blk_commit(p->drive.disk);
+    p->uncommitted = false;
 }
 
 void ahci_port_postpone(struct ahci_port *p, struct ahci_command *c)

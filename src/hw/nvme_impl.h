@@ -127,6 +127,7 @@ struct nvme {
     struct nvme_req *free;
     struct nvme_req *postponed, **postponed_tail; /* begin anew when the VM goes on */
     unsigned in_flight;                           /* at the block layer */
+    bool uncommitted;                             /* requests that the host is to be told of */
 };
 
 /* --- nvme.c --- */

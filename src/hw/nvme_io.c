@@ -142,9 +142,10 @@ static int nvme_submit(struct nvme_req *r, enum blk_op op, unsigned flags, uint6
 {
     r->in_flight = true;
     r->n->in_flight++;
+    r->n->uncommitted = true;
     r->req = (struct blk_req){
         .op = op,
-        .flags = flags,
+        .flags = flags | BLK_F_MORE,
         .off = off,
         .len = len,
         .iov = r->iov,

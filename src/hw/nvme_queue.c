@@ -190,7 +190,10 @@ static bool nvme_fetch(struct nvme *n, unsigned i)
     return true;
 }
 
-/* In turn, as round-robin arbitration wants it. Bounded: only doorbells move tails. */
+/*
+ * In turn, as round-robin arbitration wants it. Bounded: only doorbells move tails. What was submitted since the
+ * last time, here or by a completion, goes to the host as one batch.
+ */
 void nvme_run(struct nvme *n)
 {
     bool any = true;
@@ -200,6 +203,9 @@ void nvme_run(struct nvme *n)
         for (unsigned i = 0; i < NVME_QUEUES; i++)
             any |= nvme_fetch(n, i);
     }
+    if (n->uncommitted)
+        blk_commit(n->disk);
+    n->uncommitted = false;
 }
 
 void nvme_doorbell(struct nvme *n, uint64_t index, uint32_t val)
