@@ -1,26 +1,96 @@
 /*
  * raw.c: the bytes of the file are the bytes of the disk. A file whose size is no multiple of a sector is
  * a disk rounded up to one: file.c reads zeros beyond the end and lets a write there extend the file.
+ *
+ * Where the format was not said but found out, a guest could write the header of another one into its disk, and
+ * have the next start open a "backing file" of its choice. Such a write is refused (QEMU does the same).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/iov.h"
+#include "base/log.h"
 #include "block/file_impl.h"
 #include "block/formats.h"
 
+struct raw {
+    bool probed;
+};
+
+/* A write to the start of a probed disk, in memory that the guest cannot change any more. */
+struct raw_head {
+    struct blk_req req, *of;
+    struct iovec iov;
+    char data[];
+};
+
 static int raw_open(struct blk *b, const struct blk_opts *o, struct err *e)
 {
-    (void)o;
-    (void)e;
+    struct raw *raw = calloc(1, sizeof(*raw));
+
+    if (!raw)
+        return err_set(e, ENOMEM, "out of memory");
+    raw->probed = !o->format;
     b->size = align_up(b->child->size, BLK_SECTOR);
+    b->priv = raw;
     return 0;
+}
+
+static void raw_close(struct blk *b)
+{
+    free(b->priv);
+}
+
+static void raw_head_done(struct blk_req *req, int err)
+{
+    struct raw_head *h = container_of(req, struct raw_head, req);
+    struct blk_req *r = h->of;
+
+    free(h);
+    blk_done(r, err);
+}
+
+static void raw_write_head(struct blk *b, struct blk_req *r)
+{
+    struct raw_head *h = malloc(sizeof(*h) + r->len);
+
+    if (!h) {
+        blk_done_later(r, -ENOMEM);
+        return;
+    }
+    iov_copy_from(r->iov, (unsigned)r->niov, 0, h->data, r->len);
+    if (blk_format_probe(h->data, r->len) != &blk_raw_ops) {
+        log_warn(
+            "block",
+            "disk '%s': the guest wants to write the header of another image format to its start, "
+            "which is refused: the next start would take it for such an image (format=raw allows "
+            "it)",
+            b->path);
+        free(h);
+        blk_done_later(r, -EPERM);
+        return;
+    }
+    h->of = r;
+    h->iov = (struct iovec){ h->data, r->len };
+    h->req = (struct blk_req){ .op = BLK_WRITE,
+                               .flags = r->flags & (BLK_F_FUA | BLK_F_MORE),
+                               .len = r->len,
+                               .iov = &h->iov,
+                               .niov = 1,
+                               .done = raw_head_done };
+    blk_submit(b->child, &h->req);
 }
 
 static void raw_submit(struct blk *b, struct blk_req *r)
 {
-    b->child->ops->submit(b->child, r);
+    const struct raw *raw = b->priv;
+
+    if (raw->probed && !r->off && r->op == BLK_WRITE)
+        raw_write_head(b, r);
+    else
+        b->child->ops->submit(b->child, r);
 }
 
 static int raw_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e)
@@ -83,6 +153,7 @@ static int raw_create(const struct blk_create_opts *o, struct err *e)
 const struct blk_ops blk_raw_ops = {
     .format = "raw",
     .open = raw_open,
+    .close = raw_close,
     .submit = raw_submit,
     .truncate = raw_truncate,
     .create = raw_create,

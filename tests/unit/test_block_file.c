@@ -311,6 +311,28 @@ static void test_batch(void **ctx)
     assert_int_equal(job[0].err, 0);
 }
 
+/* A guest cannot make its disk something else for the next start, unless the user has said what it is. */
+static void test_probed_head(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char buf[1024] = { 0 };
+    struct err e;
+
+    memcpy(buf, "QFI\xfb\0\0\0\3", 8);
+    assert_int_equal(run(f, BLK_WRITE, 0, buf, 1024, 0), 0); /* format=raw */
+    memset(buf, 0, 8);
+    assert_int_equal(run(f, BLK_WRITE, 0, buf, 1024, 0), 0);
+    blk_close(f->b);
+    f->b = try_open(f, f->path, NULL, false, &e);
+    assert_non_null(f->b);
+    memcpy(buf, "QFI\xfb\0\0\0\3", 8);
+    assert_int_equal(run(f, BLK_WRITE, 0, buf, 1024, 0), -EPERM);
+    assert_int_equal(run(f, BLK_WRITE, 512, buf, 1024, 0), 0);
+    memset(buf, 0x55, sizeof(buf));
+    assert_int_equal(run(f, BLK_WRITE, 0, buf, 1024, BLK_F_FUA), 0);
+    expect_bytes(f, 0, 0x55, 1024);
+}
+
 static void expect_refusal(struct fixture *f, const char *path, const char *format, int code,
                            const char *word)
 {
@@ -446,17 +468,12 @@ static void test_lock_qemu(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ALL(test_read_write),
-        ALL(test_out_of_range),
-        ALL(test_discard_and_zeroes),
-        ALL(test_many),
-        ALL(test_odd_tail),
-        ALL(test_readonly),
-        ALL(test_refusals),
-        ALL(test_parts_of_blocks),
-        ALL(test_cut_short),
-        ALL(test_batch),
-        ALL(test_lock),
+        ALL(test_read_write),         ALL(test_out_of_range),
+        ALL(test_discard_and_zeroes), ALL(test_many),
+        ALL(test_odd_tail),           ALL(test_readonly),
+        ALL(test_refusals),           ALL(test_parts_of_blocks),
+        ALL(test_cut_short),          ALL(test_batch),
+        ALL(test_probed_head),        ALL(test_lock),
         MODE(test_lock_qemu, NULL),
     };
 
