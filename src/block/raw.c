@@ -17,6 +17,7 @@
 
 struct raw {
     bool probed;
+    atomic_bool refused; /* it has been said */
 };
 
 /* A write to the start of a probed disk, in memory that the guest cannot change any more. */
