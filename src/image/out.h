@@ -15,8 +15,8 @@
 #include "block/block.h"
 
 enum {
-    OUT_CHUNK = 1 * MIB,          /* the usual chunk; more if a unit is larger */
-    OUT_CHUNK_PACKED = 256 * KIB, /* for what takes long anyway */
+    OUT_CHUNK = 512 * KIB,        /* the usual chunk; more if a unit is larger */
+    OUT_CHUNK_PACKED = 128 * KIB, /* for what takes long anyway */
     OUT_CHUNK_MAX = 2 * MIB,
     OUT_UNIT_MIN = 512,
     OUT_UNITS_MAX = OUT_CHUNK_MAX / OUT_UNIT_MIN,
