@@ -15,16 +15,18 @@
 #include "block/file_impl.h"
 #include "block/formats.h"
 
+enum { RAW_HEAD = 4096 };
+
 struct raw {
     bool probed;
     atomic_bool refused; /* it has been said */
 };
 
-/* A write to the start of a probed disk, in memory that the guest cannot change any more. */
+/* A write to the start of a probed disk: what tells formats apart is in memory that the guest cannot change. */
 struct raw_head {
     struct blk_req req, *of;
-    struct iovec iov;
-    char data[];
+    char data[RAW_HEAD];
+    struct iovec iov[];
 };
 
 static int raw_open(struct blk *b, const struct blk_opts *o, struct err *e)
@@ -53,34 +55,43 @@ static void raw_head_done(struct blk_req *req, int err)
     blk_done(r, err);
 }
 
+/* Once: the guest can do it as often as it likes. */
+static void raw_refuse(struct blk *b, struct blk_req *r)
+{
+    struct raw *raw = b->priv;
+
+    if (!atomic_exchange(&raw->refused, true))
+        log_warn(
+            "block",
+            "disk '%s': the guest wants to write another image format's header to its start, which "
+            "is refused: the next start would take it for such an image (format=raw allows it)",
+            b->path);
+    blk_done_later(r, -EPERM);
+}
+
 static void raw_write_head(struct blk *b, struct blk_req *r)
 {
-    struct raw_head *h = malloc(sizeof(*h) + r->len);
+    struct raw_head *h = malloc(sizeof(*h) + ((size_t)r->niov + 1) * sizeof(h->iov[0]));
+    size_t n = min_u64(r->len, sizeof(h->data));
 
     if (!h) {
         blk_done_later(r, -ENOMEM);
         return;
     }
-    iov_copy_from(r->iov, (unsigned)r->niov, 0, h->data, r->len);
-    if (blk_format_probe(h->data, r->len) != &blk_raw_ops) {
-        log_warn(
-            "block",
-            "disk '%s': the guest wants to write the header of another image format to its start, "
-            "which is refused: the next start would take it for such an image (format=raw allows "
-            "it)",
-            b->path);
+    iov_copy_from(r->iov, (unsigned)r->niov, 0, h->data, n);
+    if (blk_format_probe(h->data, n) != &blk_raw_ops) {
         free(h);
-        blk_done_later(r, -EPERM);
+        raw_refuse(b, r);
         return;
     }
     h->of = r;
-    h->iov = (struct iovec){ h->data, r->len };
+    h->iov[0] = (struct iovec){ h->data, n };
     h->req = (struct blk_req){ .op = BLK_WRITE,
                                .flags = r->flags & (BLK_F_FUA | BLK_F_MORE),
                                .len = r->len,
-                               .iov = &h->iov,
-                               .niov = 1,
+                               .iov = h->iov,
                                .done = raw_head_done };
+    h->req.niov = 1 + (int)iov_slice(h->iov + 1, r->iov, (unsigned)r->niov, n, r->len - n);
     blk_submit(b->child, &h->req);
 }
 
