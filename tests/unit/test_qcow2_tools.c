@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -158,6 +159,37 @@ static void test_against_qemu(void **ctx)
         }
         free(model);
     }
+}
+
+/* QEMU postponed refcounts and was killed: whoever opens the image for writing mends them. */
+static void test_dirty(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint8_t *model = calloc(1, DISK);
+    struct blk_info info;
+    struct blk *b;
+
+    if (!has_qemu())
+        skip();
+    assert_int_equal(
+        rig_run_command("qemu-img create -q -f qcow2 -o lazy_refcounts=on %s 6310400", f->path), 0);
+    rig_run_command(
+        "qemu-io -f qcow2 %s -c 'write -P 9 1000k 900k' -c flush -c abort >/dev/null 2>&1",
+        f->path);
+    memset(model + 1000 * KIB, 9, 900 * KIB);
+    b = blk_open(&(struct blk_opts){ .path = f->path, .readonly = true }, NULL);
+    assert_non_null(b);
+    blk_info(b, &info);
+    assert_true(info.dirty);
+    json_decref(info.specific);
+    rig_check_all(b, model);
+    blk_close(b);
+    b = rig_open_disk(f);
+    rig_self_check(b);
+    rig_torture(b, model, 3, 100, 0);
+    rig_reopen(f, &b, model);
+    blk_close(b);
+    free(model);
 }
 
 /* A chain of three: names relative to the image above, formats guessed or given. */
@@ -316,6 +348,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_luks, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_against_qemu, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(test_dirty, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_chain, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_bitmaps, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_threads, rig_set_up, rig_tear_down),
