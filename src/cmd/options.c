@@ -276,10 +276,14 @@ static int options_net_item(struct options *o, const char *item, struct err *e)
 {
     if (!strncmp(item, "model=", 6))
         return options_string(&o->config.net_model, item + 6, e);
+    if (!strncmp(item, "tftp=", 5))
+        return options_string(&o->config.net_tftp, item + 5, e);
+    if (!strncmp(item, "bootfile=", 9))
+        return options_string(&o->config.net_bootfile, item + 9, e);
     if (strncmp(item, "mac=", 4))
         return err_set(e, EINVAL,
                        "--net: what is \"%s\"? Known: model=" CONFIG_NET_MODELS
-                       ", mac=52:54:00:12:34:56",
+                       ", mac=52:54:00:12:34:56, tftp=DIR, bootfile=FILE|URL",
                        item);
     if (config_parse_mac(item + 4, o->config.mac))
         return err_set(e, EINVAL, "--net: %s is not an address like mac=52:54:00:12:34:56", item);

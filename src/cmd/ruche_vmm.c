@@ -242,6 +242,8 @@ static int vmm_confine(const struct vmm *m, struct err *e)
         o.read[o.n_read++] = m->cfg.kernel;
     if (m->cfg.initrd)
         o.read[o.n_read++] = m->cfg.initrd;
+    if (m->cfg.net_tftp)
+        o.read[o.n_read++] = m->cfg.net_tftp;
     if (m->dir.fd >= 0) /* the socket is removed in the end */
         o.write[o.n_write++] = m->dir.path;
     m->vm->vcpu_thread_init = sandbox_vcpu_thread; /* they start with the first run */

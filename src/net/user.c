@@ -432,6 +432,10 @@ static Slirp *user_start_slirp(struct user *u)
         .vnameserver6 = user_addr6("fec0::3"),
     };
 
+    if (u->opts.cfg) {
+        cfg.tftp_path = u->opts.cfg->net_tftp;
+        cfg.bootfile = u->opts.cfg->net_bootfile;
+    }
     if (!user_host_has_dns()) {
         cfg.vnameserver = user_addr(fallback);
         log_warn("net", "/etc/resolv.conf names no IPv4 name server: the guest is told to use %s",

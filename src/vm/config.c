@@ -57,6 +57,8 @@ void config_fini(struct vm_config *c)
     free(c->boot_order);
     free(c->net);
     free(c->net_model);
+    free(c->net_tftp);
+    free(c->net_bootfile);
     free(c->serial);
     free(c->console);
     free(c->parallel);
@@ -220,6 +222,23 @@ static bool config_is_net_model(const char *model)
     return false;
 }
 
+static int config_check_tftp(const struct vm_config *c, struct err *e)
+{
+    struct stat st;
+
+    if ((c->net_tftp || c->net_bootfile) && strcmp(c->net, "user") != 0)
+        return err_set(e, EINVAL, "--net %s has no server for tftp= and bootfile=: use --net user",
+                       c->net);
+    if (!c->net_tftp)
+        return 0;
+    if (stat(c->net_tftp, &st))
+        return err_set(e, errno, "--net tftp=%s cannot be used: %s", c->net_tftp, strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return err_set(e, EINVAL, "--net tftp=%s is not a folder: give the one that has the files",
+                       c->net_tftp);
+    return 0;
+}
+
 static int config_check_words(const struct vm_config *c, struct err *e)
 {
     if (!rundir_name_ok(c->name))
@@ -235,6 +254,8 @@ static int config_check_words(const struct vm_config *c, struct err *e)
     if (c->net_model && !config_is_net_model(c->net_model))
         return err_set(e, EINVAL, "%s is not a network card; known: " CONFIG_NET_MODELS,
                        c->net_model);
+    if (config_check_tftp(c, e))
+        return -EINVAL;
     if (c->mac[0] & 1)
         return err_set(e, EINVAL,
                        "the MAC address is a multicast one; its first byte must be even");

@@ -62,9 +62,11 @@ struct vm_config {
     bool boot_menu;
     struct config_disk disk[CONFIG_MAX_DISKS];
     unsigned n_disks;
-    char *on_io_error; /* of disks that do not say it themselves; NULL: "enospc" */
-    char *net;         /* "none", "user" */
-    char *net_model;   /* the card: CONFIG_NET_MODELS; NULL: virtio */
+    char *on_io_error;  /* of disks that do not say it themselves; NULL: "enospc" */
+    char *net;          /* "none", "user" */
+    char *net_model;    /* the card: CONFIG_NET_MODELS; NULL: virtio */
+    char *net_tftp;     /* folder of which the network serves the files by TFTP; NULL: none */
+    char *net_bootfile; /* what DHCP says to boot: a file of that folder, a URL; NULL: nothing */
     uint8_t mac[6];
     struct config_forward forward[CONFIG_MAX_FORWARDS];
     unsigned n_forwards;

@@ -39,6 +39,7 @@ static const struct config_member vm_members[] = {
     MEMBER(vm_config, KIND_STRING, usb),          MEMBER(vm_config, KIND_BOOL, usb_keyboard),
     MEMBER(vm_config, KIND_BOOL, boot_menu),      MEMBER(vm_config, KIND_STRING, on_io_error),
     MEMBER(vm_config, KIND_BOOL, any_name),       MEMBER(vm_config, KIND_STRING, net_model),
+    MEMBER(vm_config, KIND_STRING, net_tftp),     MEMBER(vm_config, KIND_STRING, net_bootfile),
     MEMBER(vm_config, KIND_STRING, parallel),
 };
 static const struct config_member disk_members[] = {
