@@ -413,6 +413,15 @@ static int copy_window(struct copy *c)
     return c->err;
 }
 
+static int copy_tell(const struct copy *c, int rc, struct err *e)
+{
+    bool reading = !strcmp(c->doing, "read");
+
+    return err_set(e, -rc, "%s '%s': byte %llu and what follows cannot be %s: %s",
+                   reading ? "disk" : "image", reading ? c->disk[0]->path : c->out->opts->path,
+                   (unsigned long long)c->err_off, c->doing, strerror(-rc));
+}
+
 static int copy_run(struct copy *c, struct err *e)
 {
     int rc;
@@ -423,8 +432,7 @@ static int copy_run(struct copy *c, struct err *e)
             return rc;
         rc = copy_window(c);
         if (rc)
-            return err_set(e, -rc, "byte %llu and what follows cannot be %s: %s",
-                           (unsigned long long)c->err_off, c->doing, strerror(-rc));
+            return copy_tell(c, rc, e);
     }
 }
 
