@@ -85,6 +85,12 @@ static int snap_take_l1(struct snap *s, const uint64_t *l1, uint32_t size, uint3
     return 0;
 }
 
+static int snap_count_l1(struct qcow2_count *k, const struct snap *s)
+{
+    /* qcow2_snap() frees it. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+    return qcow2_count_l1(k, s->l1, s->l1_size, false);
+}
+
 /* --- each --- */
 
 static void snap_new_id(const struct qcow2_snapshots *list, char *id, size_t len)
@@ -98,7 +104,7 @@ static void snap_new_id(const struct qcow2_snapshots *list, char *id, size_t len
 
 static int snap_add(struct snap *s, const char *tag)
 {
-    struct qcow2_snapshot *v = realloc(s->list.v, (s->list.n + 1) * sizeof(*v)), *new;
+    struct qcow2_snapshot *v = realloc(s->list.v, (s->list.n + 1) * sizeof(*v)), *added;
     uint64_t now = util_realtime_ns();
     char id[32];
 
@@ -106,15 +112,15 @@ static int snap_add(struct snap *s, const char *tag)
         return -ENOMEM;
     s->list.v = v;
     snap_new_id(&s->list, id, sizeof(id));
-    new = &v[s->list.n++];
-    *new = (struct qcow2_snapshot){ .l1_off = s->q->h.l1_off,
-                                    .l1_size = s->q->h.l1_size,
-                                    .date_sec = (uint32_t)(now / 1000000000u),
-                                    .date_nsec = (uint32_t)(now % 1000000000u),
-                                    .disk_size = s->q->h.size };
-    new->id = strdup(id);
-    new->name = strdup(tag);
-    return new->id &&new->name ? 0 : -ENOMEM;
+    added = &v[s->list.n++];
+    *added = (struct qcow2_snapshot){ .l1_off = s->q->h.l1_off,
+                                      .l1_size = s->q->h.l1_size,
+                                      .date_sec = (uint32_t)(now / 1000000000u),
+                                      .date_nsec = (uint32_t)(now % 1000000000u),
+                                      .disk_size = s->q->h.size };
+    added->id = strdup(id);
+    added->name = strdup(tag);
+    return added->id && added->name ? 0 : -ENOMEM;
 }
 
 /* The mapping as it is becomes the snapshot's; the disk gets a copy in which everything is shared. */
@@ -152,21 +158,22 @@ static int snap_apply(struct snap *s, const char *tag, struct err *e)
 {
     struct qcow2 *q = s->q;
     const struct qcow2_snapshot *v;
+    uint64_t entries;
     int rc;
 
     if (s->which < 0)
         return snap_missing(s, tag, e);
     v = &s->list.v[s->which];
-    if (v->l1_size > QCOW2_MAX_L1 / 8 || v->disk_size > INT64_MAX - BLK_SECTOR)
+    entries = qcow2_header_l1_entries(&q->h, v->disk_size);
+    if (max_u64(v->l1_size, entries) > QCOW2_MAX_L1 / 8 || v->disk_size > INT64_MAX - BLK_SECTOR)
         return err_set(e, EINVAL, "snapshot '%s' is damaged", tag);
     rc = snap_count(s, -1, false);
     if (!rc)
-        rc = snap_take_l1(s, NULL, v->l1_size,
-                          (uint32_t)qcow2_header_l1_entries(&q->h, v->disk_size));
+        rc = snap_take_l1(s, NULL, v->l1_size, (uint32_t)entries);
     if (!rc && v->l1_size)
         rc = qcow2_table_read(q, v->l1_off, v->l1_size, s->l1);
     if (!rc)
-        rc = qcow2_count_l1(&s->r.want, s->l1, s->l1_size, false);
+        rc = snap_count_l1(&s->r.want, s);
     s->r.h.size = v->disk_size;
     return rc;
 }
