@@ -63,9 +63,25 @@ static unsigned pc_bios_keys(struct vm *vm, uint16_t *tail)
     return (*tail + len - head) % len / 2;
 }
 
+/* Is a system at work that has left the BIOS behind? */
+static bool pc_guest_has_paging(struct vm *vm)
+{
+    struct x86_state *s = malloc(sizeof(*s));
+    bool paging = false;
+
+    if (s && !vm->paused) {
+        vm_pause(vm);
+        paging = !vcpu_get_state(vm->vcpu[0], s) && (s->cr0 & CR0_PG);
+        vm_resume(vm);
+    }
+    free(s);
+    return paging;
+}
+
 /*
  * A BIOS takes a key at once and keeps it for whoever asks, and drops what does not fit. Whether it is still
- * the BIOS that takes keys shows in the ring, which grows by each; now and then one key has to try it.
+ * the BIOS that takes keys shows in the ring, which grows by each. One that stays full may be what a BIOS left
+ * behind: the processor tells, and is asked now and then.
  */
 static bool pc_bios_has_room(struct machine *m, uint8_t key)
 {
@@ -74,9 +90,13 @@ static bool pc_bios_has_room(struct machine *m, uint8_t key)
     uint16_t tail;
     bool room = pc_bios_keys(m->vm, &tail) < PC_BDA_KEYS_ROOM || tail == t->bios_tail;
 
-    if (room || !t->full_since_ns)
-        t->full_since_ns = room ? 0 : now;
-    if (!room && now - t->full_since_ns < PC_BIOS_PATIENCE_NS)
+    if (!room && !t->full_since_ns)
+        t->full_since_ns = now;
+    if (!room && now - t->full_since_ns > PC_BIOS_PATIENCE_NS) {
+        room = pc_guest_has_paging(m->vm);
+        t->full_since_ns = now;
+    }
+    if (!room)
         return false;
     t->full_since_ns = 0;
     if (!pc_is_modifier(key))
