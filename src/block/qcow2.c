@@ -71,11 +71,21 @@ static int qcow2_open_may_write(const struct qcow2 *q, const struct blk_opts *o,
         q->b->path, q->b->path);
 }
 
+/* Flushes and FUA are ours to pass on, so that the file below need not know of writethrough. */
+static enum blk_cache qcow2_cache_below(enum blk_cache cache)
+{
+    if (cache == BLK_CACHE_DIRECTSYNC)
+        return BLK_CACHE_NONE;
+    return cache == BLK_CACHE_WRITETHROUGH ? BLK_CACHE_WRITEBACK : cache;
+}
+
 static int qcow2_open_data_file(struct qcow2 *q, const struct blk_opts *o, struct err *e)
 {
     struct blk_opts below = { .format = "raw",
                               .readonly = o->readonly,
                               .no_uring = o->no_uring,
+                              .share = o->share,
+                              .cache = qcow2_cache_below(o->cache),
                               .loop = o->loop,
                               .above = q->b };
     char *path;
