@@ -24,6 +24,19 @@ const struct blk_ops *blk_format_find(const char *name)
     return NULL;
 }
 
+const char *blk_format_by_name(const char *path)
+{
+    const char *end = strrchr(path, '.');
+
+    /* A server's disk has what is written to it. */
+    if (!end || strchr(end, '/') || strstr(path, "://"))
+        return "raw";
+    for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
+        if (!strcmp(formats[i]->format, end + 1))
+            return formats[i]->format;
+    return "raw";
+}
+
 const struct blk_ops *blk_format_probe(const void *head, size_t n)
 {
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++)

@@ -20,6 +20,8 @@ bool blk_throttle_wanted(const struct blk_limits *l);
 
 /* The driver of that name or NULL. */
 const struct blk_ops *blk_format_find(const char *name);
+/* The name of the format that new images of that name have, by what it ends in; "raw" if that says nothing. */
+const char *blk_format_by_name(const char *path);
 /* The driver that recognises an image by its first n bytes; raw if none does. */
 const struct blk_ops *blk_format_probe(const void *head, size_t n);
 /*

@@ -211,6 +211,20 @@ static int resize_drop(struct qcow2 *q, uint64_t from, uint64_t end)
     return rc;
 }
 
+/* The size that the header gives, once all of the tables are written. */
+static int resize_set(struct qcow2 *q, uint64_t size)
+{
+    int rc;
+
+    q->h.size = size;
+    rc = qcow2_table_write_header_sector(q);
+    if (!rc)
+        rc = qcow2_meta_commit_all(q);
+    if (!rc)
+        q->b->size = size;
+    return rc;
+}
+
 static int resize_shrink(struct qcow2 *q, uint64_t size)
 {
     uint64_t old = q->b->size, end = min_u64(old, align_up(size, q->cluster_size));
@@ -224,14 +238,8 @@ static int resize_shrink(struct qcow2 *q, uint64_t size)
     pthread_mutex_unlock(&q->lock);
     if (!rc)
         rc = qcow2_meta_commit(q);
-    if (!rc) {
-        q->h.size = size;
-        rc = qcow2_table_write_header_sector(q);
-    }
     if (!rc)
-        rc = qcow2_meta_commit_all(q);
-    if (!rc)
-        q->b->size = size;
+        rc = resize_set(q, size);
     qcow2_meta_release(q);
     return rc;
 }
@@ -246,14 +254,8 @@ static int resize_grow(struct qcow2 *q, uint64_t size)
     qcow2_meta_hold(q);
     if (entries > q->h.l1_size)
         rc = resize_l1(q, (uint32_t)entries);
-    if (!rc) {
-        q->h.size = size;
-        rc = qcow2_table_write_header_sector(q);
-    }
     if (!rc)
-        rc = qcow2_meta_commit_all(q);
-    if (!rc)
-        q->b->size = size;
+        rc = resize_set(q, size);
     qcow2_meta_release(q);
     covered = q->b->backing ? min_u64(size, q->b->backing->size) : 0;
     if (!rc && covered > old) /* a longer backing file must not show through */

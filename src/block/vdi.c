@@ -102,15 +102,7 @@ static void vdi_map(const struct foreign *f, uint64_t off, uint64_t len, struct 
 }
 
 const struct foreign_format vdi_format = {
-    .blk = { .format = "vdi",
-             .probe = vdi_probe,
-             .open = foreign_open,
-             .close = foreign_close,
-             .submit = foreign_submit,
-             .wait = foreign_wait,
-             .status = foreign_status,
-             .info = foreign_info,
-             .check = foreign_check },
+    .blk = FOREIGN_BLK(vdi),
     .open = vdi_open,
     .close = vdi_close,
     .map = vdi_map,

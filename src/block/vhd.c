@@ -280,15 +280,7 @@ static void vhd_map(const struct foreign *f, uint64_t off, uint64_t len, struct 
 }
 
 const struct foreign_format vhd_format = {
-    .blk = { .format = "vhd",
-             .probe = vhd_probe,
-             .open = foreign_open,
-             .close = foreign_close,
-             .submit = foreign_submit,
-             .wait = foreign_wait,
-             .status = foreign_status,
-             .info = foreign_info,
-             .check = foreign_check },
+    .blk = FOREIGN_BLK(vhd),
     .open = vhd_open,
     .close = vhd_close,
     .map = vhd_map,

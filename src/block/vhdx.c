@@ -248,15 +248,7 @@ static void vhdx_map(const struct foreign *f, uint64_t off, uint64_t len, struct
 }
 
 const struct foreign_format vhdx_format = {
-    .blk = { .format = "vhdx",
-             .probe = vhdx_probe,
-             .open = foreign_open,
-             .close = foreign_close,
-             .submit = foreign_submit,
-             .wait = foreign_wait,
-             .status = foreign_status,
-             .info = foreign_info,
-             .check = foreign_check },
+    .blk = FOREIGN_BLK(vhdx),
     .open = vhdx_open,
     .close = vhdx_close,
     .map = vhdx_map,

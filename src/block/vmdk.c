@@ -332,15 +332,7 @@ static void vmdk_map(const struct foreign *f, uint64_t off, uint64_t len, struct
 }
 
 const struct foreign_format vmdk_format = {
-    .blk = { .format = "vmdk",
-             .probe = vmdk_probe,
-             .open = foreign_open,
-             .close = foreign_close,
-             .submit = foreign_submit,
-             .wait = foreign_wait,
-             .status = foreign_status,
-             .info = foreign_info,
-             .check = foreign_check },
+    .blk = FOREIGN_BLK(vmdk),
     .open = vmdk_open,
     .close = vmdk_close,
     .map = vmdk_map,

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/formats.h"
 #include "cmd/image.h"
 #include "cmd/progress.h"
 #include "image/copy.h"
@@ -191,6 +192,8 @@ static int image_convert(const struct image_args *a, struct image_session *s, st
                           .sparse = image_convert_sparse(a->sparse) };
     int rc = image_convert_check(a, e);
 
+    if (!o.format)
+        o.format = blk_format_by_name(o.path);
     for (int i = 0; !rc && i < a->n_operands - 1; i++)
         rc = image_convert_source(a, s, a->operands[i], e);
     for (unsigned i = 0; i < s->n_disks; i++)

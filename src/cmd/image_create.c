@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/formats.h"
 #include "cmd/image.h"
 #include "image/create.h"
 
@@ -59,7 +60,8 @@ static int image_create(const struct image_args *a, struct image_session *s, str
 {
     const char **list = image_split_options(a->options);
     struct blk_create_opts c = { .path = a->operands[0],
-                                 .format = a->format ? a->format : "raw",
+                                 .format =
+                                     a->format ? a->format : blk_format_by_name(a->operands[0]),
                                  .backing = a->backing,
                                  .backing_format = a->backing_format,
                                  .backing_unchecked = a->unsafe,

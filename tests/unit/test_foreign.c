@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/formats.h"
 #include "block/block.h"
 #include "image/copy.h"
 
@@ -291,9 +292,21 @@ static void looks_for_files_beside_it_only(void **ctx)
     assert_non_null(strstr(e.msg, "another folder"));
 }
 
+static void test_formats_by_name(void **state)
+{
+    (void)state;
+    assert_string_equal(blk_format_by_name("a.qcow2"), "qcow2");
+    assert_string_equal(blk_format_by_name("../x.y/a.b.vmdk"), "vmdk");
+    assert_string_equal(blk_format_by_name("a.img"), "raw");
+    assert_string_equal(blk_format_by_name("qcow2"), "raw");
+    assert_string_equal(blk_format_by_name("a.qcow2/disk"), "raw");
+    assert_string_equal(blk_format_by_name("nbd://host/a.qcow2"), "raw");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_formats_by_name),
         cmocka_unit_test_setup_teardown(reads_what_was_written, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tells_what_is_where, set_up, tear_down),
         cmocka_unit_test_setup_teardown(is_refused_for_writing, set_up, tear_down),
