@@ -53,6 +53,7 @@ struct nbd_disk {
     /* the thread's */
     struct nbd_handle *h; /* NULL: not connected */
     struct nbd_op *again; /* to be sent when it is */
+    bool sending;         /* inside a call that makes a command */
     uint64_t lost_ns;     /* since when it is not */
 
     pthread_mutex_t lock;
@@ -86,17 +87,21 @@ static bool nbd_is_lost(int err)
 }
 
 static int nbd_completed(void *opaque, int *error);
+static void nbd_settle(struct nbd_op *op);
 
 static void nbd_flush_after(struct nbd_op *op)
 {
     nbd_completion_callback cb = { .callback = nbd_completed, .user_data = op };
 
     op->flushing = true;
-    op->commands = 1;
+    op->commands = 2; /* the flush, and the making of it */
+    op->d->sending = true;
     if (op->d->lib.aio_flush(op->d->h, cb, 0) < 0) {
         op->err = ENOTCONN;
-        op->commands = 0;
+        op->commands--;
     }
+    op->d->sending = false;
+    nbd_settle(op);
 }
 
 static bool nbd_wants_flush_after(const struct nbd_op *op)
@@ -112,11 +117,9 @@ static void nbd_settle(struct nbd_op *op)
 {
     if (--op->commands)
         return;
-    if (nbd_wants_flush_after(op))
+    if (nbd_wants_flush_after(op)) {
         nbd_flush_after(op);
-    if (op->commands)
-        return;
-    if (nbd_is_lost(op->err)) {
+    } else if (nbd_is_lost(op->err)) {
         op->next = op->d->again;
         op->d->again = op;
     } else {
@@ -127,11 +130,13 @@ static void nbd_settle(struct nbd_op *op)
 static int nbd_completed(void *opaque, int *error)
 {
     struct nbd_op *op = opaque;
+    const struct nbd_disk *d = op->d;
 
     if (*error && !op->err)
         op->err = *error;
     nbd_settle(op);
-    return 1; /* the command's number may be used again */
+    /* 1: libnbd may free the command. Not while it is making one (1.14 would go on using it): nbd_lost() will. */
+    return !d->sending;
 }
 
 static int64_t nbd_command(struct nbd_op *op, char *data, uint64_t off, uint64_t len)
@@ -173,10 +178,12 @@ static void nbd_send(struct nbd_op *op)
         uint64_t len = min_u64(r->len - done, op->d->server.max_len);
 
         op->commands++;
+        op->d->sending = true;
         if (nbd_command(op, data ? data + done : NULL, r->off + done, len) < 0) {
             op->commands--;
             op->err = nbd_link_alive(&op->d->lib, op->d->h) ? EIO : ENOTCONN;
         }
+        op->d->sending = false;
         done += len;
     } while (done < r->len && !op->err);
     nbd_settle(op);
