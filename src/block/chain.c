@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,12 +22,44 @@ static bool chain_has_scheme(const char *name)
     return n && name[n] == ':';
 }
 
+/* The file name in QEMU's long form, json:{"driver":"qcow2","file":{"driver":"file","filename":"..."}}; or NULL. */
+static char *chain_json_name(const char *text)
+{
+    json_t *top = json_loads(text, 0, NULL), *at = top, *name = NULL;
+    char *copy;
+
+    for (int depth = 0; at && !name && depth < 4; depth++) {
+        name = json_object_get(at, "filename");
+        if (!name)
+            name = json_object_get(at, "file.filename");
+        at = json_object_get(at, "file");
+    }
+    copy = json_is_string(name) ? strdup(json_string_value(name)) : NULL;
+    json_decref(top);
+    return copy;
+}
+
+static char *chain_resolve_json(const char *path, const char *name)
+{
+    char *inner = chain_json_name(name + 5), *full;
+
+    if (!inner || !strncmp(inner, "json:", 5)) {
+        free(inner);
+        return strdup(name);
+    }
+    full = blk_resolve(path, inner);
+    free(inner);
+    return full;
+}
+
 char *blk_resolve(const char *path, const char *name)
 {
     const char *slash = strrchr(path, '/');
     size_t dir = slash ? (size_t)(slash + 1 - path) : 0, n = strlen(name);
     char *full;
 
+    if (!strncmp(name, "json:", 5))
+        return chain_resolve_json(path, name);
     if (!strncmp(name, "file:", 5) && !strncmp(name + 5, "//", 2))
         return strdup(name + 7);
     if (!strncmp(name, "file:", 5))

@@ -215,6 +215,14 @@ static void test_chain(void **ctx)
     assert_int_equal(x.depth, 2);
     rig_torture(b, model, 8, 300, 0);
     rig_check_all(b, model);
+    assert_int_equal(b->ops->set_backing(b,
+                                         "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\","
+                                         "\"filename\":\"data\"}}",
+                                         "qcow2", &e),
+                     0); /* QEMU's long form */
+    blk_close(b);
+    b = rig_open_disk(f);
+    rig_check_all(b, model);
     assert_int_equal(b->ops->set_backing(b, f->path, "qcow2", &e), 0); /* itself */
     blk_close(b);
     assert_null(blk_open(&(struct blk_opts){ .path = f->path }, &e));
