@@ -193,7 +193,9 @@ struct qcow2_luks *qcow2_luks_open(const uint8_t *header, size_t len, const char
         return NULL;
     }
     if (!passphrase) {
-        err_set(e, ENOKEY, "disk '%s' is encrypted: its passphrase is needed", path);
+        err_set(e, ENOKEY,
+                "disk '%s' is encrypted: its passphrase is needed (--disk FILE,key-file=FILE)",
+                path);
         return NULL;
     }
     l = calloc(1, sizeof(*l));

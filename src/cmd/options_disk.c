@@ -20,6 +20,7 @@ static const struct {
     DISK_IO("discard", DISK_IO_WORD, discard),
     DISK_IO("detect-zeroes", DISK_IO_WORD, detect_zeroes),
     DISK_IO("detect_zeroes", DISK_IO_WORD, detect_zeroes),
+    DISK_IO("key-file", DISK_IO_WORD, key_file),
     DISK_IO("on-io-error", DISK_IO_WORD, on_io_error),
     DISK_IO("iops", DISK_IO_NUMBER, iops),
     DISK_IO("iops_rd", DISK_IO_NUMBER, iops_rd),

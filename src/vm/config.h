@@ -37,6 +37,7 @@ struct config_disk {
     bool cdrom; /* a CD-ROM drive with this medium; readonly */
     /* How it is used, each NULL: the first word (the words: config_disk_io.c) */
     char *cache, *aio, *discard, *detect_zeroes;
+    char *key_file;                  /* has the passphrase of an encrypted image; NULL: none */
     char *on_io_error;               /* NULL: the VM's */
     uint64_t iops, iops_rd, iops_wr; /* limits a second; 0: none */
     uint64_t bps, bps_rd, bps_wr;    /* bytes */

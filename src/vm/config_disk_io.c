@@ -77,6 +77,7 @@ void config_disk_io_fini(struct config_disk *d)
     free(d->aio);
     free(d->discard);
     free(d->detect_zeroes);
+    free(d->key_file);
     free(d->on_io_error);
 }
 

@@ -53,6 +53,7 @@ static const struct config_member disk_members[] = {
     MEMBER(config_disk, KIND_STRING, aio),
     MEMBER(config_disk, KIND_STRING, discard),
     MEMBER(config_disk, KIND_STRING, detect_zeroes),
+    MEMBER(config_disk, KIND_STRING, key_file),
     MEMBER(config_disk, KIND_STRING, on_io_error),
     MEMBER(config_disk, KIND_U64, iops),
     MEMBER(config_disk, KIND_U64, iops_rd),

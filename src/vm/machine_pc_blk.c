@@ -4,12 +4,15 @@
  */
 #include "vm/machine_pc_priv.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "boot/firmware.h"
+
+enum { PC_KEY_MAX = 1024 };
 
 /* --- a disk that is stuck --- */
 
@@ -119,15 +122,39 @@ static void pc_blk_opts(const struct machine *m, const struct config_disk *d, st
     };
 }
 
+/* The passphrase in a file, into buf, without the newline that editors put there. */
+static int pc_read_key(const char *path, char *buf, size_t size, struct err *e)
+{
+    FILE *f = fopen(path, "re");
+    size_t n;
+
+    if (!f)
+        return err_set(e, errno, "the key file '%s' cannot be opened: %s", path, strerror(errno));
+    n = fread(buf, 1, size, f);
+    fclose(f);
+    if (n == size)
+        return err_set(e, EINVAL, "the key file '%s' is longer than a passphrase can be: %zu bytes",
+                       path, size - 1);
+    while (n && (buf[n - 1] == '\n' || buf[n - 1] == '\r'))
+        n--;
+    buf[n] = '\0';
+    return 0;
+}
+
 struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e)
 {
     const struct vm_config *cfg = m->vm->cfg;
     const struct config_disk *d = &cfg->disk[index];
+    char key[PC_KEY_MAX] = "";
     struct blk_opts o;
     struct blk *disk;
 
     pc_blk_opts(m, d, &o);
+    if (d->key_file && pc_read_key(d->key_file, key, sizeof(key), e))
+        return NULL;
+    o.passphrase = d->key_file ? key : NULL;
     disk = blk_open(&o, e);
+    explicit_bzero(key, sizeof(key));
     if (!disk)
         return NULL;
     if (pc_is_first_disk(cfg, index))
