@@ -340,7 +340,8 @@ static uint8_t mc146818_read_c(struct mc146818 *r)
     mc146818_catch_up(r);
     val = r->cmos[REG_C];
     r->cmos[REG_C] = 0;
-    mc146818_catch_up(r); /* lowers the interrupt */
+    /* Low in any case: were what has become due meanwhile to keep it high, no edge would follow. */
+    irq_set(&r->irq8, false);
     mc146818_arm(r);
     return val;
 }
