@@ -3,7 +3,8 @@ QEMU's TCG; its screen read as text, its keys pressed, its serial port; TAP on s
 
 A guest's folder has a `run` that makes Guests and hands them to main():
     run [ACCEL...]       TAP, under each accelerator (bt)
-    run --beside [TEXT]  a Markdown row per guest (of which TEXT is in the name): seconds under Ruche and under TCG
+    run --beside [TEXT]  a Markdown row per guest (of which TEXT is in the name): under Ruche and under TCG, seconds to
+                         success and, in brackets, those of the processors
 """
 import argparse
 import os
@@ -105,6 +106,17 @@ class Machine:
     def send(self, text):
         self.vmm.stdin.write(text.encode())
         self.vmm.stdin.flush()
+
+    def cpu_seconds(self):
+        """Of the VMM and its children until now."""
+        family, total = [self.vmm.pid], 0
+        for pid in family:
+            try:
+                family += map(int, Path(f'/proc/{pid}/task/{pid}/children').read_text().split())
+                total += sum(map(int, Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[11:13]))
+            except OSError:
+                pass
+        return total / os.sysconf('SC_CLK_TCK')
 
     def end(self, status):
         """Lets it end by itself if it is to have a status; else ends it."""
@@ -242,13 +254,14 @@ class Qemu(Machine):
 
 
 def attempt(guest, machine_class, *args):
-    """(seconds to the last step, problems)"""
+    """(seconds to the last step, of them the processors', problems)"""
     with tempfile.TemporaryDirectory(prefix='ruche-pc-') as folder:
         machine = machine_class(guest, Path(folder), *args)
-        problems = []
+        problems, cpu = [], 0.0
         try:
             for step in guest.steps:
                 step(machine)
+            cpu = machine.cpu_seconds()
             if guest.status is not None:
                 machine.end(guest.status)
             seconds = time.monotonic() - machine.start
@@ -259,7 +272,7 @@ def attempt(guest, machine_class, *args):
             problems = [str(e), *('  | ' + x for x in machine.text().replace('\r', '').splitlines()[-30:] if x.strip())]
             machine.vmm.kill()
             machine.vmm.wait()
-        return seconds, problems
+        return seconds, cpu, problems
 
 
 def read_png(path):
@@ -325,7 +338,7 @@ def test(guests, accels):
     number = failed = 0
     for accel in accels:
         for g in guests:
-            seconds, problems = attempt(g, Ruche, accel)
+            seconds, _, problems = attempt(g, Ruche, accel)
             number += 1
             failed += bool(problems)
             print(f'{"not " if problems else ""}ok {number} - {g.name} ({accel}) # {seconds:.2f} s', flush=True)
@@ -339,8 +352,8 @@ def compare(guests):
     for g in guests:
         cells = []
         for kind in (Ruche, Qemu):
-            seconds, problems = attempt(g, kind)
-            cells.append('no' if problems else f'{seconds:.1f}')
+            seconds, cpu, problems = attempt(g, kind)
+            cells.append('no' if problems else f'{seconds:.1f} ({cpu:.1f})')
             for p in problems:
                 print(f'# {kind.__name__}: {p}', file=sys.stderr)
         print(f'| {g.name} | {cells[0]} | {cells[1]} |', flush=True)
