@@ -10,8 +10,7 @@
 #include "testvm.h"
 
 enum { MAX_OPS = 400, MAX_PICTURES = 4, STATE_MAX = 2048 };
-#define FB   0xe0000000ull
-#define REGS 0xe1000000ull
+#define FB 0xe0000000ull
 
 static struct fuzz_vga {
     struct testvm *t;
@@ -48,7 +47,6 @@ static void fuzz_vga_begin(void)
 {
     device_reset_all(fuzz_vga.t->vm->devices);
     fuzz_vga_config(0x10, FB);
-    fuzz_vga_config(0x18, REGS);
     fuzz_vga_config(0x04, 7);
     testvm_out(fuzz_vga.t, 0x3c2, 1, 0x67);
     fuzz_vga.pictures = 0;
@@ -117,10 +115,10 @@ static void fuzz_vga_op(struct fuzz_input *in)
         testvm_write(t, FB + fuzz_u32(in) % VGA_VRAM_LEN, 1u << (op >> 6), fuzz_u64(in));
         break;
     case 10:
-        testvm_write(t, REGS + (fuzz_u16(in) & 0xfff), 1u << (op >> 6), fuzz_u64(in));
+        testvm_read(t, FB + fuzz_u32(in) % VGA_VRAM_LEN, 1u << (op >> 6));
         break;
     case 11:
-        testvm_read(t, REGS + (fuzz_u16(in) & 0xfff), 1u << (op >> 6));
+        vga_set_text(fuzz_vga.v, NULL);
         break;
     case 12:
         fuzz_vga_load(in);
