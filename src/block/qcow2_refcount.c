@@ -321,7 +321,7 @@ static void refcount_note(const struct qcow2 *q, struct qcow2_frees *f, uint64_t
         last->len += len;
         return;
     }
-    if (f->n == f->room) {
+    if (!f->v || f->n == f->room) {
         size_t room = f->room ? 2 * f->room : 64;
         struct qcow2_free *v = realloc(f->v, room * sizeof(*v));
 

@@ -390,8 +390,8 @@ static int out_qcow2_put_header(struct out *o, uint64_t table_off, uint32_t tabl
 static int out_qcow2_finish(struct out *o)
 {
     struct out_qcow2 *q = o->priv;
-    uint64_t table_off;
-    uint32_t table_clusters;
+    uint64_t table_off = 0;
+    uint32_t table_clusters = 0;
     int rc = out_qcow2_put_l2(o);
 
     if (!rc)
