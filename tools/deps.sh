@@ -18,7 +18,7 @@ packages_of() {
     bench) echo "qemu-system-x86 fio qemu-utils mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
         busybox-static" ;;
     coverage) echo "gcovr" ;;
-    guests) echo "grub-rescue-pc memtest86+ ipxe u-boot-qemu grub-invaders gnumach-image-1.8-486 \
+    guests) echo "grub-rescue-pc memtest86+ ipxe ipxe-qemu u-boot-qemu grub-invaders gnumach-image-1.8-486 \
         xen-hypervisor-4.17-amd64 debian-installer-12-netboot-amd64 debian-installer-12-netboot-i386" ;;
     *) echo "deps.sh: no such set: $1 (build run check bench coverage guests)" >&2; exit 2 ;;
     esac
