@@ -73,6 +73,7 @@ static void input_release_all(struct input *in)
     for (unsigned key = 0; key < INPUT_KEYS; key++)
         if (input_is_pressed(in, key))
             in->keyboard->ops->key(in->keyboard, (uint8_t)key, false);
+    memset(in->pressed, 0, sizeof(in->pressed));
 }
 
 void input_key(struct input *in, uint8_t key, bool down)
