@@ -383,7 +383,8 @@ static void *nbd_thread(void *opaque)
     eventfd_t count;
 
     while (nbd_look(d)) {
-        nbd_link_poll(&d->lib, d->h, d->wake_fd, d->h ? -1 : NBD_RETRY_MS);
+        /* What could not even be sent shows up in no event. */
+        nbd_link_poll(&d->lib, d->h, d->wake_fd, d->h && !d->again ? -1 : NBD_RETRY_MS);
         eventfd_read(d->wake_fd, &count);
         if (d->h && (d->again || !nbd_link_alive(&d->lib, d->h)))
             nbd_lost(d);
