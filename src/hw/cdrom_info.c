@@ -285,13 +285,6 @@ static const struct info_op info_ops[] = {
     { SCSI_MECHANISM, 8, 2, info_mechanism },
 };
 
-static uint32_t info_wanted(const struct info_op *op, const uint8_t *cdb)
-{
-    if (!op->alloc_len)
-        return CDROM_REPLY_MAX;
-    return op->alloc_len == 1 ? cdb[op->alloc_at] : ld_be16(cdb + op->alloc_at);
-}
-
 uint32_t cdrom_info(struct cdrom *cd, const uint8_t *cdb, uint8_t *reply, uint32_t *len)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(info_ops); i++) {
@@ -303,7 +296,8 @@ uint32_t cdrom_info(struct cdrom *cd, const uint8_t *cdb, uint8_t *reply, uint32
         *len = op->build(cd, cdb, reply);
         if (!*len)
             return SENSE_BAD_FIELD;
-        *len = (uint32_t)min_u64(*len, info_wanted(op, cdb));
+        if (op->alloc_len)
+            *len = (uint32_t)min_u64(*len, scsi_be(cdb + op->alloc_at, op->alloc_len));
         return SENSE_NONE;
     }
     return SENSE_BAD_COMMAND;

@@ -1,10 +1,12 @@
 /*
- * scsi.h: numbers of SCSI (SPC-4, SBC-3, MMC-4): operation codes, status, sense.
+ * scsi.h: numbers of SCSI (SPC-4, SBC-3, MMC-4): operation codes, status, sense. Any thread.
  */
 #ifndef HW_SCSI_H
 #define HW_SCSI_H
 
 #include <stdint.h>
+
+#include "base/endian.h"
 
 enum { /* operation codes */
        SCSI_TEST_UNIT_READY = 0x00,
@@ -81,6 +83,14 @@ enum { SCSI_CDB_MAX = 16 };
 static inline uint8_t scsi_sense_key(uint32_t sense)
 {
     return (uint8_t)(sense >> 16);
+}
+
+/* The big-endian field of 1, 2 or 4 bytes at p, which may stand anywhere in a CDB. */
+static inline uint32_t scsi_be(const uint8_t *p, unsigned len)
+{
+    if (len == 1)
+        return *p;
+    return len == 2 ? ld_be16(p) : ld_be32(p);
 }
 
 #endif

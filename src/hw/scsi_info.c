@@ -289,20 +289,6 @@ static const struct scsi_info_op scsi_info_ops[] = {
     { SCSI_REPORT_LUNS, 6, 4, scsi_report_luns },
 };
 
-static uint32_t scsi_wanted(const struct scsi_info_op *op, const uint8_t *cdb)
-{
-    switch (op->alloc_len) {
-    case 0:
-        return SCSI_REPLY_MAX;
-    case 1:
-        return cdb[op->alloc_at];
-    case 2:
-        return ld_be16(cdb + op->alloc_at);
-    default:
-        return ld_be32(cdb + op->alloc_at);
-    }
-}
-
 enum scsi_info scsi_info(struct scsi_disk *u, const uint8_t *cdb, uint8_t *out, uint32_t *len)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(scsi_info_ops); i++) {
@@ -313,7 +299,8 @@ enum scsi_info scsi_info(struct scsi_disk *u, const uint8_t *cdb, uint8_t *out, 
         *len = op->build(u, cdb, out);
         if (!*len)
             return SCSI_INFO_BAD_FIELD;
-        *len = (uint32_t)min_u64(*len, scsi_wanted(op, cdb));
+        if (op->alloc_len)
+            *len = (uint32_t)min_u64(*len, scsi_be(cdb + op->alloc_at, op->alloc_len));
         return SCSI_INFO_REPLY;
     }
     return SCSI_INFO_UNKNOWN;
