@@ -1,9 +1,11 @@
 /*
- * usb_hid.c: requests of the HID class (HID 1.11, 7). An idle rate is kept but means nothing: reports come
- * when something happens, so that nothing has to tick while nothing does.
+ * usb_hid.c: what devices of the HID class share: its requests (HID 1.11, 7) and how reports are sent. An idle
+ * rate is kept but means nothing: reports come when something happens, so that nothing has to tick while
+ * nothing does.
  */
 #include "hw/usb_hid.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -28,16 +30,21 @@ static enum usb_result usb_hid_descriptor(const struct usb_hid *h, unsigned type
                                           unsigned *len)
 {
     if (type == DESC_REPORT)
-        return usb_hid_give(data, len, h->report_desc, h->report_desc_len);
+        return usb_hid_give(data, len, h->type->report_desc, h->type->report_desc_len);
     if (type == DESC_HID) /* it follows the configuration and the interface */
         return usb_hid_give(data, len, h->usb.desc->config + HID_DESC_AT, HID_DESC_LEN);
     return USB_STALL;
 }
 
+static struct usb_hid *usb_hid_of(struct usb_dev *d)
+{
+    return container_of(d, struct usb_hid, usb);
+}
+
 enum usb_result usb_hid_control(struct usb_dev *d, const struct usb_setup *s, uint8_t *data,
                                 unsigned *len)
 {
-    struct usb_hid *h = container_of(d, struct usb_hid, usb);
+    struct usb_hid *h = usb_hid_of(d);
     bool in = s->type & USB_TYPE_IN;
 
     if (s->type == (USB_TYPE_IN | USB_TYPE_INTERFACE) && s->request == USB_REQ_GET_DESCRIPTOR)
@@ -47,7 +54,7 @@ enum usb_result usb_hid_control(struct usb_dev *d, const struct usb_setup *s, ui
         return USB_STALL;
     switch (s->request) {
     case HID_GET_REPORT:
-        *len = s->value >> 8 == HID_INPUT_REPORT ? h->report(h, data) : 0;
+        *len = s->value >> 8 == HID_INPUT_REPORT ? h->type->report(h, data) : 0;
         return *len ? USB_OK : USB_STALL;
     case HID_GET_IDLE:
         return usb_hid_give(data, len, &h->idle, 1);
@@ -80,12 +87,53 @@ void usb_hid_state(struct usb_hid *h, struct state *s)
     state_u8(s, &h->leds);
 }
 
-bool usb_hid_enabled(struct usb_hid *h)
+enum usb_result usb_hid_in(struct usb_dev *d, unsigned ep, uint8_t *buf, uint32_t len,
+                           uint32_t *done, bool *end)
 {
+    struct usb_hid *h = usb_hid_of(d);
+    uint8_t report[HID_REPORT_MAX];
+    unsigned n;
+
+    if (ep != HID_EP)
+        return USB_STALL;
+    n = h->type->next(h, report);
+    if (!n)
+        return USB_NAK;
+    *done = (uint32_t)min_u64(len, n);
+    memcpy(buf, report, *done);
+    *end = true;
+    return USB_OK;
+}
+
+bool usb_hid_enabled(struct input_sink *s)
+{
+    struct usb_dev *d = &container_of(s, struct usb_hid, sink)->usb;
     bool enabled;
 
-    usb_lock(&h->usb);
-    enabled = h->usb.config && h->usb.polled;
-    usb_unlock(&h->usb);
+    usb_lock(d);
+    enabled = d->config && d->polled;
+    usb_unlock(d);
     return enabled;
+}
+
+struct usb_dev *usb_hid_init(struct usb_hid *h, const struct usb_hid_type *type, struct input *in)
+{
+    h->type = type;
+    h->usb.ops = type->ops;
+    h->usb.desc = type->desc;
+    h->usb.speed = USB_FULL;
+    h->usb.id = type->id;
+    h->sink.ops = type->sink;
+    usb_reset(&h->usb);
+    if (in)
+        input_add(in, &h->sink);
+    return &h->usb;
+}
+
+void usb_hid_destroy(struct usb_dev *d)
+{
+    struct usb_hid *h = usb_hid_of(d);
+
+    input_remove(&h->sink);
+    free(h);
 }

@@ -8,7 +8,7 @@
 #include "hw/usb_hid.h"
 
 enum {
-    KBD_REPORT = 8,
+    KBD_REPORT = HID_REPORT_MAX,
     KBD_KEYS = 6, /* that a report has room for */
     KBD_DOWN = 16,
     KBD_QUEUE = 128,
@@ -19,7 +19,6 @@ enum {
 
 struct usb_kbd {
     struct usb_hid hid; /* first */
-    struct input_sink sink;
     /* guest-visible state: events to be reported, n of them, the oldest first: usage and whether it goes down */
     uint8_t usage[KBD_QUEUE], pressed[KBD_QUEUE];
     uint8_t n;
@@ -93,56 +92,20 @@ static const uint8_t usb_kbd_report_desc[] = {
     0x81, 0x00,       /*   input: data, array */
     0xc0,             /* end of collection */
 };
-static const uint8_t usb_kbd_device[] = {
-    18, 1, 0x00, 0x02, 0, 0, 0, 8, 0x27, 0x06, 0x02, 0x00, 0x00, 0x00, 1, 2, 3, 1,
+static const uint8_t usb_kbd_device[] = { HID_DEVICE(0x02) };
+static const uint8_t usb_kbd_config[HID_CONFIG_LEN] = {
+    HID_CONFIG,
+    HID_INTERFACE(1, 1),
+    HID_CLASS(sizeof(usb_kbd_report_desc)),
+    HID_ENDPOINT(8),
 };
-static const uint8_t usb_kbd_config[] = {
-    /* configuration: 1 interface; number 1; powered from the bus, remote wake-up; 100 mA */
-    9,
-    2,
-    34,
-    0,
-    1,
-    1,
-    0,
-    0xa0,
-    50,
-    /* interface 0: 1 endpoint; HID, boot protocol, keyboard */
-    9,
-    4,
-    0,
-    0,
-    1,
-    3,
-    1,
-    1,
-    0,
-    /* HID 1.11, one report descriptor */
-    9,
-    0x21,
-    0x11,
-    0x01,
-    0,
-    1,
-    0x22,
-    sizeof(usb_kbd_report_desc),
-    0,
-    /* endpoint 1 in: interrupt, 8 bytes, every 8 ms */
-    7,
-    5,
-    0x81,
-    3,
-    8,
-    0,
-    8,
-};
-static const char *const usb_kbd_strings[] = { "Ruche", "USB Keyboard", "1" };
+static const char *const usb_kbd_strings[HID_STRINGS] = { "Ruche", "USB Keyboard", "1" };
 static const struct usb_desc usb_kbd_desc = {
     .device = usb_kbd_device,
     .config = usb_kbd_config,
     .config_len = sizeof(usb_kbd_config),
     .strings = usb_kbd_strings,
-    .n_strings = ARRAY_SIZE(usb_kbd_strings),
+    .n_strings = HID_STRINGS,
 };
 
 static struct usb_kbd *usb_kbd_of(struct usb_dev *d)
@@ -189,14 +152,10 @@ static void usb_kbd_apply(struct usb_kbd *k, uint8_t usage, bool down)
         k->modifiers &= (uint8_t)~BIT(usage - KBD_MODIFIER);
 }
 
-static enum usb_result usb_kbd_in(struct usb_dev *d, unsigned ep, uint8_t *buf, uint32_t len,
-                                  uint32_t *done, bool *end)
+static unsigned usb_kbd_next(struct usb_hid *h, uint8_t *to)
 {
-    struct usb_kbd *k = usb_kbd_of(d);
-    uint8_t report[KBD_REPORT];
+    struct usb_kbd *k = container_of(h, struct usb_kbd, hid);
 
-    if (ep != HID_EP)
-        return USB_STALL;
     if (k->lost) {
         k->modifiers = k->n_down = 0;
         k->lost = false;
@@ -206,23 +165,14 @@ static enum usb_result usb_kbd_in(struct usb_dev *d, unsigned ep, uint8_t *buf, 
         memmove(k->usage, k->usage + 1, k->n);
         memmove(k->pressed, k->pressed + 1, k->n);
     } else {
-        return USB_NAK;
+        return 0;
     }
-    usb_kbd_report(&k->hid, report);
-    *done = (uint32_t)min_u64(len, sizeof(report));
-    memcpy(buf, report, *done);
-    *end = true;
-    return USB_OK;
-}
-
-static bool usb_kbd_enabled(struct input_sink *s)
-{
-    return usb_hid_enabled(&container_of(s, struct usb_kbd, sink)->hid);
+    return usb_kbd_report(h, to);
 }
 
 static void usb_kbd_key(struct input_sink *s, uint8_t key, bool down)
 {
-    struct usb_kbd *k = container_of(s, struct usb_kbd, sink);
+    struct usb_kbd *k = container_of(s, struct usb_kbd, hid.sink);
 
     if (!usb_kbd_usages[key])
         return;
@@ -239,7 +189,7 @@ static void usb_kbd_key(struct input_sink *s, uint8_t key, bool down)
 }
 
 static const struct input_sink_ops usb_kbd_sink = {
-    .enabled = usb_kbd_enabled,
+    .enabled = usb_hid_enabled,
     .key = usb_kbd_key,
 };
 
@@ -274,36 +224,28 @@ static void usb_kbd_state(struct usb_dev *d, struct state *s)
         k->n = k->n_down = 0;
 }
 
-static void usb_kbd_destroy(struct usb_dev *d)
-{
-    input_remove(&usb_kbd_of(d)->sink);
-    free(usb_kbd_of(d));
-}
-
 static const struct usb_dev_ops usb_kbd_ops = {
     .control = usb_hid_control,
-    .in = usb_kbd_in,
+    .in = usb_hid_in,
     .reset = usb_kbd_reset,
     .state = usb_kbd_state,
-    .destroy = usb_kbd_destroy,
+    .destroy = usb_hid_destroy,
+};
+
+static const struct usb_hid_type usb_kbd_type = {
+    .id = "usb-kbd",
+    .ops = &usb_kbd_ops,
+    .desc = &usb_kbd_desc,
+    .report_desc = usb_kbd_report_desc,
+    .report_desc_len = sizeof(usb_kbd_report_desc),
+    .sink = &usb_kbd_sink,
+    .report = usb_kbd_report,
+    .next = usb_kbd_next,
 };
 
 struct usb_dev *usb_kbd_create(struct input *in, struct err *e)
 {
     struct usb_kbd *k = calloc(1, sizeof(*k));
 
-    if (!k)
-        return err_oom(e);
-    k->hid.usb.ops = &usb_kbd_ops;
-    k->hid.usb.desc = &usb_kbd_desc;
-    k->hid.usb.speed = USB_FULL;
-    k->hid.usb.id = "usb-kbd";
-    k->hid.report_desc = usb_kbd_report_desc;
-    k->hid.report_desc_len = sizeof(usb_kbd_report_desc);
-    k->hid.report = usb_kbd_report;
-    k->sink.ops = &usb_kbd_sink;
-    usb_reset(&k->hid.usb);
-    if (in)
-        input_add(in, &k->sink);
-    return &k->hid.usb;
+    return k ? usb_hid_init(&k->hid, &usb_kbd_type, in) : err_oom(e);
 }

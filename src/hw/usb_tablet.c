@@ -18,7 +18,6 @@ struct usb_tablet_event {
 };
 struct usb_tablet {
     struct usb_hid hid; /* first */
-    struct input_sink sink;
     /* guest-visible state: what has not been reported yet, n of them, the oldest first; what was last */
     struct usb_tablet_event queue[TABLET_QUEUE], last;
     uint8_t n;
@@ -62,56 +61,20 @@ static const uint8_t usb_tablet_report_desc[] = {
     0xc0,             /*   end of collection */
     0xc0,             /* end of collection */
 };
-static const uint8_t usb_tablet_device[] = {
-    18, 1, 0x00, 0x02, 0, 0, 0, 8, 0x27, 0x06, 0x01, 0x00, 0x00, 0x00, 1, 2, 3, 1,
+static const uint8_t usb_tablet_device[] = { HID_DEVICE(0x01) };
+static const uint8_t usb_tablet_config[HID_CONFIG_LEN] = {
+    HID_CONFIG,
+    HID_INTERFACE(0, 0),
+    HID_CLASS(sizeof(usb_tablet_report_desc)),
+    HID_ENDPOINT(4),
 };
-static const uint8_t usb_tablet_config[] = {
-    /* configuration: 1 interface; number 1; powered from the bus, remote wake-up; 100 mA */
-    9,
-    2,
-    34,
-    0,
-    1,
-    1,
-    0,
-    0xa0,
-    50,
-    /* interface 0: 1 endpoint; HID, no boot protocol */
-    9,
-    4,
-    0,
-    0,
-    1,
-    3,
-    0,
-    0,
-    0,
-    /* HID 1.11, one report descriptor */
-    9,
-    0x21,
-    0x11,
-    0x01,
-    0,
-    1,
-    0x22,
-    sizeof(usb_tablet_report_desc),
-    0,
-    /* endpoint 1 in: interrupt, 8 bytes, every 4 ms */
-    7,
-    5,
-    0x81,
-    3,
-    8,
-    0,
-    4,
-};
-static const char *const usb_tablet_strings[] = { "Ruche", "USB Tablet", "1" };
+static const char *const usb_tablet_strings[HID_STRINGS] = { "Ruche", "USB Tablet", "1" };
 static const struct usb_desc usb_tablet_desc = {
     .device = usb_tablet_device,
     .config = usb_tablet_config,
     .config_len = sizeof(usb_tablet_config),
     .strings = usb_tablet_strings,
-    .n_strings = ARRAY_SIZE(usb_tablet_strings),
+    .n_strings = HID_STRINGS,
 };
 
 static struct usb_tablet *usb_tablet_of(struct usb_dev *d)
@@ -121,12 +84,13 @@ static struct usb_tablet *usb_tablet_of(struct usb_dev *d)
 
 /* --- reports --- */
 
-static void usb_tablet_encode(const struct usb_tablet_event *v, uint8_t to[TABLET_REPORT])
+static unsigned usb_tablet_encode(const struct usb_tablet_event *v, uint8_t to[TABLET_REPORT])
 {
     to[0] = v->buttons;
     st_le16(to + 1, v->x);
     st_le16(to + 3, v->y);
     to[5] = (uint8_t)v->wheel;
+    return TABLET_REPORT;
 }
 
 static unsigned usb_tablet_report(struct usb_hid *h, uint8_t *to)
@@ -134,28 +98,19 @@ static unsigned usb_tablet_report(struct usb_hid *h, uint8_t *to)
     struct usb_tablet_event now = container_of(h, struct usb_tablet, hid)->last;
 
     now.wheel = 0;
-    usb_tablet_encode(&now, to);
-    return TABLET_REPORT;
+    return usb_tablet_encode(&now, to);
 }
 
-static enum usb_result usb_tablet_in(struct usb_dev *d, unsigned ep, uint8_t *buf, uint32_t len,
-                                     uint32_t *done, bool *end)
+static unsigned usb_tablet_next(struct usb_hid *h, uint8_t *to)
 {
-    struct usb_tablet *t = usb_tablet_of(d);
-    uint8_t report[TABLET_REPORT];
+    struct usb_tablet *t = container_of(h, struct usb_tablet, hid);
 
-    if (ep != HID_EP)
-        return USB_STALL;
     if (!t->n)
-        return USB_NAK;
+        return 0;
     t->last = t->queue[0];
     t->n--;
     memmove(t->queue, t->queue + 1, t->n * sizeof(t->queue[0]));
-    usb_tablet_encode(&t->last, report);
-    *done = (uint32_t)min_u64(len, sizeof(report));
-    memcpy(buf, report, *done);
-    *end = true;
-    return USB_OK;
+    return usb_tablet_encode(&t->last, to);
 }
 
 static int8_t usb_tablet_clamp(int wheel)
@@ -180,15 +135,10 @@ static void usb_tablet_add(struct usb_tablet *t, const struct usb_tablet_event *
     }
 }
 
-static bool usb_tablet_enabled(struct input_sink *s)
-{
-    return usb_hid_enabled(&container_of(s, struct usb_tablet, sink)->hid);
-}
-
 static void usb_tablet_absolute(struct input_sink *s, unsigned x, unsigned y, unsigned buttons,
                                 int wheel)
 {
-    struct usb_tablet *t = container_of(s, struct usb_tablet, sink);
+    struct usb_tablet *t = container_of(s, struct usb_tablet, hid.sink);
     const struct usb_tablet_event v = {
         .x = (uint16_t)min_u64(x, INPUT_AXIS_MAX),
         .y = (uint16_t)min_u64(y, INPUT_AXIS_MAX),
@@ -203,7 +153,7 @@ static void usb_tablet_absolute(struct input_sink *s, unsigned x, unsigned y, un
 }
 
 static const struct input_sink_ops usb_tablet_sink = {
-    .enabled = usb_tablet_enabled,
+    .enabled = usb_hid_enabled,
     .absolute = usb_tablet_absolute,
 };
 
@@ -244,36 +194,28 @@ static void usb_tablet_state(struct usb_dev *d, struct state *s)
         t->n = 0;
 }
 
-static void usb_tablet_destroy(struct usb_dev *d)
-{
-    input_remove(&usb_tablet_of(d)->sink);
-    free(usb_tablet_of(d));
-}
-
 static const struct usb_dev_ops usb_tablet_ops = {
     .control = usb_hid_control,
-    .in = usb_tablet_in,
+    .in = usb_hid_in,
     .reset = usb_tablet_reset,
     .state = usb_tablet_state,
-    .destroy = usb_tablet_destroy,
+    .destroy = usb_hid_destroy,
+};
+
+static const struct usb_hid_type usb_tablet_type = {
+    .id = "usb-tablet",
+    .ops = &usb_tablet_ops,
+    .desc = &usb_tablet_desc,
+    .report_desc = usb_tablet_report_desc,
+    .report_desc_len = sizeof(usb_tablet_report_desc),
+    .sink = &usb_tablet_sink,
+    .report = usb_tablet_report,
+    .next = usb_tablet_next,
 };
 
 struct usb_dev *usb_tablet_create(struct input *in, struct err *e)
 {
     struct usb_tablet *t = calloc(1, sizeof(*t));
 
-    if (!t)
-        return err_oom(e);
-    t->hid.usb.ops = &usb_tablet_ops;
-    t->hid.usb.desc = &usb_tablet_desc;
-    t->hid.usb.speed = USB_FULL;
-    t->hid.usb.id = "usb-tablet";
-    t->hid.report_desc = usb_tablet_report_desc;
-    t->hid.report_desc_len = sizeof(usb_tablet_report_desc);
-    t->hid.report = usb_tablet_report;
-    t->sink.ops = &usb_tablet_sink;
-    usb_reset(&t->hid.usb);
-    if (in)
-        input_add(in, &t->sink);
-    return &t->hid.usb;
+    return t ? usb_hid_init(&t->hid, &usb_tablet_type, in) : err_oom(e);
 }
