@@ -362,6 +362,12 @@ static void test_dirty_log(void **ctx)
     assert_false(bitmap_test(bits, 0x301) || bitmap_test(bits, 0x303));
     assert_int_equal(f->vm->accel->dirty_fetch(f->vm, &f->ram, bits), 0);
     assert_false(bitmap_test(bits, 0x300) || bitmap_test(bits, 0x310));
+    /* RAM that makes way for something else takes the kernel's log along */
+    assert_int_equal(kvmvm_run(f), 10);
+    f->vm->accel->ram_unmap(f->vm, &f->ram);
+    assert_int_equal(f->vm->accel->dirty_fetch(f->vm, &f->ram, bits), 0);
+    assert_true(bitmap_test(bits, 0x300) && bitmap_test(bits, 0x302));
+    assert_false(bitmap_test(bits, 0x301) || bitmap_test(bits, 0x310));
     physmap_log_stop(&f->vm->mem);
     assert_int_equal(f->vm->accel->ram_map(f->vm, &f->ram), 0);
 }

@@ -204,6 +204,21 @@ static int kvm_slot_set(struct kvm_vm *k, struct kvm_slot *s, bool log, bool rem
     return kvm_ioctl(k->fd, KVM_SET_USER_MEMORY_REGION, &m);
 }
 
+/* ORs the kernel's log of a slot into the region's own, which devices' writes are in; it is empty then. */
+static int kvm_dirty_gather(struct kvm_vm *k, const struct kvm_slot *s, struct ram_region *r)
+{
+    size_t words = bitmap_words(r->len >> PAGE_SHIFT);
+    uint64_t *bits = calloc(words, sizeof(*bits));
+    struct kvm_dirty_log log = { .slot = (uint32_t)(s - k->slot), .dirty_bitmap = bits };
+    int ret = bits ? kvm_ioctl(k->fd, KVM_GET_DIRTY_LOG, &log) : -ENOMEM;
+
+    for (size_t i = 0; !ret && i < words; i++)
+        __atomic_fetch_or(&r->dirty[i], bits[i], __ATOMIC_ACQ_REL);
+    free(bits);
+    return ret;
+}
+
+/* The kernel's log goes with the slot, so what it has is kept: all pages, if it cannot be told. */
 static void kvm_ram_unmap(struct vm *vm, struct ram_region *r)
 {
     struct kvm_vm *k = kvm_of(vm);
@@ -211,6 +226,9 @@ static void kvm_ram_unmap(struct vm *vm, struct ram_region *r)
 
     if (!s)
         return;
+    if (r->dirty && s->logged && kvm_dirty_gather(k, s, r))
+        for (uint64_t page = 0; page < r->len >> PAGE_SHIFT; page++)
+            bitmap_set_atomic(r->dirty, page);
     kvm_slot_set(k, s, false, true);
     *s = (struct kvm_slot){ 0 };
 }
@@ -233,8 +251,8 @@ static int kvm_ram_map(struct vm *vm, struct ram_region *r)
         s = kvm_slot_find(k, NULL);
     if (!s)
         return -ENOSPC;
-    *s = (struct kvm_slot){ r, r->gpa, r->len, r->hva, r->readonly };
-    ret = kvm_slot_set(k, s, r->dirty, false);
+    *s = (struct kvm_slot){ r, r->gpa, r->len, r->hva, r->readonly, r->dirty };
+    ret = kvm_slot_set(k, s, s->logged, false);
     if (ret)
         *s = (struct kvm_slot){ 0 };
     return ret;
@@ -248,12 +266,15 @@ static int kvm_dirty_fetch(struct vm *vm, struct ram_region *r, uint64_t *bits)
     struct kvm_dirty_log log = { .dirty_bitmap = bits };
     int ret;
 
-    if (!s || !r->dirty)
+    if (!r->dirty || (s && !s->logged))
         return -EINVAL;
-    log.slot = (uint32_t)(s - k->slot);
-    ret = kvm_ioctl(k->fd, KVM_GET_DIRTY_LOG, &log);
-    if (ret < 0)
-        return ret;
+    memset(bits, 0, bitmap_words(r->len >> PAGE_SHIFT) * sizeof(*bits));
+    if (s) {
+        log.slot = (uint32_t)(s - k->slot);
+        ret = kvm_ioctl(k->fd, KVM_GET_DIRTY_LOG, &log);
+        if (ret < 0)
+            return ret;
+    }
     for (size_t i = 0; i < bitmap_words(r->len >> PAGE_SHIFT); i++)
         bits[i] |= __atomic_exchange_n(&r->dirty[i], 0, __ATOMIC_ACQ_REL);
     return 0;

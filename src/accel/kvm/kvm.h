@@ -41,7 +41,7 @@ struct kvm_slot {
     const struct ram_region *region; /* NULL: free */
     uint64_t gpa, len;
     uint8_t *hva;
-    bool readonly;
+    bool readonly, logged; /* KVM_MEM_READONLY, KVM_MEM_LOG_DIRTY_PAGES */
 };
 
 /* A message that is sent through the routing table: GSI = its index. */
