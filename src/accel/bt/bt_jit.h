@@ -192,6 +192,7 @@ struct bt_jit {
     uint8_t *w;       /* the code buffer as it is written, */
     const uint8_t *x; /* and as it is executed */
     uint32_t used, thunks_end;
+    uint32_t huge; /* so much of it was made huge pages */
     uint32_t enter, call, stack[2]; /* thunks; [write] */
     uint32_t n_units, n_exits, n_points, n_faults, n_pages;
     struct bt_jit_unit *unit; /* [0] is not used, nor are exit[0] and point[0] */
@@ -274,6 +275,8 @@ void bt_jit_frame_in(struct bt_cpu *c);
 /* --- bt_jit_buf.c --- */
 must_check int bt_jit_buf_create(struct bt_jit *j, struct err *e);
 void bt_jit_buf_destroy(struct bt_jit *j);
+/* Before code is written up to the offset `end`. */
+void bt_jit_buf_reach(struct bt_jit *j, size_t end);
 
 /* --- bt_jit_thunk.c --- */
 void bt_jit_thunks(struct bt_jit *j);

@@ -3,17 +3,20 @@
  * touched as needed.
  */
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "accel/bt/bt_exec.h"
 #include "accel/bt/bt_jit_insn.h"
+#include "base/pages.h"
 
 static void *buf_table(size_t n, size_t size)
 {
-    void *p = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return pages_alloc(align_up(n * size, PAGE_SIZE), 0);
+}
 
-    return p == MAP_FAILED ? NULL : p;
+void bt_jit_buf_reach(struct bt_jit *j, size_t end)
+{
+    for (; j->huge < end && j->huge < BT_JIT_CODE; j->huge += BT_EXEC_HUGE)
+        bt_exec_huge(j->w + j->huge);
 }
 
 int bt_jit_buf_create(struct bt_jit *j, struct err *e)
@@ -38,13 +41,12 @@ int bt_jit_buf_create(struct bt_jit *j, struct err *e)
 
 static void buf_free(void *p, size_t n, size_t size)
 {
-    if (p)
-        munmap(p, n * size);
+    pages_free(p, align_up(n * size, PAGE_SIZE), 0);
 }
 
 void bt_jit_buf_destroy(struct bt_jit *j)
 {
-    bt_exec_unmap(BT_JIT_CODE, j->w, j->x);
+    bt_exec_unmap(BT_JIT_CODE, j->w);
     buf_free(j->unit, BT_JIT_UNITS, sizeof(*j->unit));
     buf_free(j->exit, BT_JIT_EXITS, sizeof(*j->exit));
     buf_free(j->point, BT_JIT_POINTS, sizeof(*j->point));

@@ -679,6 +679,7 @@ struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint6
                                .code = j->used,
                                .first_exit = j->n_exits };
     memcpy(u->bytes, s->bytes, len);
+    bt_jit_buf_reach(j, j->used + GEN_ROOM);
     g.e.p = j->w + j->used;
     bt_jit_plan(s->insn, g.n, b->apart);
     gen_unit(&g);

@@ -430,5 +430,5 @@ void bt_stub_fini(struct bt_fpu *f)
     for (unsigned i = 0; i < BT_NATIVE_HASH; i++)
         bt_stub_free_list(f->hash[i]);
     bt_stub_free_list(f->old);
-    bt_exec_unmap(STUB_BUFFER, f->code_w, f->code_x);
+    bt_exec_unmap(STUB_BUFFER, f->code_w);
 }
