@@ -25,8 +25,7 @@ static struct testvm *fuzz_nic;
 
 static void fuzz_nic_config(unsigned card, unsigned reg, uint32_t val)
 {
-    testvm_out(fuzz_nic, 0xcf8, 4, 0x80000000u | (2 + card) << 11 | reg);
-    testvm_out(fuzz_nic, 0xcfc, 4, val);
+    testvm_pci_out(fuzz_nic, PCI_DEVFN(2 + card, 0), reg, 4, val);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)

@@ -22,8 +22,6 @@ enum {
     XHCI_SLOT = 2,
     UHCI_SLOT = 3,
     UHCI_IO = 0xc000,
-    CONFIG_ADDRESS = 0xcf8,
-    CONFIG_DATA = 0xcfc,
 };
 #define XHCI_BAR 0xe0000000ull
 /* Guest memory. */
@@ -89,8 +87,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 static void fuzz_usb_config(unsigned slot, unsigned reg, uint32_t val)
 {
-    testvm_out(fuzz_usb.t, CONFIG_ADDRESS, 4, 0x80000000u | slot << 11 | reg);
-    testvm_out(fuzz_usb.t, CONFIG_DATA, 4, val);
+    testvm_pci_out(fuzz_usb.t, PCI_DEVFN(slot, 0), reg, 4, val);
 }
 
 static void fuzz_usb_put(uint64_t at, const void *bytes, size_t len)

@@ -20,12 +20,6 @@ static struct fuzz_vga {
     unsigned pictures;
 } fuzz_vga;
 
-static void fuzz_vga_config(unsigned reg, uint32_t val)
-{
-    testvm_out(fuzz_vga.t, 0xcf8, 4, 0x80001000u | reg);
-    testvm_out(fuzz_vga.t, 0xcfc, 4, val);
-}
-
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     static const struct vga_at at = { 0xa0000, 0x3b0, 0x1ce };
@@ -46,8 +40,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static void fuzz_vga_begin(void)
 {
     device_reset_all(fuzz_vga.t->vm->devices);
-    fuzz_vga_config(0x10, FB);
-    fuzz_vga_config(0x04, 7);
+    testvm_pci_out(fuzz_vga.t, PCI_DEVFN(2, 0), PCI_BAR0, 4, FB);
+    testvm_pci_out(fuzz_vga.t, PCI_DEVFN(2, 0), PCI_COMMAND, 2, 7);
     testvm_out(fuzz_vga.t, 0x3c2, 1, 0x67);
     fuzz_vga.pictures = 0;
 }

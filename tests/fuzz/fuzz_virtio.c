@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "hw/piix3.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_console.h"
 #include "virtio/virtio_net.h"
@@ -35,7 +34,6 @@ static struct fuzz_virtio {
     struct pci_bus *bus;
     struct vdrv d[DEVICES];
     struct vring ring[QUEUES];
-    bool pirq[4];
 } fuzz_virtio;
 
 static const unsigned slots[DEVICES] = { PCI_DEVFN(3, 0), PCI_DEVFN(4, 0), PCI_DEVFN(5, 0),
@@ -75,16 +73,12 @@ static void fuzz_virtio_devices(struct fuzz_virtio *f)
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     struct fuzz_virtio *f = &fuzz_virtio;
-    struct irq pirq[4];
 
     (void)argc;
     (void)argv;
     fuzz_confine();
     f->t = testvm_create(RAM);
-    f->bus = pci_bus_create(f->t->vm, NULL);
-    for (unsigned i = 0; i < 4; i++)
-        pirq[i] = testvm_irq(&f->pirq[i]);
-    BUG_ON(!piix3_create(f->t->vm, f->bus, PCI_DEVFN(1, 0), pirq, NULL, NULL));
+    f->bus = testvm_pci(f->t);
     fuzz_virtio_devices(f);
     return 0;
 }
@@ -149,11 +143,10 @@ static void fuzz_virtio_config(struct fuzz_virtio *f, struct vdrv *d, struct fuz
 {
     uint8_t reg = fuzz_u8(in), size = fuzz_u8(in);
 
-    testvm_out(f->t, 0xcf8, 4, 0x80000000u | (uint32_t)d->pci->devfn << 8 | (reg & 0xfcu));
     if (size & 4)
-        testvm_in(f->t, (uint16_t)(0xcfc + (reg & 3)), 1u << size % 3);
+        testvm_pci_in(f->t, d->pci->devfn, reg, 1u << size % 3);
     else
-        testvm_out(f->t, (uint16_t)(0xcfc + (reg & 3)), 1u << size % 3, fuzz_u32(in));
+        testvm_pci_out(f->t, d->pci->devfn, reg, 1u << size % 3, fuzz_u32(in));
 }
 
 static void fuzz_virtio_op(struct fuzz_virtio *f, struct vdrv *d, struct fuzz_input *in)

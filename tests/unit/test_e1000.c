@@ -11,7 +11,6 @@
 
 #include "base/endian.h"
 #include "hw/e1000.h"
-#include "hw/piix3.h"
 #include "testvm.h"
 
 enum { RAM = 0x100000, TX_RING = 0x10000, RX_RING = 0x12000, TX_DATA = 0x20000, RX_DATA = 0x40000 };
@@ -50,7 +49,6 @@ static const uint8_t mac[6] = { 0x52, 0x54, 0, 0xaa, 0xbb, 0xcc };
 
 struct fixture {
     struct testvm *t;
-    bool pirq[4];
 };
 
 static uint32_t rd(struct fixture *f, unsigned reg)
@@ -68,19 +66,13 @@ static int set_up(void **ctx)
     struct nic_opts o = { .backend = "user" };
     struct fixture *f = calloc(1, sizeof(*f));
     struct pci_bus *bus;
-    struct irq pirq[4];
 
-    for (unsigned i = 0; i < 4; i++)
-        pirq[i] = testvm_irq(&f->pirq[i]);
     f->t = testvm_create(RAM);
-    bus = pci_bus_create(f->t->vm, NULL);
-    assert_non_null(piix3_create(f->t->vm, bus, PCI_DEVFN(1, 0), pirq, NULL, NULL));
+    bus = testvm_pci(f->t);
     memcpy(o.mac, mac, sizeof(mac));
     assert_int_equal(e1000_create(f->t->vm, bus, PCI_DEVFN(SLOT, 0), "net0", &o, NULL), 0);
-    testvm_out(f->t, 0xcf8, 4, 0x80000010 | SLOT << 11);
-    testvm_out(f->t, 0xcfc, 4, MMIO);
-    testvm_out(f->t, 0xcf8, 4, 0x80000004 | SLOT << 11);
-    testvm_out(f->t, 0xcfc, 4, 6);
+    testvm_pci_out(f->t, PCI_DEVFN(SLOT, 0), PCI_BAR0, 4, MMIO);
+    testvm_pci_out(f->t, PCI_DEVFN(SLOT, 0), PCI_COMMAND, 2, PCI_CMD_MEM | PCI_CMD_MASTER);
     *ctx = f;
     return 0;
 }
@@ -92,11 +84,6 @@ static int tear_down(void **ctx)
     testvm_destroy(f->t);
     free(f);
     return 0;
-}
-
-static bool irq(const struct fixture *f)
-{
-    return f->pirq[piix3_pirq(SLOT, 0)];
 }
 
 /* --- rings --- */
@@ -234,21 +221,21 @@ static void test_interrupts(void **ctx)
     struct fixture *f = *ctx;
 
     wr(f, ICS, 4);
-    assert_false(irq(f));
+    assert_false(testvm_inta(f->t, SLOT));
     wr(f, IMS, 4);
-    assert_true(irq(f));
+    assert_true(testvm_inta(f->t, SLOT));
     assert_int_equal(rd(f, ICR), 4);
-    assert_false(irq(f));
+    assert_false(testvm_inta(f->t, SLOT));
     wr(f, ITR, 1000); /* 256 us */
     wr(f, ICS, 4);
-    assert_true(irq(f));
+    assert_true(testvm_inta(f->t, SLOT));
     assert_int_equal(rd(f, ICR), 4);
     wr(f, ICS, 4);
-    assert_false(irq(f)); /* too soon */
+    assert_false(testvm_inta(f->t, SLOT)); /* too soon */
     clock_advance(vm_clock(f->t->vm), 300000);
-    assert_true(irq(f));
+    assert_true(testvm_inta(f->t, SLOT));
     wr(f, IMC, 4);
-    assert_false(irq(f));
+    assert_false(testvm_inta(f->t, SLOT));
     wr(f, CTRL, 1u << 26);
     assert_int_equal(rd(f, ICR), 0);
     assert_int_equal(rd(f, IMS), 0);
@@ -268,7 +255,7 @@ static void test_arp(void **ctx)
     assert_int_equal(f->t->ram.hva[TX_RING + 12], 1); /* done */
     assert_int_equal(rd(f, GPTC), 1);
     turns(f, 1);
-    assert_true(irq(f));
+    assert_true(testvm_inta(f->t, SLOT));
     assert_true(ld_le16(rx_desc(f, 0) + 8) >= 64); /* padded, with CRC */
     assert_int_equal(rx_desc(f, 0)[12], 7);        /* done, whole, no checksums */
     assert_memory_equal(rx_data(f, 0), mac, 6);

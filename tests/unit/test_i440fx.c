@@ -7,7 +7,7 @@
 #include "hw/i440fx.h"
 #include "testvm.h"
 
-enum { PAM0 = 0x59, PAM1 = 0x5a, SMRAMC = 0x72, F0000 = 12 };
+enum { HOST = PCI_DEVFN(0, 0), PAM0 = 0x59, PAM1 = 0x5a, SMRAMC = 0x72, F0000 = 12 };
 
 struct fixture {
     struct testvm *t;
@@ -37,7 +37,7 @@ static int set_up(void **ctx)
                  i440fx_segment_len(i));
     f->bus = pci_bus_create(f->t->vm, NULL);
     assert_non_null(f->bus);
-    f->host = i440fx_create(f->t->vm, f->bus, 0, f->shadow, NULL);
+    f->host = i440fx_create(f->t->vm, f->bus, HOST, f->shadow, NULL);
     assert_non_null(f->host);
     *ctx = the_fixture = f;
     return 0;
@@ -53,18 +53,6 @@ static int tear_down(void **ctx)
     return 0;
 }
 
-static void cfg_write(struct fixture *f, unsigned off, uint8_t val)
-{
-    testvm_out(f->t, 0xcf8, 4, 0x80000000u | (off & 0xfc));
-    testvm_out(f->t, (uint16_t)(0xcfc + (off & 3)), 1, val);
-}
-
-static uint8_t cfg_read(struct fixture *f, unsigned off)
-{
-    testvm_out(f->t, 0xcf8, 4, 0x80000000u | (off & 0xfc));
-    return (uint8_t)testvm_in(f->t, (uint16_t)(0xcfc + (off & 3)), 1);
-}
-
 static void test_segments(void **ctx)
 {
     struct fixture *f = *ctx;
@@ -74,9 +62,9 @@ static void test_segments(void **ctx)
     assert_int_equal(i440fx_segment_len(F0000), 0x10000);
     for (unsigned i = 0; i < I440FX_SEGMENTS; i++)
         assert_false(i440fx_reads_ram(f->host, i) || i440fx_writes_ram(f->host, i));
-    cfg_write(f, PAM1, 0x31); /* c0000: reads; c4000: both */
-    cfg_write(f, PAM0, 0x2f); /* f0000: writes; the lower half is nothing */
-    assert_int_equal(cfg_read(f, PAM0), 0x20);
+    testvm_pci_out(f->t, HOST, PAM1, 1, 0x31); /* c0000: reads; c4000: both */
+    testvm_pci_out(f->t, HOST, PAM0, 1, 0x2f); /* f0000: writes; the lower half is nothing */
+    assert_int_equal(testvm_pci_in(f->t, HOST, PAM0, 1), 0x20);
     assert_int_equal(f->layouts, 2);
     assert_true(i440fx_reads_ram(f->host, 0) && !i440fx_writes_ram(f->host, 0));
     assert_true(i440fx_reads_ram(f->host, 1) && i440fx_writes_ram(f->host, 1));
@@ -94,13 +82,13 @@ static void test_behind_rom(void **ctx)
 
     testvm_write(f->t, 0xf0010, 4, 0x12345678);
     assert_int_equal(*(uint32_t *)(void *)(f->block.hva + 0xf0010), 0);
-    cfg_write(f, PAM0, 0x20);
+    testvm_pci_out(f->t, HOST, PAM0, 1, 0x20);
     testvm_write(f->t, 0xf0010, 4, 0x12345678);
     testvm_write(f->t, 0xfffff, 1, 0x9a);
     assert_int_equal(*(uint32_t *)(void *)(f->block.hva + 0xf0010), 0x12345678);
     assert_int_equal(f->block.hva[0xfffff], 0x9a);
     assert_int_equal(testvm_read(f->t, 0xf0010, 4), 0xffffffff);
-    cfg_write(f, PAM1, 0x10);
+    testvm_pci_out(f->t, HOST, PAM1, 1, 0x10);
     f->block.hva[0xc4001] = 0x77;
     assert_int_equal(testvm_read(f->t, 0xc4001, 1), 0x77);
     testvm_write(f->t, 0xc4001, 1, 0); /* read-only */
@@ -113,14 +101,14 @@ static void test_smram_lock(void **ctx)
     struct err e = { 0 };
 
     assert_false(i440fx_smram_open(f->host));
-    cfg_write(f, SMRAMC, 0x4a);
+    testvm_pci_out(f->t, HOST, SMRAMC, 1, 0x4a);
     assert_true(i440fx_smram_open(f->host));
-    cfg_write(f, SMRAMC, 0x5a); /* D_LCK: closed for good */
+    testvm_pci_out(f->t, HOST, SMRAMC, 1, 0x5a); /* D_LCK: closed for good */
     assert_false(i440fx_smram_open(f->host));
-    cfg_write(f, SMRAMC, 0x4a);
-    assert_int_equal(cfg_read(f, SMRAMC), 0x1a);
+    testvm_pci_out(f->t, HOST, SMRAMC, 1, 0x4a);
+    assert_int_equal(testvm_pci_in(f->t, HOST, SMRAMC, 1), 0x1a);
     assert_int_equal(vm_reset(f->t->vm, &e), 0);
-    cfg_write(f, SMRAMC, 0x4a);
+    testvm_pci_out(f->t, HOST, SMRAMC, 1, 0x4a);
     assert_true(i440fx_smram_open(f->host));
 }
 

@@ -110,45 +110,28 @@ static int tear_down(void **ctx)
     return 0;
 }
 
-static void cfg_select(struct fixture *f, unsigned devfn, unsigned off)
-{
-    testvm_out(f->t, 0xcf8, 4, 0x80000000u | devfn << 8 | (off & 0xfc));
-}
-
-static uint32_t cfg_read(struct fixture *f, unsigned devfn, unsigned off, unsigned size)
-{
-    cfg_select(f, devfn, off);
-    return (uint32_t)testvm_in(f->t, (uint16_t)(0xcfc + (off & 3)), size);
-}
-
-static void cfg_write(struct fixture *f, unsigned devfn, unsigned off, unsigned size, uint32_t val)
-{
-    cfg_select(f, devfn, off);
-    testvm_out(f->t, (uint16_t)(0xcfc + (off & 3)), size, val);
-}
-
 enum { TOY = PCI_DEVFN(3, 0) };
 
 static void test_mechanism(void **ctx)
 {
     struct fixture *f = *ctx;
 
-    assert_int_equal(cfg_read(f, 0, 0, 4), 0x12378086);
+    assert_int_equal(testvm_pci_in(f->t, 0, 0, 4), 0x12378086);
     assert_int_equal(testvm_in(f->t, 0xcf8, 4), 0x80000000);
-    assert_int_equal(cfg_read(f, TOY, 0, 2), 0x1af4);
-    assert_int_equal(cfg_read(f, TOY, 2, 2), 0x1234);
-    assert_int_equal(cfg_read(f, TOY, 3, 1), 0x12);
-    assert_int_equal(cfg_read(f, TOY, 8, 4), 0xff000007);
-    assert_int_equal(cfg_read(f, TOY, 0x2c, 4), 0x22221111);
-    assert_int_equal(cfg_read(f, PCI_DEVFN(4, 0), 0, 4), 0xffffffff); /* nobody */
-    testvm_out(f->t, 0xcf8, 4, TOY << 8);                             /* not enabled */
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0, 2), 0x1af4);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 2, 2), 0x1234);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 3, 1), 0x12);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 8, 4), 0xff000007);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0x2c, 4), 0x22221111);
+    assert_int_equal(testvm_pci_in(f->t, PCI_DEVFN(4, 0), 0, 4), 0xffffffff); /* nobody */
+    testvm_out(f->t, 0xcf8, 4, TOY << 8);                                     /* not enabled */
     assert_int_equal(testvm_in(f->t, 0xcfc, 4), 0xffffffff);
     testvm_out(f->t, 0xcf8, 4, 0x80010000 | TOY << 8); /* bus 1 */
     assert_int_equal(testvm_in(f->t, 0xcfc, 4), 0xffffffff);
     testvm_out(f->t, 0xcf8, 1, 0); /* bytes do not reach the address register */
     assert_int_equal(testvm_in(f->t, 0xcf8, 4), 0x80010000 | TOY << 8);
-    cfg_write(f, TOY, 0, 4, 0); /* read-only */
-    assert_int_equal(cfg_read(f, TOY, 0, 4), 0x12341af4);
+    testvm_pci_out(f->t, TOY, 0, 4, 0); /* read-only */
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0, 4), 0x12341af4);
 }
 
 static void test_reset_control(void **ctx)
@@ -167,34 +150,34 @@ static void test_bar_sizing(void **ctx)
     struct fixture *f = *ctx;
 
     for (unsigned off = 0x10; off < 0x28; off += 4)
-        cfg_write(f, TOY, off, 4, 0xffffffff);
-    assert_int_equal(cfg_read(f, TOY, 0x10, 4), 0xffffffe1);
-    assert_int_equal(cfg_read(f, TOY, 0x14, 4), 0xfffff000);
-    assert_int_equal(cfg_read(f, TOY, 0x18, 4), 0xffffc004);
-    assert_int_equal(cfg_read(f, TOY, 0x1c, 4), 0xffffffff);
-    assert_int_equal(cfg_read(f, TOY, 0x20, 4), 0xfffff000);
-    assert_int_equal(cfg_read(f, TOY, 0x24, 4), 0);
+        testvm_pci_out(f->t, TOY, off, 4, 0xffffffff);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0x10, 4), 0xffffffe1);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0x14, 4), 0xfffff000);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0x18, 4), 0xffffc004);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0x1c, 4), 0xffffffff);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0x20, 4), 0xfffff000);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0x24, 4), 0);
 }
 
 static void test_bar_mapping(void **ctx)
 {
     struct fixture *f = *ctx;
 
-    cfg_write(f, TOY, 0x14, 4, 0xe0000000);
+    testvm_pci_out(f->t, TOY, 0x14, 4, 0xe0000000);
     assert_int_equal(testvm_read(f->t, 0xe0000004, 4), 0xffffffff); /* no decoding yet */
-    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM | PCI_CMD_IO);
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, PCI_CMD_MEM | PCI_CMD_IO);
     assert_int_equal(testvm_read(f->t, 0xe0000004, 4), 0x44);
-    cfg_write(f, TOY, 0x14, 4, 0xe0100000);
+    testvm_pci_out(f->t, TOY, 0x14, 4, 0xe0100000);
     assert_int_equal(testvm_read(f->t, 0xe0000004, 4), 0xffffffff);
     assert_int_equal(testvm_read(f->t, 0xe0100004, 4), 0x44);
-    cfg_write(f, TOY, 0x10, 4, 0xc000);
+    testvm_pci_out(f->t, TOY, 0x10, 4, 0xc000);
     assert_int_equal(testvm_in(f->t, 0xc003, 1), 0x43);
-    cfg_write(f, TOY, 0x10, 4, 0x12345600); /* beyond the I/O space */
+    testvm_pci_out(f->t, TOY, 0x10, 4, 0x12345600); /* beyond the I/O space */
     assert_int_equal(testvm_in(f->t, 0xc003, 1), 0xff);
-    cfg_write(f, TOY, 0x18, 4, 0x4000);
-    cfg_write(f, TOY, 0x1c, 4, 0x12);
+    testvm_pci_out(f->t, TOY, 0x18, 4, 0x4000);
+    testvm_pci_out(f->t, TOY, 0x1c, 4, 0x12);
     assert_int_equal(testvm_read(f->t, 0x1200004010, 1), 0x50);
-    cfg_write(f, TOY, PCI_COMMAND, 2, 0);
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, 0);
     assert_int_equal(testvm_read(f->t, 0x1200004010, 1), 0xff);
 }
 
@@ -204,14 +187,15 @@ static void test_bar_conflict(void **ctx)
     unsigned second = PCI_DEVFN(4, 0);
     struct toy *other = toy_create(f->t->vm, f->bus, second, "toy2");
 
-    cfg_write(f, TOY, 0x14, 4, 0xe0000000);
-    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM);
-    cfg_write(f, second, PCI_COMMAND, 2, PCI_CMD_MEM);
-    cfg_write(f, second, 0x14, 4, 0xe0000000);
+    testvm_pci_out(f->t, TOY, 0x14, 4, 0xe0000000);
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, PCI_CMD_MEM);
+    testvm_pci_out(f->t, second, PCI_COMMAND, 2, PCI_CMD_MEM);
+    testvm_pci_out(f->t, second, 0x14, 4, 0xe0000000);
     testvm_write(f->t, 0xe0000000, 4, 1);
     assert_int_equal(f->toy->written, 1); /* first come */
     assert_int_equal(other->written, 0);
-    cfg_write(f, TOY, 0x14, 4, 0xe0001000); /* and the second moves in when the place is free */
+    /* and the second moves in when the place is free */
+    testvm_pci_out(f->t, TOY, 0x14, 4, 0xe0001000);
     testvm_write(f->t, 0xe0000000, 4, 2);
     testvm_write(f->t, 0xe0001000, 4, 3);
     assert_int_equal(other->written, 2);
@@ -224,22 +208,22 @@ static void test_rom(void **ctx)
 {
     struct fixture *f = *ctx;
 
-    cfg_write(f, TOY, PCI_ROM_BAR, 4, 0xfffff800);
-    assert_int_equal(cfg_read(f, TOY, PCI_ROM_BAR, 4), 0xfffff000); /* 4 KiB */
-    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM);
-    cfg_write(f, TOY, PCI_ROM_BAR, 4, 0xfeb00000);
+    testvm_pci_out(f->t, TOY, PCI_ROM_BAR, 4, 0xfffff800);
+    assert_int_equal(testvm_pci_in(f->t, TOY, PCI_ROM_BAR, 4), 0xfffff000); /* 4 KiB */
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, PCI_CMD_MEM);
+    testvm_pci_out(f->t, TOY, PCI_ROM_BAR, 4, 0xfeb00000);
     assert_int_equal(testvm_read(f->t, 0xfeb00000, 2), 0xffff);
-    cfg_write(f, TOY, PCI_ROM_BAR, 4, 0xfeb00001);
+    testvm_pci_out(f->t, TOY, PCI_ROM_BAR, 4, 0xfeb00001);
     assert_int_equal(testvm_read(f->t, 0xfeb00000, 2), 0xaa55);
     assert_int_equal(testvm_read(f->t, 0xfeb00000 + 2998, 4),
                      0xffff3412); /* erased behind its end */
     testvm_write(f->t, 0xfeb00000, 1, 0);
     assert_int_equal(testvm_read(f->t, 0xfeb00000, 1), 0x55);
-    cfg_write(f, TOY, PCI_COMMAND, 2, 0);
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, 0);
     assert_int_equal(testvm_read(f->t, 0xfeb00000, 2), 0xffff);
-    cfg_write(f, TOY, PCI_ROM_BAR, 4, 0xffffffff); /* somebody measures it carelessly */
-    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM);
-    assert_int_equal(cfg_read(f, TOY, PCI_ROM_BAR, 4), 0xfffff001);
+    testvm_pci_out(f->t, TOY, PCI_ROM_BAR, 4, 0xffffffff); /* somebody measures it carelessly */
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, PCI_CMD_MEM);
+    assert_int_equal(testvm_pci_in(f->t, TOY, PCI_ROM_BAR, 4), 0xfffff001);
     assert_int_equal(testvm_read(f->t, 0xfffff000, 2), 0xffff);
 }
 
@@ -251,18 +235,18 @@ static void test_intx(void **ctx)
 
     pci_set_intx(p, true);
     assert_true(f->pirq[pirq]);
-    assert_int_equal(cfg_read(f, TOY, PCI_STATUS, 2) & PCI_STS_INTX, PCI_STS_INTX);
-    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_INTX_OFF);
+    assert_int_equal(testvm_pci_in(f->t, TOY, PCI_STATUS, 2) & PCI_STS_INTX, PCI_STS_INTX);
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, PCI_CMD_INTX_OFF);
     assert_false(f->pirq[pirq]);
-    assert_int_equal(cfg_read(f, TOY, PCI_STATUS, 2) & PCI_STS_INTX, PCI_STS_INTX);
-    cfg_write(f, TOY, PCI_COMMAND, 2, 0);
+    assert_int_equal(testvm_pci_in(f->t, TOY, PCI_STATUS, 2) & PCI_STS_INTX, PCI_STS_INTX);
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, 0);
     assert_true(f->pirq[pirq]);
-    cfg_write(f, PCI_DEVFN(1, 0), 0x60 + pirq, 1, 11); /* and by the 8259s */
+    testvm_pci_out(f->t, PCI_DEVFN(1, 0), 0x60 + pirq, 1, 11); /* and by the 8259s */
     assert_true(f->isa[11]);
-    cfg_write(f, PCI_DEVFN(1, 0), 0x60 + pirq, 1, 5);
+    testvm_pci_out(f->t, PCI_DEVFN(1, 0), 0x60 + pirq, 1, 5);
     assert_false(f->isa[11]);
     assert_true(f->isa[5]);
-    cfg_write(f, PCI_DEVFN(1, 0), 0x60 + pirq, 1, 13); /* not routable */
+    testvm_pci_out(f->t, PCI_DEVFN(1, 0), 0x60 + pirq, 1, 13); /* not routable */
     assert_false(f->isa[5]);
     assert_false(f->isa[13]);
     pci_set_intx(p, false);
@@ -288,19 +272,19 @@ static void test_msix(void **ctx)
 {
     struct fixture *f = *ctx;
     struct pci_dev *p = &f->toy->pci;
-    unsigned cap = cfg_read(f, TOY, PCI_CAP_PTR, 1);
+    unsigned cap = testvm_pci_in(f->t, TOY, PCI_CAP_PTR, 1);
     uint64_t table = 0xe0010000;
 
-    assert_int_equal(cfg_read(f, TOY, cap, 1), PCI_CAP_MSIX);
-    assert_int_equal(cfg_read(f, TOY, cap + 2, 2), 2); /* three vectors */
-    assert_int_equal(cfg_read(f, TOY, cap + 4, 4), 4); /* BAR 4 */
-    cfg_write(f, TOY, 0x20, 4, (uint32_t)table);
-    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM | PCI_CMD_MASTER);
+    assert_int_equal(testvm_pci_in(f->t, TOY, cap, 1), PCI_CAP_MSIX);
+    assert_int_equal(testvm_pci_in(f->t, TOY, cap + 2, 2), 2); /* three vectors */
+    assert_int_equal(testvm_pci_in(f->t, TOY, cap + 4, 4), 4); /* BAR 4 */
+    testvm_pci_out(f->t, TOY, 0x20, 4, (uint32_t)table);
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, PCI_CMD_MEM | PCI_CMD_MASTER);
     testvm_write(f->t, table + 16, 8, 0xfee01000);
     testvm_write(f->t, table + 24, 4, 0x4041);
     pci_msix_fire(p, 1);
     assert_int_equal(f->t->n_msi, 0); /* not enabled: lost */
-    cfg_write(f, TOY, cap + 2, 2, 0x8000);
+    testvm_pci_out(f->t, TOY, cap + 2, 2, 0x8000);
     pci_msix_fire(p, 1);
     assert_int_equal(f->t->n_msi, 0); /* masked: pending */
     assert_int_equal(testvm_read(f->t, table + 0x800, 8), 2);
@@ -309,16 +293,16 @@ static void test_msix(void **ctx)
     assert_int_equal(f->t->msi_addr, 0xfee01000);
     assert_int_equal(f->t->msi_data, 0x4041);
     assert_int_equal(testvm_read(f->t, table + 0x800, 8), 0);
-    cfg_write(f, TOY, cap + 2, 2, 0xc000); /* function mask */
+    testvm_pci_out(f->t, TOY, cap + 2, 2, 0xc000); /* function mask */
     pci_msix_fire(p, 1);
     pci_msix_fire(p, 3); /* no such vector */
     assert_int_equal(f->t->n_msi, 1);
-    cfg_write(f, TOY, cap + 2, 2, 0x8000);
+    testvm_pci_out(f->t, TOY, cap + 2, 2, 0x8000);
     assert_int_equal(f->t->n_msi, 2);
-    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM); /* no bus master: cannot write memory */
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, PCI_CMD_MEM); /* no bus master: cannot write memory */
     pci_msix_fire(p, 1);
     assert_int_equal(f->t->n_msi, 2);
-    cfg_write(f, TOY, PCI_COMMAND, 2, PCI_CMD_MEM | PCI_CMD_MASTER);
+    testvm_pci_out(f->t, TOY, PCI_COMMAND, 2, PCI_CMD_MEM | PCI_CMD_MASTER);
     assert_int_equal(f->t->n_msi, 3);
 }
 
@@ -326,11 +310,11 @@ static void test_multi_function(void **ctx)
 {
     struct fixture *f = *ctx;
 
-    assert_int_equal(cfg_read(f, TOY, PCI_HEADER_TYPE, 1), 0);
+    assert_int_equal(testvm_pci_in(f->t, TOY, PCI_HEADER_TYPE, 1), 0);
     toy_create(f->t->vm, f->bus, PCI_DEVFN(3, 2), "toy2");
-    assert_int_equal(cfg_read(f, TOY, PCI_HEADER_TYPE, 1), 0x80);
+    assert_int_equal(testvm_pci_in(f->t, TOY, PCI_HEADER_TYPE, 1), 0x80);
     device_reset(&f->toy->pci.dev);
-    assert_int_equal(cfg_read(f, TOY, PCI_HEADER_TYPE, 1), 0x80);
+    assert_int_equal(testvm_pci_in(f->t, TOY, PCI_HEADER_TYPE, 1), 0x80);
 }
 
 static void test_assign(void **ctx)
@@ -344,7 +328,7 @@ static void test_assign(void **ctx)
         assert_true(f->toy->pci.bar[n].mapped_at != PCI_UNMAPPED);
     assert_int_equal(f->toy->pci.bar[2].mapped_at, 0xe0000000); /* the largest first */
     assert_int_equal(f->toy->pci.bar[0].mapped_at, 0xc000);
-    assert_int_equal(cfg_read(f, TOY, PCI_INT_LINE, 1), 11);
+    assert_int_equal(testvm_pci_in(f->t, TOY, PCI_INT_LINE, 1), 11);
     /* A window too small for the 64-bit BAR: it goes high; too small for the rest: a sentence. */
     assert_int_equal(pci_assign(f->bus, 0xe0000000, 0x2000, 0xc000, 1ull << 40, &e), 0);
     assert_int_equal(f->toy->pci.bar[2].mapped_at, 1ull << 40);
@@ -386,10 +370,10 @@ static void test_garbage(void **ctx)
 
     for (unsigned i = 0; i < 20000; i++) {
         seed = seed * 1664525 + 1013904223;
-        cfg_write(f, i & 1 ? TOY : PCI_DEVFN(seed >> 30, 0), seed >> 8 & 0xff,
-                  1u << (seed >> 20) % 3, seed ^ seed >> 16);
+        testvm_pci_out(f->t, i & 1 ? TOY : PCI_DEVFN(seed >> 30, 0), seed >> 8 & 0xff,
+                       1u << (seed >> 20) % 3, seed ^ seed >> 16);
     }
-    assert_int_equal(cfg_read(f, TOY, 0, 4), 0x12341af4);
+    assert_int_equal(testvm_pci_in(f->t, TOY, 0, 4), 0x12341af4);
     device_reset_all(f->t->vm->devices);
     device_sync_all(f->t->vm->devices);
     assert_int_equal(f->t->vm->mmio.n, 1); /* the shadow RAM of the host bridge */

@@ -42,18 +42,6 @@ static int tear_down(void **ctx)
     return 0;
 }
 
-static void cfg_write(struct fixture *f, unsigned off, uint32_t val)
-{
-    testvm_out(f->t, 0xcf8, 4, 0x80000000u | DEVFN << 8 | off);
-    testvm_out(f->t, 0xcfc, 4, val);
-}
-
-static uint32_t cfg_read(struct fixture *f, unsigned off)
-{
-    testvm_out(f->t, 0xcf8, 4, 0x80000000u | DEVFN << 8 | off);
-    return (uint32_t)testvm_in(f->t, 0xcfc, 4);
-}
-
 static bool answers(struct fixture *f, uint16_t base)
 {
     return testvm_in(f->t, base + ACPI_PM_CNT, 2) == 1; /* SCI_EN */
@@ -64,19 +52,19 @@ static void test_base(void **ctx)
 {
     struct fixture *f = *ctx;
 
-    assert_int_equal(cfg_read(f, 0), 0x71138086);
-    assert_int_equal(cfg_read(f, DEVACTB) >> 24 & 2, 2); /* SMM is set up */
-    cfg_write(f, PMBASE, 0xb03f);
-    assert_int_equal(cfg_read(f, PMBASE), 0xb001);
+    assert_int_equal(testvm_pci_in(f->t, DEVFN, 0, 4), 0x71138086);
+    assert_int_equal(testvm_pci_in(f->t, DEVFN, DEVACTB, 4) >> 24 & 2, 2); /* SMM is set up */
+    testvm_pci_out(f->t, DEVFN, PMBASE, 4, 0xb03f);
+    assert_int_equal(testvm_pci_in(f->t, DEVFN, PMBASE, 4), 0xb001);
     assert_int_equal(piix4_pm_base(f->p), 0);
     assert_false(answers(f, 0xb000));
-    cfg_write(f, PMREGMISC, 1);
+    testvm_pci_out(f->t, DEVFN, PMREGMISC, 4, 1);
     assert_int_equal(piix4_pm_base(f->p), 0xb000);
     assert_true(answers(f, 0xb000));
     assert_true(testvm_in(f->t, 0xb008, 4) != 0xffffffff);
-    cfg_write(f, PMBASE, 0x601);
+    testvm_pci_out(f->t, DEVFN, PMBASE, 4, 0x601);
     assert_true(answers(f, 0x600) && !answers(f, 0xb000));
-    cfg_write(f, PMREGMISC, 0);
+    testvm_pci_out(f->t, DEVFN, PMREGMISC, 4, 0);
     assert_false(answers(f, 0x600));
 }
 

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/endian.h"
-#include "hw/piix3.h"
 #include "hw/rtl8139.h"
 #include "testvm.h"
 
@@ -50,7 +49,6 @@ static const uint8_t mac[6] = { 0x52, 0x54, 0, 0xaa, 0xbb, 0xcc };
 
 struct fixture {
     struct testvm *t;
-    bool pirq[4];
 };
 
 static uint32_t rd(struct fixture *f, unsigned reg, unsigned size)
@@ -68,19 +66,13 @@ static int set_up(void **ctx)
     struct nic_opts o = { .backend = "user" };
     struct fixture *f = calloc(1, sizeof(*f));
     struct pci_bus *bus;
-    struct irq pirq[4];
 
-    for (unsigned i = 0; i < 4; i++)
-        pirq[i] = testvm_irq(&f->pirq[i]);
     f->t = testvm_create(RAM);
-    bus = pci_bus_create(f->t->vm, NULL);
-    assert_non_null(piix3_create(f->t->vm, bus, PCI_DEVFN(1, 0), pirq, NULL, NULL));
+    bus = testvm_pci(f->t);
     memcpy(o.mac, mac, sizeof(mac));
     assert_int_equal(rtl8139_create(f->t->vm, bus, PCI_DEVFN(SLOT, 0), "net0", &o, NULL), 0);
-    testvm_out(f->t, 0xcf8, 4, 0x80000010 | SLOT << 11);
-    testvm_out(f->t, 0xcfc, 4, IO);
-    testvm_out(f->t, 0xcf8, 4, 0x80000004 | SLOT << 11);
-    testvm_out(f->t, 0xcfc, 4, 5);
+    testvm_pci_out(f->t, PCI_DEVFN(SLOT, 0), PCI_BAR0, 4, IO);
+    testvm_pci_out(f->t, PCI_DEVFN(SLOT, 0), PCI_COMMAND, 2, PCI_CMD_IO | PCI_CMD_MASTER);
     *ctx = f;
     return 0;
 }
@@ -92,11 +84,6 @@ static int tear_down(void **ctx)
     testvm_destroy(f->t);
     free(f);
     return 0;
-}
-
-static bool irq(const struct fixture *f)
-{
-    return f->pirq[piix3_pirq(SLOT, 0)];
 }
 
 static uint8_t *ram(struct fixture *f, unsigned at)
@@ -176,12 +163,12 @@ static void test_timer(void **ctx)
     wr(f, TIMERINT, 4, 1000); /* 30 us */
     wr(f, TCTR, 4, 0);
     clock_advance(vm_clock(f->t->vm), 20000);
-    assert_false(irq(f));
+    assert_false(testvm_inta(f->t, SLOT));
     clock_advance(vm_clock(f->t->vm), 20000);
-    assert_true(irq(f));
+    assert_true(testvm_inta(f->t, SLOT));
     assert_in_range(rd(f, TCTR, 4), 1300, 1400);
     wr(f, ISR, 2, 0x4000);
-    assert_false(irq(f));
+    assert_false(testvm_inta(f->t, SLOT));
 }
 
 static void test_ring_arp(void **ctx)
@@ -193,13 +180,13 @@ static void test_ring_arp(void **ctx)
     wr(f, IMR, 2, 5);
     make_arp(f);
     send_ring(f, 0, ARP_LEN);
-    assert_true(irq(f));
+    assert_true(testvm_inta(f->t, SLOT));
     wr(f, ISR, 2, 4);
-    assert_false(irq(f));
+    assert_false(testvm_inta(f->t, SLOT));
     for (int i = 0; i < TURNS && rd(f, CR, 1) & 1; i++)
         loop_poll(vm_loop(f->t->vm), 10);
     assert_int_equal(rd(f, CR, 1) & 1, 0);
-    assert_true(irq(f));
+    assert_true(testvm_inta(f->t, SLOT));
     assert_int_equal(ld_le16(ram(f, RX)), 0x4001); /* for us, and good */
     len = ld_le16(ram(f, RX + 2));
     assert_true(len >= 64);
@@ -266,9 +253,9 @@ static void test_forgotten(void **ctx)
     make_frame(f, mac, 0x88b5, 100);
     send_ring(f, 0, 100);
     wr(f, ISR, 2, 0xffff);
-    assert_false(irq(f));
+    assert_false(testvm_inta(f->t, SLOT));
     clock_advance(vm_clock(f->t->vm), 1000000);
-    assert_true(irq(f));
+    assert_true(testvm_inta(f->t, SLOT));
 }
 
 static uint16_t sum_of(const uint8_t *p, size_t len, uint32_t sum)

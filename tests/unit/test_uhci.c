@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/endian.h"
-#include "hw/piix3.h"
 #include "hw/uhci.h"
 #include "hw/usb_hid.h"
 #include "testvm.h"
@@ -22,36 +21,22 @@ enum { IN = 0x69, OUT = 0xe1, SETUP = 0x2d, MS = 1000000 };
 struct fixture {
     struct testvm *t;
     struct input *in;
-    bool irq;
 };
-
-static void wire(void *chip, unsigned pin, bool level)
-{
-    (void)pin;
-    ((struct fixture *)chip)->irq = level;
-}
 
 static int set_up(void **ctx)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    struct irq pirq[4] = { { wire, f, 0 }, { wire, f, 1 }, { wire, f, 2 }, { wire, f, 3 } };
     struct pci_bus *bus;
     struct usb_dev *kbd;
 
     assert_non_null(f);
     f->t = testvm_create(MIB);
     f->in = input_create(NULL);
-    bus = pci_bus_create(f->t->vm, NULL);
-    assert_non_null(bus);
-    for (unsigned i = 0; i < 3; i++) /* the function's pin D leads to the last one */
-        pirq[i].set = NULL;
-    assert_non_null(piix3_create(f->t->vm, bus, PCI_DEVFN(1, 0), pirq, NULL, NULL));
+    bus = testvm_pci(f->t);
     kbd = usb_kbd_create(f->in, NULL);
     assert_int_equal(uhci_create(f->t->vm, bus, PCI_DEVFN(1, 2), &kbd, 1, NULL), 0);
-    testvm_out(f->t, 0xcf8, 4, 0x80000a20);
-    testvm_out(f->t, 0xcfc, 4, IO);
-    testvm_out(f->t, 0xcf8, 4, 0x80000a04);
-    testvm_out(f->t, 0xcfc, 4, 5);
+    testvm_pci_out(f->t, PCI_DEVFN(1, 2), PCI_BAR0 + 4 * 4, 4, IO);
+    testvm_pci_out(f->t, PCI_DEVFN(1, 2), PCI_COMMAND, 2, PCI_CMD_IO | PCI_CMD_MASTER);
     device_sync_all(f->t->vm->devices);
     *ctx = f;
     return 0;
@@ -147,9 +132,9 @@ static void configure(struct fixture *f)
     assert_int_equal(td_status(f, 0), 7);
     assert_int_equal(td_status(f, 1), IOC | 0x7ff);
     assert_int_equal(in16(f, STS), 1);
-    assert_true(f->irq);
+    assert_true(f->t->pirq[3]);
     out16(f, STS, 1);
-    assert_false(f->irq);
+    assert_false(f->t->pirq[3]);
 }
 
 static void test_registers(void **ctx)
@@ -189,7 +174,7 @@ static void test_interrupt_transfer(void **ctx)
     ms(f, 2);
     assert_int_equal(td_status(f, 0), IOC | 7);
     assert_memory_equal(mem(f, DATA), "\0\0\4\0\0\0\0\0", 8);
-    assert_true(f->irq);
+    assert_true(f->t->pirq[3]);
     assert_int_equal(ld_le32(mem(f, QUEUE + 4)), 1);
 }
 
@@ -225,7 +210,7 @@ static void test_short_and_stall(void **ctx)
     assert_int_equal(td_status(f, 1) & 0x7ff, 17);
     assert_int_equal(ld_le32(mem(f, QUEUE + 4)) & ~15u, TDS + 32); /* still there */
     assert_true(td_status(f, 2) & ACTIVE);
-    assert_true(f->irq);
+    assert_true(f->t->pirq[3]);
     out16(f, STS, 1);
     memcpy(mem(f, DATA), wrong, sizeof(wrong));
     td(f, 0, SETUP, 0, 8, 0);
@@ -235,7 +220,7 @@ static void test_short_and_stall(void **ctx)
     ms(f, 2);
     assert_true(td_status(f, 1) & STALLED);
     assert_int_equal(in16(f, STS), 2);
-    assert_true(f->irq);
+    assert_true(f->t->pirq[3]);
 }
 
 static void test_nobody_and_nonsense(void **ctx)
@@ -292,7 +277,7 @@ static void test_remote_wakeup(void **ctx)
     input_key(f->in, 0x1e, true);
     assert_true(in16(f, PORT1) & 0x40);
     assert_int_equal(in16(f, STS), 4);
-    assert_true(f->irq);
+    assert_true(f->t->pirq[3]);
     out16(f, STS, 4);
     out16(f, PORT1, 0x0004);
     assert_int_equal(in16(f, PORT1), 0x85);

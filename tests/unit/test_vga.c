@@ -22,12 +22,6 @@ struct fixture {
 
 static const struct vga_at at = { WINDOW, 0x3b0, 0x1ce };
 
-static void config(struct fixture *f, unsigned reg, uint32_t val)
-{
-    testvm_out(f->t, 0xcf8, 4, 0x80001000u | reg);
-    testvm_out(f->t, 0xcfc, 4, val);
-}
-
 static int set_up(void **ctx)
 {
     struct fixture *f = calloc(1, sizeof(*f));
@@ -39,8 +33,8 @@ static int set_up(void **ctx)
     assert_int_equal(ram_alloc(&f->vram, "vga", FB, VGA_VRAM_LEN, NULL), 0);
     f->v = vga_create(f->t->vm, bus, PCI_DEVFN(2, 0), &at, &f->vram, NULL, 0, NULL);
     assert_non_null(f->v);
-    config(f, 0x10, FB);
-    config(f, 0x04, 7);
+    testvm_pci_out(f->t, PCI_DEVFN(2, 0), PCI_BAR0, 4, FB);
+    testvm_pci_out(f->t, PCI_DEVFN(2, 0), PCI_COMMAND, 2, 7);
     *ctx = f;
     return 0;
 }

@@ -9,7 +9,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "hw/piix3.h"
 #include "virtio/virtio_console.h"
 #include "virtio_driver.h"
 
@@ -32,7 +31,6 @@ struct fixture {
     int peer; /* the other end of the chardev */
     struct vdrv d;
     struct vring rx, tx;
-    bool pirq[4];
 };
 
 static int connect_to(const char *path)
@@ -48,14 +46,10 @@ static int connect_to(const char *path)
 static int set_up(void **ctx)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    struct irq pirq[4];
     struct err e = { 0 };
 
-    for (unsigned i = 0; i < 4; i++)
-        pirq[i] = testvm_irq(&f->pirq[i]);
     f->t = testvm_create(RAM);
-    f->bus = pci_bus_create(f->t->vm, NULL);
-    assert_non_null(piix3_create(f->t->vm, f->bus, PCI_DEVFN(1, 0), pirq, NULL, NULL));
+    f->bus = testvm_pci(f->t);
     snprintf(f->path, sizeof(f->path), "/tmp/virtio_console.%d", getpid());
     snprintf(f->spec, sizeof(f->spec), "unix:%s", f->path);
     f->chr = chardev_open(f->spec, vm_loop(f->t->vm), NULL, NULL, &e);

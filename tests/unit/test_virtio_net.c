@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "hw/piix3.h"
 #include "virtio/virtio_net.h"
 #include "virtio_driver.h"
 
@@ -41,21 +40,16 @@ struct fixture {
     struct pci_bus *bus;
     struct vdrv d;
     struct vring rx, tx, ctrl;
-    bool pirq[4];
 };
 
 static int set_up(void **ctx)
 {
     struct virtio_net_opts o = { .backend = "user" };
     struct fixture *f = calloc(1, sizeof(*f));
-    struct irq pirq[4];
     struct err e = { 0 };
 
-    for (unsigned i = 0; i < 4; i++)
-        pirq[i] = testvm_irq(&f->pirq[i]);
     f->t = testvm_create(RAM);
-    f->bus = pci_bus_create(f->t->vm, NULL);
-    assert_non_null(piix3_create(f->t->vm, f->bus, PCI_DEVFN(1, 0), pirq, NULL, NULL));
+    f->bus = testvm_pci(f->t);
     memcpy(o.mac, mac, sizeof(mac));
     assert_int_equal(virtio_net_create(f->t->vm, f->bus, SLOT, "net0", &o, &e), 0);
     f->d = vdrv_find(f->t, f->bus, SLOT);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 
-#include "hw/piix3.h"
 #include "virtio_driver.h"
 
 enum { RAM = 0x100000, RING = 0x10000, DATA = 0x40000, SIZE = 8, SLOT = PCI_DEVFN(2, 0) };
@@ -27,7 +26,6 @@ struct fixture {
     struct toy *toy;
     struct vdrv d;
     struct vring ring[2];
-    bool pirq[4];
 };
 
 static struct toy *toy_of(struct virtio *v)
@@ -107,14 +105,10 @@ static const struct virtio_class toy_class = {
 static int set_up(void **ctx)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    struct irq pirq[4];
 
     assert_non_null(f);
-    for (unsigned i = 0; i < 4; i++)
-        pirq[i] = testvm_irq(&f->pirq[i]);
     f->t = testvm_create(RAM);
-    f->bus = pci_bus_create(f->t->vm, NULL);
-    assert_non_null(piix3_create(f->t->vm, f->bus, PCI_DEVFN(1, 0), pirq, NULL, NULL));
+    f->bus = testvm_pci(f->t);
     f->toy = calloc(1, sizeof(*f->toy));
     assert_non_null(f->toy);
     virtio_init(&f->toy->v, &toy_class, vm_mem(f->t->vm), 2, 64);
@@ -231,15 +225,14 @@ static void echo(struct fixture *f)
 static void test_intx(void **ctx)
 {
     struct fixture *f = *ctx;
-    bool *wire = &f->pirq[piix3_pirq(2, 0)];
 
     bring_up(f, VIRTIO_F_VERSION_1);
     echo(f);
     assert_int_equal(f->t->ram.hva[DATA + 63], 0x5a);
     assert_int_equal(vring_used_idx(&f->ring[0]), 1);
-    assert_true(*wire);
+    assert_true(testvm_inta(f->t, 2));
     assert_int_equal(vdrv_read(&f->d, VDRV_ISR, 1), 1);
-    assert_false(*wire);
+    assert_false(testvm_inta(f->t, 2));
     assert_int_equal(vdrv_read(&f->d, VDRV_ISR, 1), 0);
 }
 
@@ -381,7 +374,7 @@ static void test_state(void **ctx)
     assert_int_equal(first.len, second.len);
     assert_memory_equal(first.buf, second.buf, first.len);
     device_sync_all(f->t->vm->devices);
-    assert_true(f->pirq[piix3_pirq(2, 0)]); /* the interrupt is still pending */
+    assert_true(testvm_inta(f->t, 2)); /* the interrupt is still pending */
     f->toy->kicks = 0;
     loop_poll(f->t->vm->loop, 0); /* and kicks that got lost are made up for */
     assert_true(f->toy->kicks > 0);

@@ -38,6 +38,7 @@ enum { /* guest memory */
        DATA = 0xa000,
 };
 enum { PORT = 4 /* the tablet's, from 0 */, N_EVENTS = 16, PED = 2, EHB = 8 };
+enum { DEVFN = PCI_DEVFN(2, 0) };
 enum { EV_TRANSFER = 32, EV_COMMAND = 33, EV_PORT = 34 };
 enum { SUCCESS = 1, TRB_ERROR = 5, STALL = 6, SLOT_OFF = 11, SHORT = 13, STATE = 19, STOPPED = 26 };
 
@@ -168,11 +169,9 @@ static int set_up(void **ctx)
     bus = pci_bus_create(f->t->vm, NULL);
     assert_non_null(bus);
     tablet = usb_tablet_create(f->in, NULL);
-    assert_int_equal(xhci_create(f->t->vm, bus, PCI_DEVFN(2, 0), &tablet, 1, NULL), 0);
-    testvm_out(f->t, 0xcf8, 4, 0x80001010);
-    testvm_out(f->t, 0xcfc, 4, BAR);
-    testvm_out(f->t, 0xcf8, 4, 0x80001004);
-    testvm_out(f->t, 0xcfc, 4, 6);
+    assert_int_equal(xhci_create(f->t->vm, bus, DEVFN, &tablet, 1, NULL), 0);
+    testvm_pci_out(f->t, DEVFN, PCI_BAR0, 4, BAR);
+    testvm_pci_out(f->t, DEVFN, PCI_COMMAND, 2, PCI_CMD_MEM | PCI_CMD_MASTER);
     device_sync_all(f->t->vm->devices);
     start(f);
     *ctx = f;
@@ -387,13 +386,12 @@ static void test_interrupts(void **ctx)
     unsigned n;
 
     reset_port(f);
-    testvm_out(f->t, 0xcf8, 4, 0x80001018); /* MSI-X: its BAR, a message, on */
-    testvm_out(f->t, 0xcfc, 4, 0xe1000000);
+    /* MSI-X: its BAR, a message, on */
+    testvm_pci_out(f->t, DEVFN, PCI_BAR0 + 4 * 2, 4, 0xe1000000);
     testvm_write(f->t, 0xe1000000, 4, 0xfee00000);
     testvm_write(f->t, 0xe1000008, 4, 0x41);
     testvm_write(f->t, 0xe100000c, 4, 0);
-    testvm_out(f->t, 0xcf8, 4, 0x80001040);
-    testvm_out(f->t, 0xcfc, 4, 0x80000000);
+    testvm_pci_out(f->t, DEVFN, 0x40, 4, 0x80000000);
     set(f, IMAN, 3);
     n = f->t->n_msi;
     trb(f, COMMANDS, &f->command, 0, 0, 23 << 10);

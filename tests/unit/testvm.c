@@ -4,6 +4,10 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include "hw/piix3.h"
+
+enum { CONFIG_ADDRESS = 0xcf8, CONFIG_DATA = 0xcfc };
+
 static struct testvm *testvm_of(struct vm *vm)
 {
     return container_of(vm->cfg, struct testvm, cfg);
@@ -95,4 +99,37 @@ static void testvm_wire(void *chip, unsigned pin, bool level)
 struct irq testvm_irq(bool *level)
 {
     return (struct irq){ .set = testvm_wire, .chip = level };
+}
+
+struct pci_bus *testvm_pci(struct testvm *t)
+{
+    struct pci_bus *bus = pci_bus_create(t->vm, NULL);
+    struct irq pirq[ARRAY_SIZE(t->pirq)];
+
+    assert_non_null(bus);
+    for (unsigned i = 0; i < ARRAY_SIZE(pirq); i++)
+        pirq[i] = testvm_irq(&t->pirq[i]);
+    assert_non_null(piix3_create(t->vm, bus, PCI_DEVFN(1, 0), pirq, NULL, NULL));
+    return bus;
+}
+
+bool testvm_inta(const struct testvm *t, unsigned slot)
+{
+    return t->pirq[piix3_pirq(slot, 0)];
+}
+
+static uint16_t testvm_pci_select(struct testvm *t, unsigned devfn, unsigned reg)
+{
+    testvm_out(t, CONFIG_ADDRESS, 4, 0x80000000u | devfn << 8 | (reg & 0xfc));
+    return (uint16_t)(CONFIG_DATA + (reg & 3));
+}
+
+uint32_t testvm_pci_in(struct testvm *t, unsigned devfn, unsigned reg, unsigned size)
+{
+    return (uint32_t)testvm_in(t, testvm_pci_select(t, devfn, reg), size);
+}
+
+void testvm_pci_out(struct testvm *t, unsigned devfn, unsigned reg, unsigned size, uint32_t val)
+{
+    testvm_out(t, testvm_pci_select(t, devfn, reg), size, val);
 }
