@@ -32,7 +32,9 @@ static const struct fdc_format fdc_formats[] = {
     { 360, 40, 1, 9, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_360K },
     { 640, 40, 2, 8, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_360K },
     { 720, 40, 2, 9, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_360K },
+    { 1280, 80, 2, 8, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_720K },
     { 1440, 80, 2, 9, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_720K },
+    { 1600, 80, 2, 10, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_720K },
     { 2400, 80, 2, 15, FDC_RATE_500, FDC_CMOS_1200K },
     { 3200, 80, 2, 20, FDC_RATE_500, FDC_CMOS_1440K },
     { 3444, 82, 2, 21, FDC_RATE_500, FDC_CMOS_1440K },
@@ -40,7 +42,7 @@ static const struct fdc_format fdc_formats[] = {
     { 3360, 80, 2, 21, FDC_RATE_500, FDC_CMOS_1440K },
     { 5760, 80, 2, 36, FDC_RATE_1000, FDC_CMOS_2880K },
 };
-enum { FDC_FIRST_GUESS = 8 };
+enum { FDC_FIRST_GUESS = 10 };
 
 const struct fdc_format *fdc_format_of(const struct blk *disk)
 {

@@ -392,14 +392,30 @@ static void test_short_image(void **ctx)
     finish(f);
 }
 
+/* 640K on 80 tracks: the second one begins with the 17th sector. */
+static void test_tracks_of_eight(void **ctx)
+{
+    struct fixture *f = start(640 * KIB, 0);
+
+    (void)ctx;
+    testvm_out(f->t, CCR, 1, 2);
+    seek(f, 0, 1);
+    dma_program(f, WRITE_MODE, 2 * SECTOR);
+    COMMAND(f, 0xe6, 0x00, 1, 0, 1, 2, 8, 0x1b, 0xff);
+    expect_result(f, 0, 0, 0);
+    assert_sectors(f, 16, 2);
+    finish(f);
+}
+
 static void test_read_id_and_kinds(void **ctx)
 {
     static const struct {
         unsigned kib;
         uint8_t cmos, rate;
     } kinds[] = { { 160, 1, 2 },  { 180, 1, 2 },  { 320, 1, 2 },  { 360, 1, 1 },
-                  { 720, 3, 2 },  { 1200, 2, 0 }, { 1440, 4, 0 }, { 1680, 4, 0 },
-                  { 2880, 5, 3 }, { 1, 4, 0 },    { 2000, 5, 3 } };
+                  { 640, 3, 2 },  { 720, 3, 2 },  { 800, 3, 2 },  { 1200, 2, 0 },
+                  { 1440, 4, 0 }, { 1680, 4, 0 }, { 2880, 5, 3 }, { 1, 4, 0 },
+                  { 2000, 5, 3 } };
 
     (void)ctx;
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
@@ -427,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_without_dma),
         cmocka_unit_test(test_waits_for_dma),
         cmocka_unit_test(test_short_image),
+        cmocka_unit_test(test_tracks_of_eight),
         cmocka_unit_test(test_read_id_and_kinds),
     };
 
