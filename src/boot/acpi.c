@@ -1,6 +1,6 @@
 /*
  * acpi.c: see acpi.h. The blob is RSDP, then every table aligned to 64 bytes (FACS demands it). Not
- * described: power states but S5, hot plug, interrupt links (PCI interrupts go to fixed GSIs).
+ * described: power states but S3 and S5, hot plug.
  */
 #include "boot/acpi.h"
 
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/endian.h"
+#include "boot/acpi_pci.h"
 #include "boot/aml.h"
 
 enum { ACPI_ALIGN = 64, ACPI_RSDP_LEN = 36, ACPI_HEADER_LEN = 36, ACPI_FADT_LEN = 276 };
@@ -63,40 +64,6 @@ static void acpi_gas(struct aml *a, uint8_t space, unsigned bits, uint64_t addr)
     aml_u8(a, 0);
     aml_u8(a, addr ? (uint8_t)(bits == 8 ? 1 : bits == 16 ? 2 : 3) : 0);
     aml_u64(a, addr);
-}
-
-static void acpi_prt(struct aml *a, const struct acpi_desc *d)
-{
-    size_t all, one;
-
-    aml_name(a, "_PRT");
-    all = aml_package_begin(a, 31 * 4);
-    for (unsigned slot = 1; slot < 32; slot++) {
-        for (unsigned pin = 0; pin < 4; pin++) {
-            one = aml_package_begin(a, 4);
-            aml_int(a, slot << 16 | 0xffff);
-            aml_int(a, pin);
-            aml_int(a, 0);
-            aml_int(a, d->pci_gsi[(slot + pin + 3) % 4]); /* piix3_pirq() */
-            aml_end(a, one);
-        }
-    }
-    aml_end(a, all);
-}
-
-static void acpi_pci_windows(struct aml *a, const struct acpi_desc *d)
-{
-    size_t crs = aml_crs_begin(a);
-
-    aml_crs_word(a, AML_BUS, 0, 256);
-    aml_crs_io(a, 0xcf8, 8);
-    aml_crs_word(a, AML_IO, 0, 0xcf8);
-    aml_crs_word(a, AML_IO, 0xd00, 0xf300);
-    aml_crs_dword(a, 0xa0000, 0x20000);
-    aml_crs_dword(a, (uint32_t)d->mmio32.base, (uint32_t)d->mmio32.len);
-    if (d->mmio64.len)
-        aml_crs_qword(a, d->mmio64.base, d->mmio64.len);
-    aml_crs_end(a, crs);
 }
 
 /* An ISA device with a port range and perhaps an interrupt (irq 0: none). */
@@ -198,6 +165,7 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_desc *d)
 {
     size_t at = acpi_begin(a, "DSDT", 2), sb, pci, isa;
 
+    acpi_pci_model(a);
     sb = aml_scope_begin(a, "\\_SB_");
     pci = aml_device_begin(a, "PCI0");
     aml_name(a, "_HID");
@@ -205,10 +173,11 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_desc *d)
     aml_name(a, "_UID");
     aml_int(a, 0);
     acpi_pci_windows(a, d);
-    acpi_prt(a, d);
+    acpi_pci_routes(a, d);
     isa = aml_device_begin(a, "ISA_");
     aml_name(a, "_ADR");
     aml_int(a, 0x10000);
+    acpi_pci_router(a);
     acpi_isa(a, "RTC_", "PNP0B00", 0x70, 2, 8);
     if (d->keyboard) {
         acpi_keyboard(a);
@@ -218,6 +187,7 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_desc *d)
         acpi_isa(a, "COM1", "PNP0501", 0x3f8, 8, 4);
     aml_end(a, isa);
     aml_end(a, pci);
+    acpi_pci_links(a, d);
     acpi_hpet_device(a, d);
     acpi_paravirt(a, "PEVT", "QEMU0001", d->pvpanic_port, 1);
     acpi_paravirt(a, "FWCF", "QEMU0002", d->fw_cfg_port, 12);
@@ -309,9 +279,21 @@ static size_t acpi_fadt(struct aml *a, const struct acpi_desc *d, uint64_t dsdt,
     return at;
 }
 
-/* 5.2.12: processors, IOAPIC, ISA interrupt overrides (0 to pin 2; SCI level), NMI on LINT1. */
+/* 5.2.12.5: what is different about an ISA interrupt; flags 0: nothing but the pin. */
+static void acpi_madt_override(struct aml *a, uint8_t irq, uint8_t gsi, uint16_t flags)
+{
+    aml_raw(a, (uint8_t[]){ 2, 10, 0, irq }, 4);
+    aml_u32(a, gsi);
+    aml_u16(a, flags);
+}
+
+/*
+ * 5.2.12: processors, IOAPIC, ISA interrupt overrides (0 to pin 2; level are the SCI and, for systems that take
+ * PCI interrupts from the line registers, those where they lead), NMI on LINT1.
+ */
 static size_t acpi_madt(struct aml *a, const struct acpi_desc *d)
 {
+    enum { ACTIVE_HIGH_LEVEL = 0x000d };
     size_t at = acpi_begin(a, "APIC", 5);
 
     aml_u32(a, (uint32_t)d->lapic_gpa);
@@ -323,12 +305,10 @@ static size_t acpi_madt(struct aml *a, const struct acpi_desc *d)
     aml_raw(a, (uint8_t[]){ 1, 12, d->ioapic_id, 0 }, 4);
     aml_u32(a, (uint32_t)d->ioapic_gpa);
     aml_u32(a, 0);
-    aml_raw(a, (uint8_t[]){ 2, 10, 0, 0 }, 4);
-    aml_u32(a, 2);
-    aml_u16(a, 0);
-    aml_raw(a, (uint8_t[]){ 2, 10, 0, d->sci_irq }, 4);
-    aml_u32(a, d->sci_irq);
-    aml_u16(a, 0x000d); /* active high, level */
+    acpi_madt_override(a, 0, 2, 0);
+    for (uint8_t irq = 0; irq < 16; irq++)
+        if (irq == d->sci_irq || d->pci_irqs & BIT(irq))
+            acpi_madt_override(a, irq, irq, ACTIVE_HIGH_LEVEL);
     aml_raw(a, (uint8_t[]){ 4, 6, 0xff, 0, 0, 1 }, 6);
     acpi_end(a, at);
     return at;

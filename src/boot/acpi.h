@@ -24,7 +24,8 @@ struct acpi_desc {
     bool keyboard; /* it and a mouse are plugged into the 8042 */
     bool vga;
     struct acpi_window mmio32, mmio64; /* PCI memory windows */
-    uint8_t pci_gsi[4];                /* GSI of PIRQ A-D; slot s, pin p uses (s + p) % 4 */
+    uint8_t pci_gsi[4];                /* GSI of PIRQ A-D; slot s, pin p uses (s + p + 3) % 4 */
+    uint16_t pci_irqs;                 /* bit an ISA irq: where PIRQs may lead without an IOAPIC */
 };
 
 struct acpi_tables {

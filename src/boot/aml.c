@@ -14,9 +14,14 @@ enum {
     AML_SCOPE = 0x10,
     AML_BUFFER = 0x11,
     AML_PACKAGE = 0x12,
+    AML_METHOD = 0x14,
+    AML_IF = 0xa0,
     AML_EXT = 0x5b,
+    AML_REGION = 0x80, /* these after AML_EXT */
+    AML_FIELD = 0x81,
     AML_DEVICE = 0x82
 };
+enum { AML_SERIALIZED = 8, AML_PCI_CONFIG = 2, AML_BYTE_ACCESS = 1 };
 enum { AML_PKGLEN = 3 }; /* every PkgLength is encoded in three bytes: up to 1 MiB */
 
 void aml_raw(struct aml *a, const void *p, size_t len)
@@ -103,6 +108,66 @@ size_t aml_device_begin(struct aml *a, const char *name)
     return mark;
 }
 
+size_t aml_method_begin(struct aml *a, const char *name, uint8_t args)
+{
+    size_t mark;
+
+    aml_u8(a, AML_METHOD);
+    mark = aml_pkg_begin(a);
+    aml_path(a, name);
+    aml_u8(a, AML_SERIALIZED | args);
+    return mark;
+}
+
+size_t aml_if_begin(struct aml *a)
+{
+    aml_u8(a, AML_IF);
+    return aml_pkg_begin(a);
+}
+
+void aml_op(struct aml *a, enum aml_op op)
+{
+    aml_u8(a, (uint8_t)op);
+}
+
+void aml_path(struct aml *a, const char *path)
+{
+    aml_raw(a, path, strlen(path));
+}
+
+void aml_no_target(struct aml *a)
+{
+    aml_u8(a, 0);
+}
+
+void aml_pci_region(struct aml *a, const char *name, uint8_t off, uint8_t len)
+{
+    aml_u8(a, AML_EXT);
+    aml_u8(a, AML_REGION);
+    aml_path(a, name);
+    aml_u8(a, AML_PCI_CONFIG);
+    aml_int(a, off);
+    aml_int(a, len);
+}
+
+size_t aml_field_begin(struct aml *a, const char *region)
+{
+    size_t mark;
+
+    aml_u8(a, AML_EXT);
+    aml_u8(a, AML_FIELD);
+    mark = aml_pkg_begin(a);
+    aml_path(a, region);
+    aml_u8(a, AML_BYTE_ACCESS);
+    return mark;
+}
+
+void aml_field_byte(struct aml *a, const char *name)
+{
+    aml_path(a, name);
+    aml_u8(a, 8); /* bits */
+}
+
 void aml_name(struct aml *a, const char *name)
 {
     aml_u8(a, AML_NAME);
@@ -161,16 +226,21 @@ size_t aml_package_begin(struct aml *a, uint8_t count)
 }
 
 /* Buffer(size) { ... }: the size is a word that aml_crs_end() fills in. */
-size_t aml_crs_begin(struct aml *a)
+size_t aml_resources_begin(struct aml *a)
 {
     size_t mark;
 
-    aml_name(a, "_CRS");
     aml_u8(a, AML_BUFFER);
     mark = aml_pkg_begin(a);
     aml_u8(a, AML_WORD);
     aml_u16(a, 0);
     return mark;
+}
+
+size_t aml_crs_begin(struct aml *a)
+{
+    aml_name(a, "_CRS");
+    return aml_resources_begin(a);
 }
 
 void aml_crs_end(struct aml *a, size_t mark)
@@ -200,6 +270,13 @@ void aml_crs_irq(struct aml *a, uint8_t irq)
 {
     aml_u8(a, 0x22); /* IRQ descriptor without flags: edge, active high */
     aml_u16(a, (uint16_t)(1u << irq));
+}
+
+void aml_crs_pci_irqs(struct aml *a, uint16_t mask)
+{
+    aml_u8(a, 0x23); /* IRQ descriptor with flags */
+    aml_u16(a, mask);
+    aml_u8(a, 0x18);
 }
 
 void aml_crs_memory32(struct aml *a, uint32_t base, uint32_t len)

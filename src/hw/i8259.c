@@ -279,10 +279,28 @@ static uint64_t i8259_elcr_read(struct device *d, uint64_t off, unsigned size)
     return to_i8259(d)->chip[off & 1].elcr;
 }
 
+/* A request by level follows the line at once. */
+static void i8259_set_elcr(struct i8259 *p, unsigned n, uint8_t val)
+{
+    struct i8259_chip *c = &p->chip[n];
+
+    c->elcr = val & i8259_elcr_mask[n];
+    c->irr = (uint8_t)((c->irr & ~c->elcr) | (c->lines & c->elcr));
+    i8259_update(p);
+}
+
 static void i8259_elcr_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
 {
     (void)size;
-    to_i8259(d)->chip[off & 1].elcr = (uint8_t)val & i8259_elcr_mask[off & 1];
+    i8259_set_elcr(to_i8259(d), off & 1, (uint8_t)val);
+}
+
+void i8259_assign(struct i8259 *p, uint16_t level)
+{
+    pthread_mutex_lock(&p->dev.lock);
+    i8259_set_elcr(p, 0, (uint8_t)level);
+    i8259_set_elcr(p, 1, (uint8_t)(level >> 8));
+    pthread_mutex_unlock(&p->dev.lock);
 }
 
 static void i8259_chip_state(struct i8259_chip *c, uint8_t elcr_mask, struct state *s)

@@ -126,15 +126,19 @@ struct piix3 *piix3_create(struct vm *vm, struct pci_bus *bus, unsigned devfn,
     return x;
 }
 
-void piix3_assign(struct piix3 *x)
+uint16_t piix3_assign(struct piix3 *x)
 {
     static const uint8_t irq[PIIX3_PIRQS] = { 10, 10, 11, 11 };
+    uint16_t used = 0;
 
     memcpy(x->pci.cfg + PIIX3_PIRQRC, irq, sizeof(irq));
+    for (unsigned i = 0; i < PIIX3_PIRQS; i++)
+        used |= (uint16_t)BIT(irq[i]);
     for (unsigned devfn = 0; devfn < PCI_FUNCTIONS; devfn++) {
         struct pci_dev *p = pci_bus_at(x->pci.bus, devfn);
 
         if (p && p->cfg[PCI_INT_PIN])
             p->cfg[PCI_INT_LINE] = irq[piix3_pirq(devfn >> 3, p->cfg[PCI_INT_PIN] - 1u)];
     }
+    return used;
 }

@@ -22,7 +22,10 @@ struct piix3 *piix3_create(struct vm *vm, struct pci_bus *bus, unsigned devfn,
                            const struct irq pirq[4], const struct irq isa[16], struct err *e);
 /* 0 to 3 (PIRQA to PIRQD), for pin 0 (INTA) to 3; what the ACPI _PRT has to say as well. */
 unsigned piix3_pirq(unsigned slot, unsigned pin);
-/* What firmware would do, vCPUs stopped: PIRQs to ISA irqs 10, 10, 11, 11 and the line registers. */
-void piix3_assign(struct piix3 *x);
+/*
+ * What firmware would do, vCPUs stopped: PIRQs to ISA irqs 10, 10, 11, 11 and the line registers. Returns the irqs,
+ * a bit each: i8259_assign() wants to know.
+ */
+uint16_t piix3_assign(struct piix3 *x);
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "hw/acpi_pm.h"
+#include "hw/i8259.h"
 #include "hw/mc146818.h"
 #include "hw/piix3.h"
 #include "hw/piix4_pm.h"
@@ -39,6 +40,7 @@ void pc_acpi_desc(const struct machine *m, struct acpi_desc *d)
         .mmio32 = { PC_MMIO32, PC_MMIO32_LEN },
         .mmio64 = { align_up(pc_ram_end(m), GIB), 32 * GIB },
         .pci_gsi = { PC_PIRQ_PIN, PC_PIRQ_PIN + 1, PC_PIRQ_PIN + 2, PC_PIRQ_PIN + 3 },
+        .pci_irqs = PC_PCI_IRQS,
     };
 }
 
@@ -149,7 +151,7 @@ static int pc_boot_kernel(struct machine *m, struct err *e)
 static int pc_assign(struct machine *m, struct err *e)
 {
     i440fx_assign(m->host);
-    piix3_assign(m->piix3);
+    i8259_assign(m->pic, piix3_assign(m->piix3));
     piix4_pm_assign(m->piix4, PC_PM);
     return pci_assign(m->pci, PC_MMIO32, PC_MMIO32_LEN, PC_PCI_IO, align_up(pc_ram_end(m), GIB), e);
 }

@@ -85,7 +85,8 @@ enum {
     PC_IRQ_RTC = 8,
     PC_IRQ_SCI = 9,
     PC_IRQ_MOUSE = 12,
-    PC_IRQ_IDE = 14
+    PC_IRQ_IDE = 14,
+    PC_PCI_IRQS = BIT(5) | BIT(10) | BIT(11) /* those that firmware and ACPI may give to PIRQs */
 };
 /* Those of the screen and of USB are the last, so that they change no other device's. */
 enum { PC_PIRQ_PIN = 16, PC_PIT_PIN = 2, PC_FIRST_SLOT = 2, PC_USB_SLOT = 30, PC_VGA_SLOT = 31 };

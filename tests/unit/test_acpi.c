@@ -11,7 +11,7 @@
 #include "base/endian.h"
 #include "boot/acpi.h"
 
-enum { BASE = 0xe0000 };
+enum { BASE = 0xe0000, SAID_MAX = 1 << 20 };
 
 static const struct acpi_desc desc = {
     .ncpus = 3,
@@ -32,6 +32,7 @@ static const struct acpi_desc desc = {
     .mmio32 = { 0xc0000000, 0x3e000000 },
     .mmio64 = { 0x800000000, 0x100000000 },
     .pci_gsi = { 16, 17, 18, 19 },
+    .pci_irqs = 0x0c20,
 };
 
 static uint8_t sum(const uint8_t *p, size_t len)
@@ -76,20 +77,15 @@ static void test_links_and_sums(void **ctx)
     free(t.data);
 }
 
-/* The outside judge, where it is installed: iasl must disassemble the DSDT without complaint. */
-static void test_iasl(void **ctx)
+/* Runs a command of the shell in the folder where a DSDT is put before, and returns what it says. */
+static char *judge(const struct acpi_desc *d, const char *what)
 {
-    char dir[] = "/tmp/ruche-acpi-XXXXXX", cmd[256];
+    char dir[] = "/tmp/ruche-acpi-XXXXXX", cmd[512], *said = calloc(1, SAID_MAX);
     struct acpi_tables t;
     const uint8_t *dsdt;
     FILE *f;
 
-    (void)ctx;
-    if (access("/usr/bin/iasl", X_OK)) {
-        print_message("skipped: iasl is not installed\n");
-        skip();
-    }
-    assert_int_equal(acpi_build(&desc, BASE, &t), 0);
+    assert_int_equal(acpi_build(d, BASE, &t), 0);
     dsdt = table(
         &t, ld_le32(table(&t, ld_le64(table(&t, ld_le64(t.data + 24), "XSDT") + 36), "FACP") + 40),
         "DSDT");
@@ -99,16 +95,72 @@ static void test_iasl(void **ctx)
     assert_non_null(f);
     assert_int_equal(fwrite(dsdt, ld_le32(dsdt + 4), 1, f), 1);
     fclose(f);
-    snprintf(cmd, sizeof(cmd),
-             "cd %s && iasl -d dsdt.aml >out 2>&1 && iasl -we -p again dsdt.dsl >out 2>&1", dir);
+    snprintf(cmd, sizeof(cmd), "cd %s && { %s; } 2>&1; echo status=$?; rm -r %s", dir, what, dir);
     f = popen(cmd, "r");
     assert_non_null(f);
-    assert_int_equal(pclose(f), 0);
-    snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
-    f = popen(cmd, "r");
-    assert_non_null(f);
-    assert_int_equal(pclose(f), 0);
+    assert_non_null(said);
+    assert_true(fread(said, 1, SAID_MAX - 1, f) > 0);
+    pclose(f);
     free(t.data);
+    return said;
+}
+
+/* The outside judges, where they are installed: iasl must disassemble the DSDT without complaint. */
+static void test_iasl(void **ctx)
+{
+    char *said;
+
+    (void)ctx;
+    if (access("/usr/bin/iasl", X_OK)) {
+        print_message("skipped: iasl is not installed\n");
+        skip();
+    }
+    said = judge(&desc, "iasl -d dsdt.aml && iasl -we -p again dsdt.dsl");
+    if (!strstr(said, "status=0"))
+        fail_msg("%s", said);
+    assert_non_null(strstr(said, "0 Errors, 0 Warnings"));
+    free(said);
+}
+
+/* And ACPICA's interpreter, whose PCI configuration space is plain memory, must run what is in it. */
+static void test_interrupt_links(void **ctx)
+{
+    static const struct {
+        const char *evaluate, *want;
+    } steps[] = {
+        { "\\_PIC 1", "No object was returned" },
+        { "\\PICF", "0000000000000001" },
+        { "\\_SB.LNKB._DIS", "No object was returned" },
+        { "\\_SB.PRQB", "0000000000000080" },
+        { "\\_SB.LNKB._STA", "0000000000000009" },
+        { "\\_SB.LNKB._CRS", "23 00 00 18 79" }, /* no irq */
+        { "\\_SB.LNKB._SRS (23 00 08 18 79 00)", "No object was returned" },
+        { "\\_SB.PRQB", "000000000000000B" }, /* irq 11 */
+        { "\\_SB.LNKB._STA", "000000000000000B" },
+        { "\\_SB.LNKB._CRS", "23 00 08 18 79" },
+        { "\\_SB.LNKB._PRS", "23 20 0C 18 79" }, /* 5, 10, 11 */
+        { "\\_SB.LNKS._CRS", "23 00 02 18 79" }, /* the SCI: 9 */
+    };
+    char run[2048] = "printf '%s\\n'";
+    const char *at;
+    char *said;
+
+    (void)ctx;
+    if (access("/usr/bin/acpiexec", X_OK)) {
+        print_message("skipped: acpiexec is not installed\n");
+        skip();
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(steps); i++)
+        snprintf(run + strlen(run), sizeof(run) - strlen(run), " 'evaluate %s'", steps[i].evaluate);
+    snprintf(run + strlen(run), sizeof(run) - strlen(run), " quit | acpiexec dsdt.aml");
+    at = said = judge(&desc, run);
+    for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
+        at = strstr(at, "- evaluate ");
+        at = at ? strstr(at, steps[i].want) : NULL;
+        if (!at)
+            fail_msg("%s is not %s", steps[i].evaluate, steps[i].want);
+    }
+    free(said);
 }
 
 int main(void)
@@ -116,6 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_links_and_sums),
         cmocka_unit_test(test_iasl),
+        cmocka_unit_test(test_interrupt_links),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

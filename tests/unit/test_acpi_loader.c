@@ -25,6 +25,7 @@ static const struct acpi_desc desc = {
     .sci_irq = 9,
     .mmio32 = { 0x80000000, 0x7ec00000 },
     .pci_gsi = { 16, 17, 18, 19 },
+    .pci_irqs = 0x0c20,
 };
 
 static struct acpi_blob *file(struct acpi_loader *l, const uint8_t *name, uint64_t *at)

@@ -96,6 +96,25 @@ static void test_level(void **ctx)
     testvm_destroy(t);
 }
 
+static void test_level_follows_its_control(void **ctx)
+{
+    struct testvm *t = testvm_create(0);
+    struct i8259 *p = create(t, 1);
+
+    (void)ctx;
+    set(p, 11, true);
+    assert_int_equal(i8259_inta(p), 0x2b);
+    testvm_out(t, SLAVE, 1, 0x20);
+    testvm_out(t, MASTER, 1, 0x20);
+    assert_false(t->intr); /* an edge comes once */
+    i8259_assign(p, 0x0800);
+    assert_true(t->intr); /* a level is there */
+    assert_int_equal(i8259_inta(p), 0x2b);
+    i8259_assign(p, 0x0c00);
+    assert_int_equal(testvm_in(t, ELCR, 2), 0x0c00);
+    testvm_destroy(t);
+}
+
 static void test_auto_eoi_and_rotation(void **ctx)
 {
     struct testvm *t = testvm_create(0);
@@ -138,6 +157,7 @@ int main(void)
         cmocka_unit_test(test_edge_and_priority),
         cmocka_unit_test(test_cascade),
         cmocka_unit_test(test_level),
+        cmocka_unit_test(test_level_follows_its_control),
         cmocka_unit_test(test_auto_eoi_and_rotation),
         cmocka_unit_test(test_poll_and_special_mask),
     };
