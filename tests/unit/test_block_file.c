@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "block/block.h"
+#include "blkjob.h"
 
 enum { DISK = 1 << 20 };
 
@@ -77,62 +77,6 @@ static int tear_down(void **ctx)
     return 0;
 }
 
-struct job {
-    struct blk_req req;
-    struct iovec iov[3];
-    int n_done, err;
-};
-
-static void job_done(struct blk_req *r, int err)
-{
-    struct job *job = container_of(r, struct job, req);
-
-    job->n_done++;
-    job->err = err;
-}
-
-static void job_start(struct fixture *f, struct job *job, enum blk_op op, uint64_t off, void *buf,
-                      uint64_t len, unsigned flags)
-{
-    *job = (struct job){ .req = { .op = op, .off = off, .len = len, .flags = flags } };
-    job->req.done = job_done;
-    if (buf) { /* in three pieces, one of them odd */
-        uint64_t first = len / 3, second = len / 2 - first;
-
-        job->iov[0] = (struct iovec){ buf, first };
-        job->iov[1] = (struct iovec){ (char *)buf + first, second };
-        job->iov[2] = (struct iovec){ (char *)buf + first + second, len - first - second };
-        job->req.iov = job->iov;
-        job->req.niov = 3;
-    }
-    blk_submit(f->b, &job->req);
-    assert_int_equal(job->n_done, 0); /* never inside submit */
-}
-
-static int run(struct fixture *f, enum blk_op op, uint64_t off, void *buf, uint64_t len,
-               unsigned flags)
-{
-    struct job job;
-
-    job_start(f, &job, op, off, buf, len, flags);
-    while (!job.n_done)
-        loop_poll(f->loop, 1000);
-    assert_int_equal(job.n_done, 1);
-    assert_int_equal(atomic_load(&f->b->in_flight), 0);
-    return job.err;
-}
-
-static void expect_bytes(struct fixture *f, uint64_t off, int byte, size_t len)
-{
-    uint8_t *buf = malloc(len);
-
-    assert_non_null(buf);
-    assert_int_equal(run(f, BLK_READ, off, buf, len, 0), 0);
-    for (size_t i = 0; i < len; i++)
-        assert_int_equal(buf[i], byte);
-    free(buf);
-}
-
 static void test_read_write(void **ctx)
 {
     struct fixture *f = *ctx;
@@ -141,14 +85,14 @@ static void test_read_write(void **ctx)
     assert_int_equal(f->b->size, DISK);
     for (unsigned i = 0; i < sizeof(out); i++)
         out[i] = (char)(i * 7);
-    assert_int_equal(run(f, BLK_WRITE, 8192, out, sizeof(out), 0), 0);
-    assert_int_equal(run(f, BLK_READ, 8192, in, sizeof(in), 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 8192, out, sizeof(out), 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, 8192, in, sizeof(in), 0), 0);
     assert_memory_equal(in, out, sizeof(in));
-    assert_int_equal(run(f, BLK_WRITE, DISK - 512, out, 512, BLK_F_FUA), 0);
-    assert_int_equal(run(f, BLK_READ, DISK - 512, in, 512, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, DISK - 512, out, 512, BLK_F_FUA), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, DISK - 512, in, 512, 0), 0);
     assert_memory_equal(in, out, 512);
-    assert_int_equal(run(f, BLK_FLUSH, 0, NULL, 0, 0), 0);
-    expect_bytes(f, 0, 0, 8192);
+    assert_int_equal(blkjob_run(f->b, BLK_FLUSH, 0, NULL, 0, 0), 0);
+    blkjob_expect(f->b, 0, 0, 8192);
 }
 
 static void test_out_of_range(void **ctx)
@@ -156,11 +100,11 @@ static void test_out_of_range(void **ctx)
     struct fixture *f = *ctx;
     char buf[1024];
 
-    assert_int_equal(run(f, BLK_READ, DISK, buf, 512, 0), -EINVAL);
-    assert_int_equal(run(f, BLK_READ, DISK - 512, buf, 1024, 0), -EINVAL);
-    assert_int_equal(run(f, BLK_WRITE, UINT64_MAX - 511, buf, 1024, 0), -EINVAL);
-    assert_int_equal(run(f, BLK_DISCARD, 0, NULL, UINT64_MAX, 0), -EINVAL);
-    assert_int_equal(run(f, BLK_WRITE_ZEROES, 1024, NULL, 0, 0), -EINVAL);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, DISK, buf, 512, 0), -EINVAL);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, DISK - 512, buf, 1024, 0), -EINVAL);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, UINT64_MAX - 511, buf, 1024, 0), -EINVAL);
+    assert_int_equal(blkjob_run(f->b, BLK_DISCARD, 0, NULL, UINT64_MAX, 0), -EINVAL);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE_ZEROES, 1024, NULL, 0, 0), -EINVAL);
 }
 
 static void test_discard_and_zeroes(void **ctx)
@@ -170,15 +114,16 @@ static void test_discard_and_zeroes(void **ctx)
 
     assert_non_null(ones);
     memset(ones, 0xff, DISK);
-    assert_int_equal(run(f, BLK_WRITE, 0, ones, DISK, 0), 0);
-    assert_int_equal(run(f, BLK_DISCARD, 65536, NULL, 65536, 0), 0);
-    assert_int_equal(run(f, BLK_WRITE_ZEROES, 262144, NULL, 1536, 0), 0);
-    assert_int_equal(run(f, BLK_WRITE_ZEROES, 524288, NULL, 65536, BLK_F_UNMAP | BLK_F_FUA), 0);
-    expect_bytes(f, 65536, 0, 65536);
-    expect_bytes(f, 131072, 0xff, 131072);
-    expect_bytes(f, 262144, 0, 1536);
-    expect_bytes(f, 262144 + 1536, 0xff, 512);
-    expect_bytes(f, 524288, 0, 65536);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, ones, DISK, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_DISCARD, 65536, NULL, 65536, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE_ZEROES, 262144, NULL, 1536, 0), 0);
+    assert_int_equal(
+        blkjob_run(f->b, BLK_WRITE_ZEROES, 524288, NULL, 65536, BLK_F_UNMAP | BLK_F_FUA), 0);
+    blkjob_expect(f->b, 65536, 0, 65536);
+    blkjob_expect(f->b, 131072, 0xff, 131072);
+    blkjob_expect(f->b, 262144, 0, 1536);
+    blkjob_expect(f->b, 262144 + 1536, 0xff, 512);
+    blkjob_expect(f->b, 524288, 0, 65536);
     free(ones);
 }
 
@@ -187,21 +132,22 @@ static void test_many(void **ctx)
 {
     struct fixture *f = *ctx;
     enum { N = 1000 };
-    struct job *job = calloc(N, sizeof(*job));
+    struct blkjob *job = calloc(N, sizeof(*job));
     uint8_t *buf = calloc(N, 1024);
 
     assert_true(job && buf);
     for (unsigned i = 0; i < N; i++) {
         memset(buf + i * 1024, (int)i, 1024);
-        job_start(f, &job[i], BLK_WRITE, i * 1024, buf + i * 1024, 1024, 0);
+        blkjob_start(f->b, &job[i], BLK_WRITE, i * 1024, buf + i * 1024, 1024, 0);
     }
     blk_drain(f->b);
     for (unsigned i = 0; i < N; i++) {
         assert_int_equal(job[i].n_done, 1);
         assert_int_equal(job[i].err, 0);
     }
-    expect_bytes(f, 777 * 1024, 777 & 0xff, 1024);
-    job_start(f, &job[0], BLK_READ, DISK, buf, 512, 0); /* drain also completes what was refused */
+    blkjob_expect(f->b, 777 * 1024, 777 & 0xff, 1024);
+    /* drain also completes what was refused */
+    blkjob_start(f->b, &job[0], BLK_READ, DISK, buf, 512, 0);
     blk_drain(f->b);
     assert_int_equal(job[0].err, -EINVAL);
     free(job);
@@ -222,12 +168,12 @@ static void test_odd_tail(void **ctx)
     assert_non_null(f->b);
     assert_int_equal(f->b->size, 1024);
     memset(buf, 0x55, sizeof(buf));
-    assert_int_equal(run(f, BLK_READ, 0, buf, 1024, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, 0, buf, 1024, 0), 0);
     for (unsigned i = 0; i < 1024; i++)
         assert_int_equal(buf[i], 0);
     memset(buf, 0x55, sizeof(buf));
-    assert_int_equal(run(f, BLK_WRITE, 512, buf, 512, 0), 0);
-    expect_bytes(f, 512, 0x55, 512);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 512, buf, 512, 0), 0);
+    blkjob_expect(f->b, 512, 0x55, 512);
     assert_int_equal(stat(f->path, &st), 0);
     assert_int_equal(st.st_size, 1024);
 }
@@ -243,9 +189,9 @@ static void test_readonly(void **ctx)
     assert_int_equal(chmod(f->path, 0400), 0);
     f->b = try_open(f, f->path, NULL, true, &e);
     assert_non_null(f->b);
-    assert_int_equal(run(f, BLK_WRITE, 0, buf, 512, 0), -EROFS);
-    assert_int_equal(run(f, BLK_DISCARD, 0, NULL, 512, 0), -EROFS);
-    assert_int_equal(run(f, BLK_READ, 0, buf, 512, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, buf, 512, 0), -EROFS);
+    assert_int_equal(blkjob_run(f->b, BLK_DISCARD, 0, NULL, 512, 0), -EROFS);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, 0, buf, 512, 0), 0);
     second = try_open(f, f->path, NULL, true, &e); /* readers share */
     assert_non_null(second);
     blk_close(second);
@@ -257,7 +203,7 @@ static void test_parts_of_blocks(void **ctx)
 {
     struct fixture *f = *ctx;
     enum { N = 64, LEN = 512 };
-    struct job job[N];
+    struct blkjob job[N];
     uint8_t *buf = malloc(N * LEN + 1);
 
     assert_non_null(buf);
@@ -265,17 +211,18 @@ static void test_parts_of_blocks(void **ctx)
         unsigned at = i * 37 % N;
 
         memset(buf + 1 + at * LEN, (int)at + 1, LEN);
-        job_start(f, &job[i], BLK_WRITE, at * LEN, buf + 1 + at * LEN, LEN, i % 3 ? 0 : BLK_F_FUA);
+        blkjob_start(f->b, &job[i], BLK_WRITE, at * LEN, buf + 1 + at * LEN, LEN,
+                     i % 3 ? 0 : BLK_F_FUA);
     }
     blk_drain(f->b);
     for (unsigned i = 0; i < N; i++) {
         assert_int_equal(job[i].err, 0);
-        expect_bytes(f, i * LEN, (int)i + 1, LEN);
+        blkjob_expect(f->b, i * LEN, (int)i + 1, LEN);
     }
     memset(buf, 0xee, 3 * LEN);
-    assert_int_equal(run(f, BLK_WRITE, DISK - 3 * LEN, buf, 3 * LEN, 0), 0);
-    expect_bytes(f, DISK - 3 * LEN, 0xee, 3 * LEN);
-    expect_bytes(f, DISK - 5 * LEN, 0, 2 * LEN);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, DISK - 3 * LEN, buf, 3 * LEN, 0), 0);
+    blkjob_expect(f->b, DISK - 3 * LEN, 0xee, 3 * LEN);
+    blkjob_expect(f->b, DISK - 5 * LEN, 0, 2 * LEN);
     free(buf);
 }
 
@@ -286,10 +233,10 @@ static void test_cut_short(void **ctx)
     char buf[4096];
 
     assert_int_equal(truncate(f->path, DISK / 2), 0);
-    assert_int_equal(run(f, BLK_READ, DISK / 2 - 4096, buf, 4096, 0), 0);
-    assert_int_equal(run(f, BLK_READ, DISK - 4096, buf, 4096, 0), -EIO);
-    assert_int_equal(run(f, BLK_WRITE, DISK - 4096, buf, 4096, 0), 0); /* grows again */
-    assert_int_equal(run(f, BLK_READ, DISK - 4096, buf, 4096, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, DISK / 2 - 4096, buf, 4096, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, DISK - 4096, buf, 4096, 0), -EIO);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, DISK - 4096, buf, 4096, 0), 0); /* grows again */
+    assert_int_equal(blkjob_run(f->b, BLK_READ, DISK - 4096, buf, 4096, 0), 0);
 }
 
 /* A batch reaches the kernel with its commit. */
@@ -297,16 +244,15 @@ static void test_batch(void **ctx)
 {
     struct fixture *f = *ctx;
     enum { N = 40 };
-    struct job job[N];
+    struct blkjob job[N];
     static uint8_t buf[N][512];
 
     for (unsigned i = 0; i < N; i++)
-        job_start(f, &job[i], BLK_READ, i * 4096, buf[i], 512, BLK_F_MORE);
+        blkjob_start(f->b, &job[i], BLK_READ, i * 4096, buf[i], 512, BLK_F_MORE);
     blk_commit(f->b);
     for (unsigned i = 0; i < N; i++)
-        while (!job[i].n_done)
-            loop_poll(f->loop, 1000);
-    job_start(f, &job[0], BLK_READ, 0, buf[0], 512, BLK_F_MORE);
+        blkjob_wait(f->b, &job[i]);
+    blkjob_start(f->b, &job[0], BLK_READ, 0, buf[0], 512, BLK_F_MORE);
     blk_drain(f->b); /* who drains does not wait for it */
     assert_int_equal(job[0].err, 0);
 }
@@ -319,18 +265,18 @@ static void test_probed_head(void **ctx)
     struct err e;
 
     memcpy(buf, "QFI\xfb\0\0\0\3", 8);
-    assert_int_equal(run(f, BLK_WRITE, 0, buf, 1024, 0), 0); /* format=raw */
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, buf, 1024, 0), 0); /* format=raw */
     memset(buf, 0, 8);
-    assert_int_equal(run(f, BLK_WRITE, 0, buf, 1024, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, buf, 1024, 0), 0);
     blk_close(f->b);
     f->b = try_open(f, f->path, NULL, false, &e);
     assert_non_null(f->b);
     memcpy(buf, "QFI\xfb\0\0\0\3", 8);
-    assert_int_equal(run(f, BLK_WRITE, 0, buf, 1024, 0), -EPERM);
-    assert_int_equal(run(f, BLK_WRITE, 512, buf, 1024, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, buf, 1024, 0), -EPERM);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 512, buf, 1024, 0), 0);
     memset(buf, 0x55, sizeof(buf));
-    assert_int_equal(run(f, BLK_WRITE, 0, buf, 1024, BLK_F_FUA), 0);
-    expect_bytes(f, 0, 0x55, 1024);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, buf, 1024, BLK_F_FUA), 0);
+    blkjob_expect(f->b, 0, 0x55, 1024);
 }
 
 static void expect_refusal(struct fixture *f, const char *path, const char *format, int code,

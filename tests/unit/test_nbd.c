@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "block/block.h"
+#include "blkjob.h"
 
 enum { DISK = 1 << 20 };
 
@@ -120,56 +120,6 @@ static void need_disk(struct fixture *f)
         fail_msg("%s", e.msg);
 }
 
-struct job {
-    struct blk_req req;
-    struct iovec iov[2];
-    int n_done, err;
-};
-
-static void job_done(struct blk_req *r, int err)
-{
-    struct job *job = container_of(r, struct job, req);
-
-    job->n_done++;
-    job->err = err;
-}
-
-static void job_start(struct fixture *f, struct job *job, enum blk_op op, uint64_t off, void *buf,
-                      uint64_t len, unsigned flags)
-{
-    *job = (struct job){ .req = { .op = op, .off = off, .len = len, .flags = flags } };
-    job->req.done = job_done;
-    if (buf) {
-        job->iov[0] = (struct iovec){ buf, len / 4 };
-        job->iov[1] = (struct iovec){ (char *)buf + len / 4, len - len / 4 };
-        job->req.iov = job->iov;
-        job->req.niov = 2;
-    }
-    blk_submit(f->b, &job->req);
-}
-
-static int run(struct fixture *f, enum blk_op op, uint64_t off, void *buf, uint64_t len,
-               unsigned flags)
-{
-    struct job job;
-
-    job_start(f, &job, op, off, buf, len, flags);
-    while (!job.n_done)
-        loop_poll(f->loop, 1000);
-    return job.err;
-}
-
-static void expect_bytes(struct fixture *f, uint64_t off, int byte, size_t len)
-{
-    uint8_t *buf = malloc(len);
-
-    assert_non_null(buf);
-    assert_int_equal(run(f, BLK_READ, off, buf, len, 0), 0);
-    for (size_t i = 0; i < len; i++)
-        assert_int_equal(buf[i], byte);
-    free(buf);
-}
-
 static void test_read_write(void **ctx)
 {
     struct fixture *f = *ctx;
@@ -179,20 +129,20 @@ static void test_read_write(void **ctx)
     need_disk(f);
     assert_int_equal(f->b->size, DISK);
     memset(buf, 0x11, DISK);
-    assert_int_equal(run(f, BLK_WRITE, 0, buf, DISK, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, buf, DISK, 0), 0);
     memset(one, 0x22, sizeof(one));
-    assert_int_equal(run(f, BLK_WRITE, 1024, one, 512, BLK_F_FUA), 0);
-    assert_int_equal(run(f, BLK_FLUSH, 0, NULL, 0, 0), 0);
-    expect_bytes(f, 0, 0x11, 1024);
-    expect_bytes(f, 1024, 0x22, 512);
-    expect_bytes(f, 1536, 0x11, DISK - 1536);
-    assert_int_equal(run(f, BLK_WRITE_ZEROES, 65536, NULL, 65536, BLK_F_UNMAP), 0);
-    assert_int_equal(run(f, BLK_WRITE_ZEROES, 262144, NULL, 1024, BLK_F_FUA), 0);
-    assert_int_equal(run(f, BLK_DISCARD, 131072, NULL, 65536, 0), 0);
-    expect_bytes(f, 65536, 0, 65536);
-    expect_bytes(f, 262144, 0, 1024);
-    expect_bytes(f, 262144 + 1024, 0x11, 4096);
-    assert_int_equal(run(f, BLK_READ, DISK, one, 512, 0), -EINVAL);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 1024, one, 512, BLK_F_FUA), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_FLUSH, 0, NULL, 0, 0), 0);
+    blkjob_expect(f->b, 0, 0x11, 1024);
+    blkjob_expect(f->b, 1024, 0x22, 512);
+    blkjob_expect(f->b, 1536, 0x11, DISK - 1536);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE_ZEROES, 65536, NULL, 65536, BLK_F_UNMAP), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE_ZEROES, 262144, NULL, 1024, BLK_F_FUA), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_DISCARD, 131072, NULL, 65536, 0), 0);
+    blkjob_expect(f->b, 65536, 0, 65536);
+    blkjob_expect(f->b, 262144, 0, 1024);
+    blkjob_expect(f->b, 262144 + 1024, 0x11, 4096);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, DISK, one, 512, 0), -EINVAL);
     free(buf);
 }
 
@@ -204,7 +154,7 @@ static void test_status(void **ctx)
 
     memset(buf, 1, sizeof(buf));
     need_disk(f);
-    assert_int_equal(run(f, BLK_WRITE, 512 * KIB, buf, sizeof(buf), 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 512 * KIB, buf, sizeof(buf), 0), 0);
     assert_int_equal(blk_status(f->b, 0, DISK, &x), 0);
     assert_true(x.flags & BLK_X_ZERO);
     assert_true(x.len <= 512 * KIB);
@@ -216,19 +166,19 @@ static void test_many(void **ctx)
 {
     struct fixture *f = *ctx;
     enum { N = 500 };
-    struct job *job = calloc(N, sizeof(*job));
+    struct blkjob *job = calloc(N, sizeof(*job));
     uint8_t *buf = calloc(N, 2048);
 
     assert_true(job && buf);
     need_disk(f);
     for (unsigned i = 0; i < N; i++) {
         memset(buf + i * 2048, (int)i, 2048);
-        job_start(f, &job[i], BLK_WRITE, i * 2048, buf + i * 2048, 2048, 0);
+        blkjob_start(f->b, &job[i], BLK_WRITE, i * 2048, buf + i * 2048, 2048, 0);
     }
     blk_drain(f->b);
     for (unsigned i = 0; i < N; i++)
         assert_int_equal(job[i].n_done == 1 && !job[i].err, 1);
-    expect_bytes(f, 300 * 2048, 300 & 0xff, 2048);
+    blkjob_expect(f->b, 300 * 2048, 300 & 0xff, 2048);
     free(job);
     free(buf);
 }
@@ -238,22 +188,21 @@ static void test_reconnect(void **ctx)
 {
     struct fixture *f = *ctx;
     uint8_t buf[4096];
-    struct job job;
+    struct blkjob job;
 
     memset(buf, 0x77, sizeof(buf));
     need_disk(f);
-    assert_int_equal(run(f, BLK_WRITE, 0, buf, sizeof(buf), 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, buf, sizeof(buf), 0), 0);
     stop_server(f);
-    job_start(f, &job, BLK_WRITE, 8192, buf, sizeof(buf), 0);
+    blkjob_start(f->b, &job, BLK_WRITE, 8192, buf, sizeof(buf), 0);
     for (unsigned i = 0; i < 10; i++)
         loop_poll(f->loop, 20);
     assert_int_equal(job.n_done, 0);
     start_server(f);
-    while (!job.n_done)
-        loop_poll(f->loop, 1000);
+    blkjob_wait(f->b, &job);
     assert_int_equal(job.err, 0);
-    expect_bytes(f, 0, 0x77, 4096);
-    expect_bytes(f, 8192, 0x77, 4096);
+    blkjob_expect(f->b, 0, 0x77, 4096);
+    blkjob_expect(f->b, 8192, 0x77, 4096);
 }
 
 static void test_refusals(void **ctx)

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "block/block.h"
+#include "blkjob.h"
 
 enum { DISK = 1 << 20, MANY = 64 };
 
@@ -66,33 +66,14 @@ static int tear_down(void **ctx)
 }
 
 struct job {
-    struct blk_req req;
-    struct iovec iov[2];
+    struct blkjob blk;
     uint8_t data[4096];
-    int n_done, err;
 };
-
-static void job_done(struct blk_req *r, int err)
-{
-    struct job *job = container_of(r, struct job, req);
-
-    job->n_done++;
-    job->err = err;
-}
 
 static void job_start(struct fixture *f, struct job *job, enum blk_op op, uint64_t off,
                       unsigned flags)
 {
-    job->iov[0] = (struct iovec){ job->data, 512 };
-    job->iov[1] = (struct iovec){ job->data + 512, sizeof(job->data) - 512 };
-    job->req = (struct blk_req){ .op = op,
-                                 .off = off,
-                                 .len = sizeof(job->data),
-                                 .flags = flags,
-                                 .iov = job->iov,
-                                 .niov = 2,
-                                 .done = job_done };
-    blk_submit(f->b, &job->req);
+    blkjob_start(f->b, &job->blk, op, off, job->data, sizeof(job->data), flags);
 }
 
 static void test_requests(void **ctx)
@@ -107,8 +88,7 @@ static void test_requests(void **ctx)
         job_start(f, &job[i], BLK_WRITE, i * 4096, i % 2 ? BLK_F_FUA : 0);
     }
     for (unsigned i = 0; i < MANY; i++)
-        while (!job[i].n_done)
-            loop_poll(f->loop, 1000);
+        blkjob_wait(f->b, &job[i].blk);
     job_start(f, &job[0], BLK_DISCARD, 0, 0);
     job_start(f, &job[1], BLK_WRITE_ZEROES, 4096, BLK_F_FUA);
     job_start(f, &job[2], BLK_FLUSH, 0, 0);
@@ -117,7 +97,7 @@ static void test_requests(void **ctx)
         job_start(f, &job[i], BLK_READ, i * 4096, 0);
     blk_drain(f->b);
     for (unsigned i = 0; i < MANY; i++) {
-        assert_int_equal(job[i].err, 0);
+        assert_int_equal(job[i].blk.err, 0);
         assert_int_equal(job[i].data[4095], i < 2 ? 0 : i + 1);
     }
     free(job);
