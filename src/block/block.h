@@ -140,6 +140,23 @@ struct blk_check {
 
 enum blk_snap { BLK_SNAP_CREATE, BLK_SNAP_APPLY, BLK_SNAP_DELETE };
 
+/* Dirty bitmaps within an image: what was written since. */
+enum blk_bitmap_what {
+    BLK_BITMAP_ADD, /* one that records */
+    BLK_BITMAP_REMOVE,
+    BLK_BITMAP_CLEAR,
+    BLK_BITMAP_ENABLE,
+    BLK_BITMAP_DISABLE,
+    BLK_BITMAP_MERGE /* what another one has set is set too */
+};
+struct blk_bitmap {
+    enum blk_bitmap_what what;
+    const char *name;
+    uint64_t granularity; /* add: bytes for each bit; 0: the image's choice */
+    struct blk *from;     /* merge: a disk of the same size; NULL: this one */
+    const char *from_name;
+};
+
 struct blk_ops {
     const char *format; /* "file", "raw" */
     bool layer; /* only lets requests through: what it is asked otherwise is asked of the child */
@@ -162,6 +179,7 @@ struct blk_ops {
     int (*truncate)(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e);
     int (*check)(struct blk *b, unsigned fix, struct blk_check *c, struct err *e);
     int (*snap)(struct blk *b, enum blk_snap what, const char *tag, struct err *e);
+    int (*bitmap)(struct blk *b, const struct blk_bitmap *o, struct err *e);
     /* What the image says that its backing file is (NULL: none); what is open stays as it is. */
     int (*set_backing)(struct blk *b, const char *path, const char *format, struct err *e);
     int (*amend)(struct blk *b, const char *const *options, struct err *e); /* as blk_create_opts */

@@ -8,6 +8,7 @@
 
 #include "block/formats.h"
 #include "block/qcow2.h"
+#include "block/qcow2_bitmap.h"
 #include "block/qcow2_luks.h"
 #include "block/qcow2_priv.h"
 #include "block/qcow2_snapshot.h"
@@ -202,6 +203,7 @@ static void qcow2_free(struct qcow2 *q)
     if (q->hash)
         qcow2_cache_fini(q);
     qcow2_refcount_fini(q);
+    qcow2_bitmap_fini(q);
     qcow2_packed_fini(q);
     qcow2_luks_close(q->luks);
     qcow2_header_fini(&q->h);
@@ -306,6 +308,17 @@ static int qcow2_open(struct blk *b, const struct blk_opts *o, struct err *e)
     return rc;
 }
 
+static void qcow2_close_bitmaps(struct qcow2 *q)
+{
+    int rc = q->corrupt ? -EIO : qcow2_bitmap_store(q, false);
+
+    if (!rc)
+        rc = qcow2_meta_commit_all(q);
+    if (rc)
+        log_error("block", "disk '%s': its bitmaps could not be stored, and are inconsistent: %s",
+                  q->b->path, strerror(-rc));
+}
+
 static void qcow2_close(struct blk *b)
 {
     struct qcow2 *q = qcow2_of(b);
@@ -313,6 +326,8 @@ static void qcow2_close(struct blk *b)
 
     qcow2_meta_hold(q);
     rc = b->readonly ? 0 : qcow2_meta_commit_all(q);
+    if (!rc && q->bitmaps && q->bitmaps->n)
+        qcow2_close_bitmaps(q);
     if (rc)
         log_error(
             "block",
@@ -374,6 +389,7 @@ const struct blk_ops blk_qcow2_ops = {
     .truncate = qcow2_truncate,
     .check = qcow2_check,
     .snap = qcow2_snap,
+    .bitmap = qcow2_bitmap_edit,
     .set_backing = qcow2_set_backing,
     .amend = qcow2_amend,
     .create = qcow2_create,

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/qcow2_bitmap.h"
+
 #define COUNT_MAX_CLUSTERS BIT64(28)
 
 int qcow2_count_init(struct qcow2_count *k, struct qcow2 *q, struct blk_check *c)
@@ -226,27 +228,26 @@ static void count_bitmap_table(struct qcow2_count *k, uint64_t off, uint64_t n)
     free(table);
 }
 
-static void count_bitmaps(struct qcow2_count *k)
+static int count_bitmaps(struct qcow2_count *k)
 {
     struct qcow2 *q = k->q;
-    uint64_t len = q->h.bitmaps.dir_size, at = 0;
-    uint8_t *dir = len <= 64 * MIB ? malloc(len + 1) : NULL;
+    struct qcow2_bitmaps list;
+    int rc;
 
-    if (!dir || !qcow2_count_range(k, q->h.bitmaps.dir_off, len, "the directory of bitmaps") ||
-        qcow2_meta_read(q, q->h.bitmaps.dir_off, dir, len)) {
-        k->c->check_errors++;
-        free(dir);
-        return;
+    qcow2_count_range(k, q->h.bitmaps.dir_off, q->h.bitmaps.dir_size, "the directory of bitmaps");
+    rc = qcow2_bitmap_dir_load(q, &list);
+    if (rc == -EINVAL) {
+        qcow2_count_say(k, "ERROR: the directory of bitmaps is damaged");
+        k->c->corruptions++;
+        return 0;
     }
-    while (len - at >= 24) {
-        uint64_t n = align_up(24ull + ld_be16(dir + at + 18) + ld_be32(dir + at + 20), 8);
-
-        if (n > len - at)
-            break;
-        count_bitmap_table(k, ld_be64(dir + at), ld_be32(dir + at + 8));
-        at += n;
-    }
-    free(dir);
+    if (rc == -ENOMEM)
+        return rc;
+    k->c->check_errors += !!rc;
+    for (uint32_t i = 0; i < list.n; i++)
+        count_bitmap_table(k, list.v[i].table_off, list.v[i].table_n);
+    qcow2_bitmap_dir_unload(&list);
+    return 0;
 }
 
 int qcow2_count_rest(struct qcow2_count *k, const struct qcow2_snapshots *list, int64_t but)
@@ -259,7 +260,7 @@ int qcow2_count_rest(struct qcow2_count *k, const struct qcow2_snapshots *list, 
     if (q->h.luks.off)
         qcow2_count_range(k, q->h.luks.off, q->h.luks.len, "the encryption header");
     if (q->h.bitmaps.n)
-        count_bitmaps(k);
+        rc = count_bitmaps(k);
     for (uint32_t i = 0; !rc && i < list->n; i++)
         if (i != but)
             rc = count_snapshot(k, &list->v[i]);

@@ -249,6 +249,9 @@ int qcow2_header_parse(struct qcow2_header *h, const uint8_t *head, size_t n, co
         return err_set(e, EINVAL, "disk '%s': a header extension is damaged", path);
     if (rc)
         return err_set(e, -rc, "out of memory");
+    if (!(h->autoclear &
+          QCOW2_A_BITMAPS)) /* somebody wrote who does not know them: they are void */
+        h->bitmaps.n = 0;
     rc = header_features_check(h, path, e);
     if (!rc)
         rc = header_check(h, n, path, e);

@@ -4,7 +4,7 @@
 #include <jansson.h>
 
 #include "block/qcow2.h"
-#include "block/qcow2_priv.h"
+#include "block/qcow2_bitmap.h"
 #include "block/qcow2_snapshot.h"
 
 /* A name in a hostile image may be no UTF-8: then it is left out. */
@@ -14,7 +14,7 @@ static void info_set(json_t *o, const char *name, json_t *value)
         json_object_set_new(o, name, value);
 }
 
-static json_t *info_specific(const struct qcow2 *q)
+static json_t *info_specific(struct qcow2 *q)
 {
     const struct qcow2_header *h = &q->h;
     json_t *o = json_object();
@@ -26,6 +26,7 @@ static json_t *info_specific(const struct qcow2 *q)
         info_set(o, "lazy-refcounts", json_boolean(h->compat & QCOW2_C_LAZY));
         info_set(o, "corrupt", json_boolean(h->incompat & QCOW2_I_CORRUPT));
         info_set(o, "extended-l2", json_boolean(q->extended));
+        info_set(o, "bitmaps", qcow2_bitmap_info(q));
     }
     if (q->external) {
         info_set(o, "data-file", json_string(h->data_file));

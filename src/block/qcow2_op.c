@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/iov.h"
+#include "block/qcow2_bitmap.h"
 #include "block/qcow2_luks.h"
-#include "block/qcow2_priv.h"
 
 /* --- passing down --- */
 
@@ -382,6 +382,8 @@ static void op_begin(struct qcow2_op *op)
         rc = op_flush(op, &issue);
     else if (op->r->op != BLK_READ && (op->r->flags & BLK_F_FUA))
         op->commit = op->r->op != BLK_WRITE || qcow2_meta_dirty(q);
+    if (q->bitmaps && op->r->op != BLK_READ && op->r->op != BLK_FLUSH && !op->nested)
+        qcow2_bitmap_record(q, op->r->off, op->r->len);
     pthread_mutex_unlock(&q->lock);
     qcow2_issue_go(q, &issue);
     if (op->r->op == BLK_FLUSH || rc)

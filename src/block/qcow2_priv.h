@@ -72,6 +72,7 @@ enum {
 };
 
 struct qcow2;
+struct qcow2_bitmaps;
 struct qcow2_op;
 struct qcow2_alloc;
 
@@ -267,9 +268,10 @@ struct qcow2 {
     /* completions that must not happen inside submit */
     struct qcow2_op *ready;
     struct loop_work ready_work;
-    atomic_bool sleeping; /* qcow2_wait() has found nothing to wait for */
-    bool corrupt;         /* found while running: no more writes */
-    bool written;         /* the header says that we write */
+    atomic_bool sleeping;          /* qcow2_wait() has found nothing to wait for */
+    bool corrupt;                  /* found while running: no more writes */
+    bool written;                  /* the header says that we write */
+    struct qcow2_bitmaps *bitmaps; /* only if writable (qcow2_bitmap.h) */
     struct log_limit limit;
 };
 
@@ -433,10 +435,6 @@ void qcow2_batch_add(struct qcow2_batch *m, struct blk *to, enum blk_op op, uint
                      uint64_t len, unsigned flags);
 must_check int qcow2_batch_wait(struct qcow2_batch *m);
 
-/* --- qcow2_bitmap.c --- */
-/* Bitmaps that should record what is written, but will not, say so. Blocking, no lock held. */
-must_check int qcow2_bitmap_begin_writing(struct qcow2 *q, struct err *e);
-
 /* --- qcow2_table.c: the header and the L1 --- */
 /* Before the first write: clears what a writer has to clear. Blocking, no lock held. */
 must_check int qcow2_table_begin_writing(struct qcow2 *q, struct err *e);
@@ -446,6 +444,10 @@ must_check int qcow2_table_read(struct qcow2 *q, uint64_t off, uint64_t n, uint6
 must_check int qcow2_table_write(struct qcow2 *q, uint64_t off, uint64_t n, const uint64_t *v);
 /* The L2 table of that L1 entry becomes its own, in a meta job; no lock held. */
 must_check int qcow2_table_make_own(struct qcow2 *q, uint64_t l1_index);
+
+/* --- qcow2_resize.c --- */
+/* n clusters in a row, in a hold; no lock held. */
+must_check int qcow2_alloc_row(struct qcow2 *q, uint64_t n, uint64_t *host);
 
 /* --- qcow2_zero.c --- */
 /* Takes over a discard or a write of zeros; lock held. 0: nothing left to do; 1: it waits. */

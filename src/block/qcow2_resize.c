@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "block/qcow2.h"
+#include "block/qcow2_bitmap.h"
 #include "block/qcow2_options.h"
 #include "block/qcow2_priv.h"
 
@@ -115,8 +116,7 @@ int qcow2_preallocate(struct blk *b, uint64_t from, enum blk_prealloc mode, stru
 
 /* --- size --- */
 
-/* n clusters in a row. */
-static int resize_alloc_row(struct qcow2 *q, uint64_t n, uint64_t *host)
+int qcow2_alloc_row(struct qcow2 *q, uint64_t n, uint64_t *host)
 {
     uint64_t got = 0, past;
     int rc;
@@ -139,7 +139,7 @@ static int resize_l1(struct qcow2 *q, uint32_t entries)
     uint64_t old_off = q->h.l1_off, old_len = (uint64_t)q->h.l1_size * 8;
     uint64_t *l1 = calloc((size_t)entries + 1, sizeof(*l1)),
              *dirty = calloc(entries / 64 + 1, sizeof(*dirty));
-    int rc = l1 && dirty ? resize_alloc_row(q, clusters, &off) : -ENOMEM;
+    int rc = l1 && dirty ? qcow2_alloc_row(q, clusters, &off) : -ENOMEM;
 
     if (!rc)
         rc = qcow2_meta_commit(q); /* L1 and refcounts in the file are those in memory */
@@ -271,27 +271,56 @@ static int resize_refuse(const struct qcow2 *q, struct err *e)
             "disk '%s' has snapshots that do not know their size (compat=0.10): delete them, or "
             "amend it to compat=1.1",
             q->b->path);
-    if (q->h.bitmaps.n)
-        return err_set(e, ENOTSUP,
-                       "disk '%s' has bitmaps, which would not fit any more: remove them first",
-                       q->b->path);
     return 0;
 }
 
-int qcow2_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e)
+static int resize_do(struct qcow2 *q, uint64_t size, struct err *e)
 {
-    struct qcow2 *q = qcow2_of(b);
-    uint64_t old = b->size;
-    int rc = resize_refuse(q, e);
+    uint64_t old = q->b->size;
+    int rc = 0;
 
-    if (rc)
-        return rc;
     if (q->external && size > old)
         rc = blk_resize(q->data, size, BLK_PREALLOC_OFF, e);
     if (!rc)
         rc = size < old ? resize_shrink(q, size) : resize_grow(q, size);
     if (!rc && q->external && size < old)
         rc = blk_resize(q->data, size, BLK_PREALLOC_OFF, e);
+    return rc;
+}
+
+/* Bitmaps are as long as the disk: what is written to its new part is recorded too. */
+static int resize_bitmaps(struct qcow2 *q, uint64_t from, uint64_t to)
+{
+    int rc;
+
+    qcow2_meta_hold(q);
+    rc = from == q->b->size ? qcow2_bitmap_begin_resize(q) : 0;
+    if (!rc)
+        rc = qcow2_bitmap_resize(q, to);
+    if (!rc && to == q->b->size)
+        rc = qcow2_bitmap_store(q, true);
+    qcow2_meta_release(q);
+    return rc;
+}
+
+int qcow2_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e)
+{
+    struct qcow2 *q = qcow2_of(b);
+    uint64_t old = b->size;
+    bool bitmaps = q->bitmaps && q->bitmaps->n;
+    int rc = resize_refuse(q, e);
+
+    if (rc)
+        return rc;
+    if (bitmaps)
+        rc = resize_bitmaps(q, old, max_u64(old, size));
+    if (!rc) {
+        int stored;
+
+        rc = resize_do(q, size, e);
+        stored = bitmaps ? resize_bitmaps(q, 0, b->size) : 0;
+        rc = rc ? rc : stored;
+    }
     if (!rc && size > old)
         rc = qcow2_preallocate(b, old, prealloc, e);
     return rc ? err_set(e, -rc, "disk '%s' cannot get another size: %s", b->path, strerror(-rc))

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block/qcow2.h"
+#include "block/qcow2_bitmap.h"
 #include "block/qcow2_count.h"
 
 struct snap {
@@ -222,6 +223,20 @@ static int snap_do(struct snap *s, enum blk_snap what, const char *tag, struct e
     return rc;
 }
 
+/* All of the disk may have become another. */
+static int snap_bitmaps(struct qcow2 *q)
+{
+    int rc = qcow2_bitmap_resize(q, q->b->size);
+
+    if (!rc) {
+        pthread_mutex_lock(&q->lock);
+        qcow2_bitmap_set_all(q);
+        pthread_mutex_unlock(&q->lock);
+        rc = qcow2_bitmap_store(q, true);
+    }
+    return rc;
+}
+
 int qcow2_snap(struct blk *b, enum blk_snap what, const char *tag, struct err *e)
 {
     struct qcow2 *q = qcow2_of(b);
@@ -237,9 +252,13 @@ int qcow2_snap(struct blk *b, enum blk_snap what, const char *tag, struct err *e
     qcow2_meta_hold(q);
     s.r = (struct qcow2_rebuild){ .q = q, .e = e };
     rc = q->corrupt ? -EIO : qcow2_meta_commit_all(q);
+    if (!rc && what == BLK_SNAP_APPLY && q->bitmaps)
+        rc = qcow2_bitmap_begin_resize(q);
     s.r.h = q->h;
     if (!rc)
         rc = snap_do(&s, what, tag, e);
+    if (!rc && what == BLK_SNAP_APPLY && q->bitmaps && q->bitmaps->n)
+        rc = snap_bitmaps(q);
     qcow2_meta_release(q);
     qcow2_snapshot_unload(&s.list);
     qcow2_count_fini(&s.r.want);

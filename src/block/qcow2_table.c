@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "block/qcow2_priv.h"
+#include "block/qcow2_bitmap.h"
 
 int qcow2_table_read(struct qcow2 *q, uint64_t off, uint64_t n, uint64_t *v)
 {
@@ -40,8 +40,12 @@ int qcow2_table_write_header(struct qcow2 *q)
     uint8_t *head = calloc(1, q->cluster_size);
     int rc = head ? qcow2_header_build(&q->h, head, q->cluster_size) : -ENOMEM;
 
-    if (!rc)
-        rc = qcow2_meta_write(q, 0, head, q->cluster_size);
+    if (!rc) /* one sector cannot be torn */
+        rc = qcow2_meta_write(
+            q, 0, head,
+            memcmp(head + BLK_SECTOR, q->head + BLK_SECTOR, q->cluster_size - BLK_SECTOR)
+                ? q->cluster_size
+                : BLK_SECTOR);
     if (!rc)
         rc = qcow2_meta_flush(q);
     if (rc) {

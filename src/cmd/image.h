@@ -24,6 +24,11 @@ int image_run(enum image_command command, int argc, char **argv, int min, int ma
 /* Opens a disk with the session's loop; the session closes it. NULL with a sentence. */
 struct blk *image_session_disk(struct image_session *s, const struct blk_opts *o, struct err *e);
 
+/*
+ * Copies the dirty bitmaps of an image to another of the same size, open for writing. broken: those that are
+ * inconsistent are left out. 0 or -errno with a sentence.
+ */
+must_check int image_bitmaps_copy(struct blk *from, struct blk *to, bool broken, struct err *e);
 /* Prints and frees it; the exit status. NULL: out of memory. */
 int image_print_json(json_t *json);
 /* "1.5 GiB" */

@@ -115,7 +115,7 @@ static int image_convert_source(const struct image_args *a, struct image_session
 
 /* --- the conversion --- */
 
-static int image_convert_check(const struct image_args *a, struct err *e)
+static int image_convert_check(const struct image_args *a, const struct out_opts *o, struct err *e)
 {
     if (!a->workers || a->workers > COPY_WORKERS_MAX)
         return err_set(e, EINVAL, "-m %llu: from 1 to %d", (unsigned long long)a->workers,
@@ -127,6 +127,11 @@ static int image_convert_check(const struct image_args *a, struct err *e)
         return err_set(e, EINVAL, "--target-is-zero is said of a target that is there already: -n");
     if (a->backing && a->n_operands > 2)
         return err_set(e, EINVAL, "only one disk can become an overlay (-B)");
+    if (a->bitmaps && (a->n_operands > 2 || a->snapshot || strcmp(o->format, "qcow2")))
+        return err_set(e, EINVAL,
+                       "--bitmaps copies those of one image (no snapshot) to a qcow2 image");
+    if (a->skip_broken && !a->bitmaps)
+        return err_set(e, EINVAL, "--skip-broken-bitmaps belongs to --bitmaps");
     return 0;
 }
 
@@ -176,6 +181,16 @@ static int image_convert_run(const struct image_args *a, struct image_session *s
     return rc;
 }
 
+static int image_convert_bitmaps(const struct image_args *a, struct image_session *s, struct err *e)
+{
+    struct blk_opts o = { .path = a->operands[a->n_operands - 1],
+                          .format = "qcow2",
+                          .no_backing = true };
+    struct blk *to = image_session_disk(s, &o, e);
+
+    return to ? image_bitmaps_copy(s->disk[0], to, a->skip_broken, e) : -EINVAL;
+}
+
 static int image_convert(const struct image_args *a, struct image_session *s, struct err *e)
 {
     const char **list = image_split_options(a->options);
@@ -190,16 +205,19 @@ static int image_convert(const struct image_args *a, struct image_session *s, st
                           .is_zero = a->target_is_zero,
                           .sync = a->cache && strcmp(a->cache, "unsafe"),
                           .sparse = image_convert_sparse(a->sparse) };
-    int rc = image_convert_check(a, e);
+    int rc;
 
     if (!o.format)
         o.format = blk_format_by_name(o.path);
+    rc = image_convert_check(a, &o, e);
     for (int i = 0; !rc && i < a->n_operands - 1; i++)
         rc = image_convert_source(a, s, a->operands[i], e);
     for (unsigned i = 0; i < s->n_disks; i++)
         o.size += s->disk[i]->size;
     if (!rc)
-        image_convert_run(a, s, &o, e);
+        rc = image_convert_run(a, s, &o, e);
+    if (!rc && a->bitmaps)
+        rc = image_convert_bitmaps(a, s, e);
     free(list);
     return 0;
 }

@@ -87,21 +87,48 @@ static void image_info_text(const json_t *o, const char *key, const char *label)
         printf("%s: %s\n", label, s);
 }
 
-static void image_info_specific(const json_t *data)
+static void image_info_members(const json_t *o, int indent);
+
+/* "name: value", or a list of what is in it below. */
+static void image_info_member(const char *name, const json_t *value, int indent)
+{
+    char *text;
+
+    if (json_is_object(value) || json_is_array(value)) {
+        printf("%*s%s:\n", indent, "", name);
+        image_info_members(value, indent + 4);
+        return;
+    }
+    text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+    printf("%*s%s: %s\n", indent, "", name, text ? text : json_string_value(value));
+    free(text);
+}
+
+static void image_info_members(const json_t *o, int indent)
 {
     const char *key;
     const json_t *value;
+    size_t i;
 
+    json_object_foreach((json_t *)(uintptr_t)o, key, value)
+    {
+        image_info_member(key, value, indent);
+    }
+    json_array_foreach((json_t *)(uintptr_t)o, i, value)
+    {
+        char number[32];
+
+        snprintf(number, sizeof(number), "[%zu]", i);
+        image_info_member(number, value, indent);
+    }
+}
+
+static void image_info_specific(const json_t *data)
+{
     if (!json_object_size(data))
         return;
     printf("Format specific information:\n");
-    json_object_foreach((json_t *)(uintptr_t)data, key, value)
-    {
-        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
-
-        printf("    %s: %s\n", key, text ? text : json_string_value(value));
-        free(text);
-    }
+    image_info_members(data, 4);
 }
 
 void image_print_snapshots(const json_t *list)

@@ -91,6 +91,20 @@ static void fuzz_qcow2_maintain(struct blk *b, unsigned what)
     }
 }
 
+static void fuzz_qcow2_bitmap(struct blk *b, unsigned what)
+{
+    static const char *const names[] = { "a", "b" };
+    struct blk_bitmap o = { .what = (enum blk_bitmap_what)(what % 6),
+                            .name = names[what / 6 % 2],
+                            .granularity = BIT64(9 + what / 12 % 12),
+                            .from_name = "a" };
+    struct err e = { 0 };
+
+    blk_drain(b);
+    if (b->ops->bitmap(b, &o, &e))
+        BUG_ON(!e.code);
+}
+
 static void fuzz_qcow2_op(struct blk *b, const uint8_t *p)
 {
     static const enum blk_op ops[] = { BLK_READ, BLK_WRITE, BLK_WRITE_ZEROES, BLK_DISCARD,
@@ -107,6 +121,8 @@ static void fuzz_qcow2_op(struct blk *b, const uint8_t *p)
         fuzz_qcow2_submit(b, ops[p[0] % 8], p[5] & 7, off, len);
     else if (p[0] % 8 == 5)
         fuzz_qcow2_maintain(b, p[5]);
+    else if (p[0] % 8 == 7)
+        fuzz_qcow2_bitmap(b, p[5]);
     else if (!blk_status(b, off, len, &x))
         BUG_ON(!x.len || x.len > len);
 }

@@ -16,7 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bitmap.h"
 #include "block/formats.h"
+#include "block/qcow2_bitmap.h"
 #include "memblk.h"
 
 enum {
@@ -53,7 +55,7 @@ struct job {
 struct run {
     char dir[64], path[96], base[96];
     const char *const *options;
-    bool backing;
+    bool backing, bitmaps;
     uint64_t rng;
     struct memblk *m;
     struct blk *b;
@@ -236,6 +238,30 @@ static void say(void *opaque, const char *line)
         fprintf(stderr, "%s\n", line);
 }
 
+/* A bitmap says that it is not to be trusted, or has everything that was written. */
+static bool bitmaps_honest(const struct run *r, struct blk *b, int at)
+{
+    struct qcow2_bitmaps list;
+    bool ok = !qcow2_bitmap_dir_load(qcow2_of(b), &list);
+
+    for (uint32_t i = 0; ok && i < list.n; i++) {
+        struct qcow2_bitmap *m = &list.v[i];
+
+        if (m->flags & QCOW2_BITMAP_IN_USE)
+            continue;
+        ok = qcow2_bitmap_sound(qcow2_of(b), m) && !qcow2_bitmap_load(qcow2_of(b), m);
+        for (int k = 0; ok && k < r->n; k++)
+            for (uint32_t s = r->ops[k].first;
+                 ok && r->ops[k].kind != K_FLUSH && r->ops[k].submitted <= at &&
+                 s < r->ops[k].first + r->ops[k].n;
+                 s++)
+                ok = bitmap_test(m->bits, (uint64_t)s * SECTOR >> m->grain_bits);
+    }
+    if (ok)
+        qcow2_bitmap_dir_unload(&list);
+    return ok;
+}
+
 static bool check_is_clean(struct blk *b, char *why, size_t len)
 {
     struct blk_check c = { .say = say };
@@ -281,6 +307,10 @@ static void judge(struct run *r, struct memblk *m, int at, bool with_qemu)
         snprintf(why, sizeof(why), "it cannot be read");
     }
     ok = ok && content_allowed(r, content, at, why, sizeof(why));
+    if (ok && !bitmaps_honest(r, b, at)) {
+        ok = false;
+        snprintf(why, sizeof(why), "a bitmap lies");
+    }
     if (ok && with_qemu && !qemu_finds_sound(r, m)) {
         ok = false;
         snprintf(why, sizeof(why), "qemu-img check says that it is damaged");
@@ -339,6 +369,12 @@ static void make_image(struct run *r)
     r->b = memblk_open_image(r->m, &blk_qcow2_ops, &oo, &e);
     if (!r->b)
         fail_msg("%s", e.msg);
+    for (unsigned i = 0; r->bitmaps && i < 2; i++) {
+        struct blk_bitmap bm = { .name = i ? "coarse" : "fine", .granularity = i ? 0 : SECTOR };
+
+        if (r->b->ops->bitmap(r->b, &bm, &e))
+            fail_msg("%s", e.msg);
+    }
 }
 
 static struct run *begin(const char *const *options, bool backing, uint64_t seed)
@@ -348,6 +384,7 @@ static struct run *begin(const char *const *options, bool backing, uint64_t seed
     r->rng = seed * 0x9e3779b97f4a7c15ull | 1;
     r->options = options;
     r->backing = backing;
+    r->bitmaps = seed % 2 && !(options[0] && options[1] && strstr(options[1], "0.10"));
     snprintf(r->dir, sizeof(r->dir), "/tmp/ruche-test-crash-XXXXXX");
     assert_non_null(mkdtemp(r->dir));
     snprintf(r->path, sizeof(r->path), "%s/disk", r->dir);
