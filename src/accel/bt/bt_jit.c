@@ -250,6 +250,7 @@ void bt_jit_flush(struct bt_cpu *c)
     j->n_units = j->n_exits = j->n_points = 1;
     j->n_faults = j->n_pages = j->arena_used = j->far = 0;
     j->used = j->thunks_end;
+    j->late_used = BT_JIT_LATE_AT;
     for (struct bt_jit_page *p = j->pages, *next; p; p = next) {
         next = p->next;
         bt_code_unuse(c, p->page);
@@ -293,6 +294,17 @@ bool bt_jit_ready(struct bt_cpu *c, const struct bt_block *b, uint64_t rip)
     return false;
 }
 
+static void jit_name(struct bt_cpu *c, const struct bt_jit_unit *u)
+{
+    struct bt_perf *p = bt_code_perf(c->vm);
+
+    if (!p)
+        return;
+    bt_fpu_store(c);
+    bt_perf_guest(p, c->jit->x + u->code, u->end - u->code, u->lin, !u->fixed);
+    bt_perf_guest(p, c->jit->x + u->late, u->late_end - u->late, u->lin, !u->fixed);
+}
+
 void bt_jit_heat(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
 {
     struct bt_jit *j = c->jit;
@@ -316,9 +328,7 @@ void bt_jit_heat(struct bt_cpu *c, struct bt_block *b, uint64_t rip)
     if (u) {
         jit_page_add(j, u, b->version);
         b->jit = u;
-        if (bt_code_perf(c->vm))
-            bt_fpu_store(c);
-        bt_perf_guest(bt_code_perf(c->vm), j->x + u->code, u->end - u->code, u->lin, !u->fixed);
+        jit_name(c, u);
     }
 }
 

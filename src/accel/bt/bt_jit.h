@@ -156,7 +156,7 @@ struct bt_jit_unit {
     const uint8_t *hva;
     uint8_t *bytes;                   /* what it was made from */
     uint32_t saved_entry, host_entry; /* offsets in the buffer: flags in frame.flags, in EFLAGS */
-    uint32_t code, end;
+    uint32_t code, end, late, late_end;
     uint32_t key;              /* bt_cpu.code_key that it is for */
     uint32_t links, far_links; /* exits that lead here: from its own page, from others */
     uint32_t first_exit, n_exits;
@@ -178,6 +178,7 @@ struct bt_jit_page {
 
 enum {
     BT_JIT_CODE = 128 * MIB,
+    BT_JIT_LATE_AT = 72 * MIB, /* from there on: late code, so that what is hot lies together */
     BT_JIT_UNITS = 1 << 19,
     BT_JIT_EXITS = 1 << 21,
     BT_JIT_POINTS = 1 << 22,
@@ -191,8 +192,8 @@ enum {
 struct bt_jit {
     uint8_t *w;       /* the code buffer as it is written, */
     const uint8_t *x; /* and as it is executed */
-    uint32_t used, thunks_end;
-    uint32_t huge; /* so much of it was made huge pages */
+    uint32_t used, late_used, thunks_end;
+    uint32_t huge[2]; /* so far it was made huge pages: up to BT_JIT_LATE_AT, and behind */
     uint32_t enter, call, stack[2]; /* thunks; [write] */
     uint32_t n_units, n_exits, n_points, n_faults, n_pages;
     struct bt_jit_unit *unit; /* [0] is not used, nor are exit[0] and point[0] */
@@ -275,8 +276,8 @@ void bt_jit_frame_in(struct bt_cpu *c);
 /* --- bt_jit_buf.c --- */
 must_check int bt_jit_buf_create(struct bt_jit *j, struct err *e);
 void bt_jit_buf_destroy(struct bt_jit *j);
-/* Before code is written up to the offset `end`. */
-void bt_jit_buf_reach(struct bt_jit *j, size_t end);
+/* Before `room` bytes of code, and of late code, are written. */
+void bt_jit_buf_reach(struct bt_jit *j, size_t room);
 
 /* --- bt_jit_thunk.c --- */
 void bt_jit_thunks(struct bt_jit *j);

@@ -1,6 +1,6 @@
 /*
- * bt_jit_branch.c: control flow: exits to other units, the jump cache, safepoints, and the code behind the
- * unit that all of it leads to when it is not on the hot path.
+ * bt_jit_branch.c: control flow: exits to other units, the jump cache, safepoints, and the late
+ * code that all of it leads to when it is not on the hot path.
  *
  * An exit within the page, or of kernel code, is a jump that is linked to its target's unit once there is
  * one. Any other goes through the jump cache, which is right for the linear addresses of one address space.
@@ -266,7 +266,7 @@ void bt_jit_branch(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     }
 }
 
-/* --- behind the unit --- */
+/* --- late code --- */
 static void late_flags(struct bt_jit_gen *g, const struct bt_jit_late *l)
 {
     if ((l->flags & BT_JIT_FL_SAVED) || !l->flags)

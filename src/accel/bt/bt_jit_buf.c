@@ -13,10 +13,16 @@ static void *buf_table(size_t n, size_t size)
     return pages_alloc(align_up(n * size, PAGE_SIZE), 0);
 }
 
-void bt_jit_buf_reach(struct bt_jit *j, size_t end)
+static void buf_reach(const struct bt_jit *j, uint32_t *huge, size_t end)
 {
-    for (; j->huge < end && j->huge < BT_JIT_CODE; j->huge += BT_EXEC_HUGE)
-        bt_exec_huge(j->w + j->huge);
+    for (; *huge < end; *huge += BT_EXEC_HUGE)
+        bt_exec_huge(j->w + *huge);
+}
+
+void bt_jit_buf_reach(struct bt_jit *j, size_t room)
+{
+    buf_reach(j, &j->huge[0], j->used + room);
+    buf_reach(j, &j->huge[1], j->late_used + room);
 }
 
 int bt_jit_buf_create(struct bt_jit *j, struct err *e)
@@ -25,6 +31,7 @@ int bt_jit_buf_create(struct bt_jit *j, struct err *e)
 
     if (rc)
         return rc;
+    j->huge[1] = j->late_used = BT_JIT_LATE_AT;
     j->unit = buf_table(BT_JIT_UNITS, sizeof(*j->unit));
     j->exit = buf_table(BT_JIT_EXITS, sizeof(*j->exit));
     j->point = buf_table(BT_JIT_POINTS, sizeof(*j->point));

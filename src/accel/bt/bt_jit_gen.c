@@ -581,8 +581,11 @@ static void gen_unit(struct bt_jit_gen *g)
     }
     if (!gen_ends(last))
         bt_jit_exit_to(g, last->off + last->len);
+    g->u->end = bt_jit_here(g);
+    g->e.p = g->j->w + g->u->late;
     bt_jit_late_emit(g);
     gen_gone(g);
+    g->u->late_end = bt_jit_here(g);
 }
 
 /* Decodes the unit's instructions: up to 64 in a row, in one page. */
@@ -606,7 +609,8 @@ static unsigned gen_decode(struct bt_cpu *c, struct bt_jit_scratch *s, unsigned 
 
 bool bt_jit_full(const struct bt_jit *j)
 {
-    return j->used + GEN_ROOM > BT_JIT_CODE || j->n_units + 1 >= BT_JIT_UNITS ||
+    return j->used + GEN_ROOM > BT_JIT_LATE_AT || j->late_used + GEN_ROOM > BT_JIT_CODE ||
+           j->n_units + 1 >= BT_JIT_UNITS ||
            j->n_exits + BT_JIT_INSNS + 2 >= BT_JIT_EXITS ||
            j->n_points + 4 * BT_JIT_INSNS >= BT_JIT_POINTS ||
            j->n_faults + BT_JIT_LATE >= BT_JIT_FAULTS ||
@@ -677,17 +681,18 @@ struct bt_jit_unit *bt_jit_translate(struct bt_cpu *c, struct bt_block *b, uint6
                                .key = c->code_key,
                                .fixed = c->cpl == 0,
                                .code = j->used,
+                               .late = j->late_used,
                                .first_exit = j->n_exits };
     memcpy(u->bytes, s->bytes, len);
-    bt_jit_buf_reach(j, j->used + GEN_ROOM);
+    bt_jit_buf_reach(j, GEN_ROOM);
     g.e.p = j->w + j->used;
     bt_jit_plan(s->insn, g.n, b->apart);
     gen_unit(&g);
     if (g.full)
         return NULL;
     u->n_exits = j->n_exits - u->first_exit;
-    u->end = bt_jit_here(&g);
     j->used = (uint32_t)align_up(u->end, 16);
+    j->late_used = u->late_end;
     j->arena_used += len;
     j->n_units++;
     j->translated += g.n;

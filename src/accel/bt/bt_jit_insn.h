@@ -119,7 +119,7 @@ struct bt_jit_recipe {
     int32_t value;
 };
 
-/* Code that is emitted behind the unit. */
+/* Late code: emitted apart from the unit. */
 struct bt_jit_late {
     enum { BT_JIT_LATE_POINT, BT_JIT_LATE_EXIT, BT_JIT_LATE_STACK } kind;
     uint8_t *jump;       /* its rel32 leads here; NULL: a host fault does */
