@@ -11,6 +11,7 @@
 
 #include "block/file_lock.h"
 #include "block/formats.h"
+#include "block/remote.h"
 
 /* --- names --- */
 
@@ -225,10 +226,16 @@ int blk_create(const struct blk_create_opts *o, struct err *e)
 
 int blk_create_file(const char *path, struct err *e)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
     struct stat st;
-    int rc = 0;
+    int fd, rc = 0;
 
+    if (remote_find(path))
+        return err_set(
+            e, ENOTSUP,
+            "image '%s': on a server, only raw images can be made, and on NBD servers none: "
+            "write into what is there with `ruche image convert -n`",
+            path);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
     if (fd < 0)
         return err_set(e, errno, "image '%s' cannot be made: %s", path, strerror(errno));
     if (fstat(fd, &st))

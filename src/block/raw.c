@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "block/file_impl.h"
 #include "block/formats.h"
+#include "block/remote.h"
 
 enum { RAW_HEAD = 4096 };
 
@@ -143,6 +144,7 @@ static int raw_create_prealloc(const struct blk_create_opts *o, enum blk_preallo
 
 static int raw_create(const struct blk_create_opts *o, struct err *e)
 {
+    const struct blk_ops *remote = remote_find(o->path);
     enum blk_prealloc prealloc;
     int fd, rc;
 
@@ -152,6 +154,8 @@ static int raw_create(const struct blk_create_opts *o, struct err *e)
     rc = raw_create_prealloc(o, &prealloc, e);
     if (rc)
         return rc;
+    if (remote && remote->create && prealloc == BLK_PREALLOC_OFF)
+        return remote->create(o, e);
     fd = blk_create_file(o->path, e);
     if (fd < 0)
         return fd;

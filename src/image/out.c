@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "block/formats.h"
+#include "block/remote.h"
 
 enum { OUT_IOV = 64 };
 
@@ -193,8 +194,7 @@ static const struct out_ops *out_choose(const struct out_opts *opts, struct err 
         err_set(e, EINVAL, "stdout can only be written to as raw");
         return NULL;
     }
-    if (opts->no_create || strstr(opts->path, "://") || !strncmp(opts->path, "nbd:", 4) ||
-        !strncmp(opts->path, "rbd:", 4) || opts->backing)
+    if (opts->no_create || remote_find(opts->path) || opts->backing)
         return &out_disk_ops;
     variant = out_option(opts, "subformat");
     if (!strcmp(format, "vmdk") && variant && !strcmp(variant, "streamOptimized"))

@@ -6,38 +6,43 @@
 #include <semaphore.h>
 #include <string.h>
 
+#include "block/remote.h"
 #include "image/disk_io.h"
 #include "image/out.h"
 
 enum { OUT_DISK_ZERO_MAX = 256 * MIB };
 
-static int out_disk_create(const struct out_opts *opts, struct err *e)
+/* *is_new: it is empty. A remote disk that is there is written over, as a file would be. */
+static int out_disk_create(const struct out_opts *opts, bool *is_new, struct err *e)
 {
+    const struct blk_ops *remote = remote_find(opts->path);
     struct blk_create_opts c = { .path = opts->path,
                                  .format = opts->format,
                                  .size = opts->size,
                                  .backing = opts->backing,
                                  .backing_format = opts->backing_format,
                                  .options = opts->options };
+    struct err failed = { 0 };
+    int rc;
 
-    return blk_create(&c, e);
-}
-
-static bool out_disk_is_remote(const char *path)
-{
-    return strstr(path, "://") || !strncmp(path, "nbd:", 4) || !strncmp(path, "rbd:", 4);
+    *is_new = false;
+    if (opts->no_create || (remote && !remote->create))
+        return 0;
+    rc = blk_create(&c, &failed);
+    *is_new = !rc;
+    return !rc || (remote && rc == -EEXIST) ? 0 : err_set(e, failed.code, "%s", failed.msg);
 }
 
 static int out_disk_open(struct out *o, const struct out_opts *opts, struct err *e)
 {
     struct blk_opts b = { .path = opts->path, .format = opts->format, .loop = o->loop };
-    bool create = !opts->no_create && !out_disk_is_remote(opts->path);
     struct blk_info info;
     struct blk *disk;
+    bool is_new;
 
     if (!opts->format)
         b.format = "raw";
-    if (create && out_disk_create(opts, e))
+    if (out_disk_create(opts, &is_new, e))
         return -EINVAL;
     disk = o->priv = blk_open(&b, e);
     if (!disk)
@@ -49,7 +54,7 @@ static int out_disk_open(struct out *o, const struct out_opts *opts, struct err 
     blk_info(disk, &info);
     o->unit = (uint32_t)min_u64(max_u64(info.cluster_size, 4 * KIB), OUT_CHUNK_MAX);
     /* an overlay's zeros come with its data; the rest is its backing file's */
-    o->wants_zeros = !create && !opts->backing && !opts->is_zero;
+    o->wants_zeros = !is_new && !opts->backing && !opts->is_zero;
     return 0;
 }
 

@@ -1,6 +1,10 @@
-/* librados.so.2 for test_rbd: a cluster that is up unless mon_host=down, with all pools but "none". */
+/*
+ * librados.so.2 for test_rbd: a cluster that is up unless mon_host=down, with all pools but "none". How long OSDs are
+ * waited for is in the environment's FAKE_OSD_TIMEOUT, where librbd's fake and the test see it.
+ */
 #include <errno.h>
 #include <rados/librados.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +24,19 @@ int rados_conf_read_file(rados_t cluster, const char *path)
     return path ? -ENOENT : 0;
 }
 
+int rados_conf_get(rados_t cluster, const char *option, char *buf, size_t len)
+{
+    (void)cluster;
+    if (strcmp(option, "rados_osd_op_timeout"))
+        return -ENOENT;
+    snprintf(buf, len, "%s", getenv("FAKE_OSD_TIMEOUT"));
+    return 0;
+}
+
 int rados_conf_set(rados_t cluster, const char *option, const char *value)
 {
+    if (!strcmp(option, "rados_osd_op_timeout"))
+        return setenv("FAKE_OSD_TIMEOUT", value, 1);
     if (strcmp(option, "mon_host"))
         return -ENOENT;
     ((struct fake_cluster *)cluster)->down = !strcmp(value, "down:1");

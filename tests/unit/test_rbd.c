@@ -41,6 +41,7 @@ static int set_up(void **ctx)
     snprintf(f->dir, sizeof(f->dir), "/tmp/ruche-test-rbd-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     setenv("FAKE_RBD", f->dir, 1);
+    setenv("FAKE_OSD_TIMEOUT", "0", 1);
     snprintf(f->file, sizeof(f->file), "%s/a:b", f->dir);
     fd = open(f->file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     assert_int_equal(ftruncate(fd, DISK), 0);
@@ -103,6 +104,74 @@ static void test_requests(void **ctx)
     free(job);
 }
 
+static void expect_extent(struct fixture *f, uint64_t off, unsigned flag, uint64_t len)
+{
+    struct blk_extent x;
+
+    assert_int_equal(blk_status(f->b, off, DISK - off, &x), 0);
+    assert_int_equal(x.flags & (BLK_X_DATA | BLK_X_ZERO), flag);
+    assert_int_equal(x.len, len);
+}
+
+/* Objects have 64 KiB: two of them neighbours, a third one apart. */
+static void test_what_is_where(void **ctx)
+{
+    struct fixture *f = *ctx;
+    char byte[BLK_SECTOR] = "x";
+
+    expect_extent(f, 512, BLK_X_ZERO, DISK - 512);
+    assert_int_equal(blk_write_sync(f->b, 0x21000, byte, sizeof(byte)), 0);
+    assert_int_equal(blk_write_sync(f->b, 0x32000, byte, sizeof(byte)), 0);
+    assert_int_equal(blk_write_sync(f->b, 0x90000, byte, sizeof(byte)), 0);
+    expect_extent(f, 0, BLK_X_ZERO, 0x20000);
+    expect_extent(f, 0x1fe00, BLK_X_ZERO, 0x200);
+    expect_extent(f, 0x20000, BLK_X_DATA, 0x20000);
+    expect_extent(f, 0x3fe00, BLK_X_DATA, 0x200);
+    expect_extent(f, 0x40000, BLK_X_ZERO, 0x50000);
+    expect_extent(f, 0x98000, BLK_X_DATA, 0x8000);
+    expect_extent(f, 0xa0000, BLK_X_ZERO, DISK - 0xa0000);
+}
+
+static void test_new_image(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct blk_create_opts c = { .path = "rbd:pool/new", .format = "raw", .size = DISK };
+    char path[96];
+    struct blk *b;
+    struct err e = { 0 };
+
+    assert_int_equal(blk_create(&c, &e), 0);
+    assert_int_equal(blk_create(&c, &e), -EEXIST);
+    b = try_open(f, c.path, false, &e);
+    assert_non_null(b);
+    assert_int_equal(b->size, DISK);
+    assert_int_equal(blk_resize(b, 2 * DISK, BLK_PREALLOC_OFF, &e), 0);
+    assert_int_equal(b->size, 2 * DISK);
+    assert_int_equal(blk_resize(b, DISK, BLK_PREALLOC_FULL, &e), -ENOTSUP);
+    blk_close(b);
+    c.format = "qcow2";
+    e = (struct err){ 0 };
+    assert_int_equal(blk_create(&c, &e), -ENOTSUP);
+    assert_non_null(strstr(e.msg, "only raw"));
+    snprintf(path, sizeof(path), "%s/new", f->dir);
+    unlink(path);
+}
+
+/* Opening ends some time; a disk in use waits as long as its owner said. */
+static void test_patience(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct err e;
+
+    assert_string_equal(getenv("FAKE_OSD_TIMEOUT"), "0");
+    assert_null(try_open(f, "rbd:pool/stuck", false, &e));
+    assert_int_equal(e.code, ETIMEDOUT);
+    blk_close(f->b);
+    f->b = try_open(f, "rbd:pool/a\\:b:rados_osd_op_timeout=77", false, &e);
+    assert_non_null(f->b);
+    assert_string_equal(getenv("FAKE_OSD_TIMEOUT"), "77");
+}
+
 static void expect_refusal(struct fixture *f, const char *path, bool readonly, const char *word)
 {
     struct err e;
@@ -118,8 +187,10 @@ static void test_refusals(void **ctx)
 
     expect_refusal(f, "rbd:pool", false, "rbd:POOL/IMAGE");
     expect_refusal(f, "rbd:/image", false, "rbd:POOL/IMAGE");
-    expect_refusal(f, "rbd:none/x", false, "pool none");
-    expect_refusal(f, "rbd:pool/x", false, "image x");
+    expect_refusal(f, "rbd:none/x", false, "no pool none");
+    expect_refusal(f, "rbd:pool/x", false, "no image x");
+    expect_refusal(f, "rbd:pool/x", false, "rbd ls pool");
+    expect_refusal(f, "rbd:pool/a\\:b@never", true, "no snapshot never");
     expect_refusal(f, "rbd:pool/x@snap", false, "readonly");
     expect_refusal(f, "rbd:pool/x:id=nobody", false, "Ceph cannot be used");
     expect_refusal(f, "rbd:pool/x:conf=/nowhere", false, "/nowhere");
@@ -146,6 +217,9 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_requests, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_where, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_new_image, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_patience, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
     };
 
