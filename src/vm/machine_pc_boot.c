@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "boot/mptable.h"
 #include "hw/acpi_pm.h"
 #include "hw/i8259.h"
 #include "hw/mc146818.h"
@@ -104,6 +105,20 @@ static int pc_put_smbios(struct machine *m, struct err *e)
     return ok ? 0 : err_set(e, ENOSPC, "no room for the SMBIOS tables: give a larger --memory");
 }
 
+static int pc_put_mptable(struct machine *m, struct err *e)
+{
+    struct mptable table;
+    struct acpi_desc desc;
+    bool ok;
+
+    pc_acpi_desc(m, &desc);
+    if (mptable_build(&desc, PC_MP, &table))
+        return err_set(e, ENOMEM, "out of memory");
+    ok = table.len <= PC_MP_LEN && guest_write(&m->vm->mem, PC_MP, table.data, table.len);
+    free(table.data);
+    return ok ? 0 : err_set(e, ENOSPC, "no room for the MP table: give a larger --memory");
+}
+
 static void pc_e820(struct boot_params *p, uint64_t addr, uint64_t end, uint32_t type)
 {
     if (end > addr)
@@ -168,6 +183,8 @@ int machine_pc_boot(struct vm *vm, struct err *e)
         rc = pc_put_acpi(m, e);
     if (!rc)
         rc = pc_put_smbios(m, e);
+    if (!rc)
+        rc = pc_put_mptable(m, e);
     if (!rc)
         rc = pc_show_text(m, e);
     return rc ? rc : pc_boot_kernel(m, e);

@@ -32,7 +32,9 @@
 #define PC_ACPI       0xe0000ull
 #define PC_ACPI_LEN   0x10000ull
 #define PC_SMBIOS     0xf0000ull
-#define PC_SMBIOS_LEN 0x10000ull
+#define PC_SMBIOS_LEN 0x8000ull
+#define PC_MP         0xf8000ull
+#define PC_MP_LEN     0x8000ull
 #define PC_EBDA       0x9fc00ull
 #define PC_VGA_HOLE   0xa0000ull
 #define PC_BIOS       0xe0000ull
