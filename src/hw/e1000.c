@@ -320,12 +320,8 @@ int e1000_create(struct vm *vm, struct pci_bus *bus, unsigned devfn, const char 
     e1000_eeprom_init(n);
     e1000_phy_reset(n);
     n->eeprom.out = true;
-    rc = nic_init(&n->nic, vm, o, e);
-    if (!rc)
-        rc = nic_add(&n->nic, bus, &n->pci, devfn, o, e);
-    if (rc) {
-        nic_fini(&n->nic);
+    rc = nic_add(&n->nic, bus, &n->pci, devfn, o, e);
+    if (rc)
         free(n);
-    }
     return rc;
 }

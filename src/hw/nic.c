@@ -25,41 +25,37 @@ static void nic_tx_ready(void *opaque)
     nic_on_loop(opaque, ((struct nic *)opaque)->transmit);
 }
 
-int nic_init(struct nic *n, struct vm *vm, const struct nic_opts *o, struct err *e)
+int nic_add(struct nic *n, struct pci_bus *bus, struct pci_dev *p, unsigned devfn,
+            const struct nic_opts *o, struct err *e)
 {
     const struct net_opts net = {
-        .loop = vm_loop(vm),
+        .loop = vm_loop(p->dev.vm),
         .cfg = o->cfg,
         .rx_ready = nic_rx_ready,
         .tx_ready = nic_tx_ready,
         .opaque = n,
     };
+    int rc;
 
     n->net = net_open(o->backend, &net, e);
-    if (n->net)
-        return 0;
-    return e && e->code ? -e->code : -EIO;
+    if (!n->net)
+        return e && e->code ? -e->code : -EIO;
+    if (o->rom)
+        pci_add_rom(p, o->rom, o->rom_len);
+    rc = pci_add(bus, p, devfn, e);
+    if (rc) {
+        net_close(n->net);
+        return rc;
+    }
+    n->rom = o->rom;
+    n->pci = p;
+    return 0;
 }
 
 void nic_fini(struct nic *n)
 {
     net_close(n->net);
     free(n->rom);
-}
-
-int nic_add(struct nic *n, struct pci_bus *bus, struct pci_dev *p, unsigned devfn,
-            const struct nic_opts *o, struct err *e)
-{
-    int rc;
-
-    if (o->rom)
-        pci_add_rom(p, o->rom, o->rom_len);
-    rc = pci_add(bus, p, devfn, e);
-    if (rc)
-        return rc;
-    n->rom = o->rom;
-    n->pci = p;
-    return 0;
 }
 
 void nic_quiesce(struct nic *n)

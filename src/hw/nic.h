@@ -33,12 +33,13 @@ struct nic {
     uint8_t packet[NIC_PACKET_MAX]; /* and a packet of a segment */
 };
 
-/* On a zeroed struct with both functions set: opens the backend. */
-must_check int nic_init(struct nic *n, struct vm *vm, const struct nic_opts *o, struct err *e);
-void nic_fini(struct nic *n); /* also after a failure of either */
-/* As pci_add(), and 0 means that the ROM is the card's. From then on the backend calls. */
+/*
+ * On a zeroed struct with both functions set: opens the backend, then as pci_add(). 0: the ROM is the card's,
+ * and from then on the backend calls. On failure nothing is left to undo.
+ */
 must_check int nic_add(struct nic *n, struct pci_bus *bus, struct pci_dev *p, unsigned devfn,
                        const struct nic_opts *o, struct err *e);
+void nic_fini(struct nic *n); /* after nic_add(), by the card's destroy() */
 void nic_quiesce(struct nic *n); /* takes the device lock */
 void nic_resume(struct nic *n);  /* from sync(): both functions are called */
 /* May the card touch guest memory now? */

@@ -503,13 +503,9 @@ static int rtl8139_create_chip(struct vm *vm, struct pci_bus *bus, unsigned devf
     clock_timer_init(vm_clock(vm), &n->retry, rtl8139_retry_over);
     rtl8139_eeprom_init(n, o->mac);
     rtl8139_power_on(n);
-    rc = nic_init(&n->nic, vm, o, e);
-    if (!rc)
-        rc = nic_add(&n->nic, bus, &n->pci, devfn, o, e);
-    if (rc) {
-        nic_fini(&n->nic);
+    rc = nic_add(&n->nic, bus, &n->pci, devfn, o, e);
+    if (rc)
         free(n);
-    }
     return rc;
 }
 
