@@ -70,6 +70,19 @@ int out_check_options(const struct out_opts *opts, const char *const *known, str
     return 0;
 }
 
+bool out_next_span(const struct out *o, const struct out_chunk *c, struct out_span *s)
+{
+    uint32_t i = s->to / o->unit;
+
+    if (s->to >= c->len)
+        return false;
+    s->from = s->to;
+    s->used = c->used[i];
+    for (; s->to < c->len && c->used[i] == s->used; i++)
+        s->to = (uint32_t)min_u64(s->to + (uint64_t)o->unit, c->len);
+    return true;
+}
+
 /* How many units from i on can be written in one go: their bytes and their places follow each other. */
 static uint32_t out_run(const struct out *o, const struct out_chunk *c, uint32_t i, uint32_t n,
                         uint32_t *len)

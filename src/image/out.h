@@ -97,6 +97,15 @@ const char *out_option(const struct out_opts *opts, const char *key);
 /* Refuses options that are not in the list (NULL at its end), by name. */
 must_check int out_check_options(const struct out_opts *opts, const char *const *known,
                                  struct err *e);
+struct out_span { /* bytes of a chunk */
+    uint32_t from, to;
+    bool used;
+};
+/*
+ * Goes on from s->to (at first 0) to the longest span of units that are all used, or all not. False: the chunk
+ * is at its end.
+ */
+bool out_next_span(const struct out *o, const struct out_chunk *c, struct out_span *s);
 /* Writes the used units of c at their places, neighbours in one go. */
 must_check int out_store_units(struct out *o, const struct out_chunk *c);
 /* The characters of text without its NUL: the marks of formats. */

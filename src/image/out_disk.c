@@ -106,20 +106,16 @@ static int out_disk_zero(struct out *o, uint64_t off, uint64_t len)
 
 static int out_disk_store(struct out *o, struct out_chunk *c)
 {
-    uint32_t n = (c->len + o->unit - 1) / o->unit, i = 0;
+    struct out_span s = { 0 };
 
-    while (i < n) {
-        uint64_t from = (uint64_t)i * o->unit, to;
-        bool used = c->used[i];
+    while (out_next_span(o, c, &s)) {
+        uint32_t to = (uint32_t)align_up(s.to, BLK_SECTOR);
         int rc = 0;
 
-        while (i < n && c->used[i] == used)
-            i++;
-        to = min_u64((uint64_t)i * o->unit, align_up(c->len, BLK_SECTOR));
-        if (used)
-            rc = out_disk_write(o, c, from, to);
+        if (s.used)
+            rc = out_disk_write(o, c, s.from, to);
         else if (o->wants_zeros)
-            rc = out_disk_zero(o, c->off + from, to - from);
+            rc = out_disk_zero(o, c->off + s.from, to - s.from);
         if (rc)
             return rc;
     }

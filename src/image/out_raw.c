@@ -67,20 +67,15 @@ static void out_raw_close(struct out *o)
 static int out_raw_store(struct out *o, struct out_chunk *c)
 {
     const struct out_raw *raw = o->priv;
-    uint32_t n = (c->len + o->unit - 1) / o->unit, i = 0;
+    struct out_span s = { 0 };
 
-    while (i < n) {
-        uint64_t from = (uint64_t)i * o->unit, to;
-        bool used = c->used[i];
+    while (out_next_span(o, c, &s)) {
         int rc = 0;
 
-        while (i < n && c->used[i] == used)
-            i++;
-        to = min_u64((uint64_t)i * o->unit, c->len);
-        if (used)
-            rc = out_pwrite(o, c->data + from, to - from, c->off + from);
+        if (s.used)
+            rc = out_pwrite(o, c->data + s.from, s.to - s.from, c->off + s.from);
         else if (raw->device && o->wants_zeros)
-            rc = o->ops->zero(o, c->off + from, to - from);
+            rc = o->ops->zero(o, c->off + s.from, s.to - s.from);
         if (rc)
             return rc;
     }
