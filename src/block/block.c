@@ -25,6 +25,23 @@ void blk_done(struct blk_req *r, int err)
     r->done(r, err);
 }
 
+/* Failures, and what follows them, are the guard's to judge, on the loop thread. */
+bool blk_may_end_here(const struct blk_req *r, int err)
+{
+    return !err && (r->flags & BLK_F_ANYWHERE) && !(r->flags & BLK_F_AGAIN);
+}
+
+/* blk_drain() may be waiting on the loop thread: what done() needs is there until the count falls. */
+void blk_done_here(struct blk_req *r, bool more)
+{
+    struct blk *b = r->top;
+
+    r->flags &= ~(unsigned)BLK_F_MORE;
+    r->flags |= BLK_F_HERE | (more ? BLK_F_MORE : 0u);
+    r->done(r, 0);
+    atomic_fetch_sub(&b->in_flight, 1);
+}
+
 static uint64_t blk_iov_len(const struct blk_req *r)
 {
     uint64_t len = 0;
@@ -110,6 +127,7 @@ void blk_submit(struct blk *b, struct blk_req *r)
 
     r->top = b;
     r->next = NULL;
+    r->flags &= ~(unsigned)BLK_F_HERE;
     atomic_fetch_add(&b->in_flight, 1);
     if (err) {
         blk_done_later(r, err);

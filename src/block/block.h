@@ -3,7 +3,7 @@
  * a whole stack of its own that has what this layer has not.
  *
  * Threads: open, close and drain on the VM's loop thread, or while the loop does not run; blk_submit()
- * from any thread; done() on the loop thread (or inside blk_drain()) with no lock held.
+ * from any thread; done() on the loop thread (or inside blk_drain()) with no lock held, unless BLK_F_ANYWHERE.
  */
 #ifndef BLOCK_BLOCK_H
 #define BLOCK_BLOCK_H
@@ -25,6 +25,12 @@ enum {
         BIT(2), /* writes of whole clusters (or up to the end): compressed, if the format can */
     BLK_F_MORE = BIT(3),  /* others follow, then blk_commit(): the kernel is told only there */
     BLK_F_AGAIN = BIT(4), /* block/guard.c's: failed before; drivers leave it alone */
+    /*
+     * done() may be called on any thread, and then sees BLK_F_HERE; there BLK_F_MORE says that another of the
+     * same disk is completed right behind.
+     */
+    BLK_F_ANYWHERE = BIT(5),
+    BLK_F_HERE = BIT(6),
 };
 enum { BLK_SECTOR = 512, BLK_MAX_SEGS = 1024, BLK_MAX_DEPTH = 200 };
 
@@ -34,7 +40,7 @@ struct blk_req { /* caller's memory until done() */
     uint64_t off, len;
     struct iovec *iov; /* reads and writes: len bytes in all; stays as it is */
     int niov;          /* at most BLK_MAX_SEGS */
-    void (*done)(struct blk_req *r, int err); /* exactly once, on the loop thread, 0 or -errno */
+    void (*done)(struct blk_req *r, int err); /* exactly once, 0 or -errno; where: see above */
 
     /* the block layer's */
     struct blk *top;      /* where it was submitted */
@@ -251,6 +257,13 @@ void blk_done(struct blk_req *r, int err);
  * follows on the loop thread.
  */
 void blk_done_later(struct blk_req *r, int err);
+/*
+ * For drivers: may r, of which err has become, be completed on another thread than the loop's? Then
+ * blk_done_here() does so, on a thread that ends before the driver's close() does. more: see BLK_F_ANYWHERE.
+ * Who waits for the disk to come to rest has to hear of it, as of any other.
+ */
+must_check bool blk_may_end_here(const struct blk_req *r, int err);
+void blk_done_here(struct blk_req *r, bool more);
 /* For drivers, in wait(): the wait() of b or of what it stands on. */
 void blk_wait(struct blk *b);
 /*

@@ -13,69 +13,27 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/workq.h"
 #include "block/file_impl.h"
 #include "block/file_lock.h"
 #include "block/formats.h"
-
-enum { FILE_THREADS = 8 };
 
 struct file {
     struct file_at at;
     int event_fd;
     struct loop_fd watch;     /* of event_fd; unused without a loop */
     struct file_uring *uring; /* NULL: threads only */
-    struct workq *workq;
-
-    pthread_mutex_t lock; /* guards the list */
-    struct blk_req *finished;
+    struct file_threads *threads;
 };
-
-/* A request on its way through the threads, kept in its own priv[]. */
-struct file_job {
-    struct work work;
-    struct file *file;
-    int err;
-};
-_Static_assert(sizeof(struct file_job) <= sizeof(((struct blk_req *)0)->priv), "job fits");
-
-static struct file_job *file_job_of(struct blk_req *r)
-{
-    return (struct file_job *)(void *)r->priv;
-}
-
-static void file_job_run(struct work *w)
-{
-    struct file_job *job = container_of(w, struct file_job, work);
-    struct blk_req *r = container_of((void **)(void *)job, struct blk_req, priv[0]);
-    struct file *f = job->file;
-    int event_fd = f->event_fd;
-
-    job->err = file_sync(&f->at, r);
-    pthread_mutex_lock(&f->lock);
-    r->next = f->finished;
-    f->finished = r;
-    pthread_mutex_unlock(&f->lock);
-    eventfd_write(event_fd, 1);
-}
-
-static void file_to_threads(void *opaque, struct blk_req *r)
-{
-    struct file *f = opaque;
-    struct file_job *job = file_job_of(r);
-
-    *job = (struct file_job){ .work.run = file_job_run, .file = f };
-    workq_submit(f->workq, &job->work);
-}
 
 static void file_submit(struct blk *b, struct blk_req *r)
 {
     struct file *f = b->priv;
 
-    if (f->uring && r->op <= BLK_FLUSH && !(r->op < BLK_FLUSH && file_bounce_needed(&f->at, r)))
+    if (f->uring && r->op <= BLK_FLUSH && !(r->op < BLK_FLUSH && file_bounce_needed(&f->at, r)) &&
+        !file_threads_better(f->threads, r))
         file_uring_submit(f->uring, r);
     else
-        file_to_threads(f, r);
+        file_threads_submit(f->threads, r);
 }
 
 static void file_commit(struct blk *b)
@@ -86,24 +44,6 @@ static void file_commit(struct blk *b)
         file_uring_commit(f->uring);
 }
 
-static void file_complete(struct file *f)
-{
-    struct blk_req *r;
-
-    pthread_mutex_lock(&f->lock);
-    r = f->finished;
-    f->finished = NULL;
-    pthread_mutex_unlock(&f->lock);
-    while (r) {
-        struct blk_req *next = r->next;
-
-        blk_done(r, file_job_of(r)->err);
-        r = next;
-    }
-    if (f->uring)
-        file_uring_reap(f->uring, file_to_threads, f);
-}
-
 static void file_ready(struct loop_fd *w, uint32_t events)
 {
     struct file *f = container_of(w, struct file, watch);
@@ -111,7 +51,9 @@ static void file_ready(struct loop_fd *w, uint32_t events)
 
     (void)events;
     eventfd_read(f->event_fd, &count);
-    file_complete(f);
+    file_threads_complete(f->threads);
+    if (f->uring)
+        file_uring_reap(f->uring, file_threads_redo, f->threads);
 }
 
 static void file_wait(struct blk *b)
@@ -120,8 +62,10 @@ static void file_wait(struct blk *b)
     struct pollfd p = { .fd = f->event_fd, .events = POLLIN };
 
     file_commit(b);
-    while (poll(&p, 1, -1) < 0 && errno == EINTR)
-        ;
+    if (file_threads_wait(f->threads, true))
+        while (poll(&p, 1, -1) < 0 && errno == EINTR)
+            ;
+    file_threads_wait(f->threads, false);
     file_ready(&f->watch, EPOLLIN);
 }
 
@@ -211,12 +155,11 @@ static void file_free(struct file *f)
 {
     if (f->watch.loop)
         loop_fd_del(&f->watch);
+    file_threads_destroy(f->threads); /* first: they use the ring */
     file_uring_destroy(f->uring);
-    workq_destroy(f->workq);
     util_close(&f->event_fd);
     util_close(&f->at.fd); /* and with it the lock */
     pthread_mutex_destroy(&f->at.edges);
-    pthread_mutex_destroy(&f->lock);
     free(f);
 }
 
@@ -227,15 +170,15 @@ static int file_start(struct file *f, const struct blk_opts *o, struct err *e)
     f->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (f->event_fd < 0)
         return err_set(e, errno, "disk '%s': no eventfd: %s", o->path, strerror(errno));
-    f->workq = workq_create(FILE_THREADS, e);
-    if (!f->workq)
-        return -ENOMEM;
     if (!o->no_uring) {
         f->uring = file_uring_create(f->at.fd, f->event_fd);
         if (!f->uring)
             log_info("block", "disk '%s' uses threads, because io_uring is not to be had: %s",
                      o->path, strerror(errno));
     }
+    f->threads = file_threads_create(&f->at, f->uring, f->event_fd, e);
+    if (!f->threads)
+        return -ENOMEM;
     if (o->loop)
         rc = loop_fd_add(o->loop, &f->watch, f->event_fd, EPOLLIN, file_ready);
     return rc ? err_set(e, -rc, "disk '%s': no event: %s", o->path, strerror(-rc)) : 0;
@@ -250,7 +193,8 @@ static int file_look_at(struct file *f, const struct blk_opts *o, const struct s
     f->at.device = S_ISBLK(st->st_mode);
     f->at.floor = size;
     f->at.align = f->at.mem_align = 1;
-    if (o->cache == BLK_CACHE_NONE || o->cache == BLK_CACHE_DIRECTSYNC)
+    f->at.direct = o->cache == BLK_CACHE_NONE || o->cache == BLK_CACHE_DIRECTSYNC;
+    if (f->at.direct)
         rc = file_bounce_probe(&f->at);
     return rc ? err_set(e, -rc,
                         "disk '%s' cannot be read past the host's cache: use cache=writeback",
@@ -267,7 +211,6 @@ static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
 
     if (!f)
         return err_set(e, ENOMEM, "out of memory");
-    pthread_mutex_init(&f->lock, NULL);
     pthread_mutex_init(&f->at.edges, NULL);
     f->event_fd = -1;
     f->at.fd = file_open_fd(o, &st, e);

@@ -10,6 +10,7 @@
 struct file_at {
     int fd;
     bool device; /* a block device */
+    bool direct; /* O_DIRECT */
     /* With O_DIRECT: what offsets and lengths, and addresses, are multiples of; otherwise 1 */
     uint32_t align, mem_align;
     _Atomic uint64_t floor; /* bytes that were there: if they are gone, reading them is an error */
@@ -19,6 +20,9 @@ struct file_at {
 
 /* Does r, blocking, in full: short transfers continued, the end of the file padded. 0 or -errno. */
 must_check int file_sync(struct file_at *at, const struct blk_req *r);
+
+/* A read of what is in the page cache as a whole; false: it is not, and bytes may have been read. */
+must_check bool file_sync_cached(const struct file_at *at, const struct blk_req *r);
 
 /* With O_DIRECT: can the kernel take its offset, length and memory as they are? */
 bool file_bounce_needed(const struct file_at *at, const struct blk_req *r);
@@ -48,5 +52,28 @@ void file_uring_commit(struct file_uring *u);
 /* Loop thread, when event_fd was signalled: completes what is done; the rest goes to redo(). */
 void file_uring_reap(struct file_uring *u, void (*redo)(void *opaque, struct blk_req *r),
                      void *opaque);
+
+/*
+ * Threads, for everything. What they complete on the loop thread signals event_fd; the rest, as BLK_F_ANYWHERE
+ * allows, they complete themselves.
+ */
+struct file_threads;
+/* uring: NULL if there is none. */
+struct file_threads *file_threads_create(struct file_at *at, struct file_uring *uring, int event_fd,
+                                         struct err *e);
+/* Nothing is in flight, but a thread may still be leaving; NULL is fine. */
+void file_threads_destroy(struct file_threads *t);
+/* Any thread: are they better at r than io_uring? */
+must_check bool file_threads_better(struct file_threads *t, const struct blk_req *r);
+void file_threads_submit(struct file_threads *t, struct blk_req *r); /* any thread */
+/* For what io_uring did not do: without asking it again. threads: a struct file_threads. */
+void file_threads_redo(void *threads, struct blk_req *r);
+/* Loop thread, when event_fd was signalled. */
+void file_threads_complete(struct file_threads *t);
+/*
+ * Loop thread, before (on) and after it waits for event_fd to hear of any request: while on, those that are
+ * completed elsewhere signal it too. False: some were since the last time, so do not wait.
+ */
+bool file_threads_wait(struct file_threads *t, bool on);
 
 #endif

@@ -91,6 +91,13 @@ static int file_rw_iov(const struct file_at *at, const struct blk_req *r, struct
     return 0;
 }
 
+bool file_sync_cached(const struct file_at *at, const struct blk_req *r)
+{
+    ssize_t n = preadv2(at->fd, r->iov, r->niov, (off_t)r->off, RWF_NOWAIT);
+
+    return n >= 0 && (uint64_t)n == r->len;
+}
+
 int file_sync_piece(struct file_at *at, bool write, void *buf, size_t n, uint64_t off)
 {
     struct iovec iov = { buf, n };

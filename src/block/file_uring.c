@@ -5,10 +5,7 @@
  *
  * Neither the file nor buffers are registered. The file's lock would outlive a VMM that is killed, until the
  * kernel has taken down the ring in the background, and the next VM would be refused. Of buffers only O_DIRECT
- * would gain, at the price of pinning the whole of the guest's memory. Small transfers from and to the page cache are
- * done by the kernel at once, on the submitting thread; large ones are mostly copying, and go to the kernel's
- * own threads if the guest has something to do meanwhile, which shows in its sending the next one. One in
- * URING_PROBE goes there to find that out; a guest that waits for each is served sooner without.
+ * would gain, at the price of pinning the whole of the guest's memory.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -16,7 +13,7 @@
 
 #include "block/file_impl.h"
 
-enum { URING_DEPTH = 128, URING_ASYNC_MIN = 64 * KIB, URING_PROBE = 32, URING_BATCH = 32 };
+enum { URING_DEPTH = 128, URING_BATCH = 32 };
 
 struct file_uring {
     int fd, event_fd; /* the file's owner's */
@@ -24,8 +21,6 @@ struct file_uring {
 
     pthread_mutex_t lock;
     unsigned in_ring;
-    unsigned overlap,
-        probe; /* large requests that still count as overlapping; those since the last trial */
     struct blk_req *pending, **pending_tail;
 };
 
@@ -65,18 +60,6 @@ void file_uring_destroy(struct file_uring *u)
     free(u);
 }
 
-/* Should the kernel's threads do this one? */
-static bool file_uring_apart(struct file_uring *u, const struct blk_req *r)
-{
-    if (r->op == BLK_FLUSH || r->len < URING_ASYNC_MIN)
-        return false;
-    if (u->in_ring || u->pending)
-        u->overlap = URING_PROBE;
-    else if (u->overlap)
-        u->overlap--;
-    return u->overlap || ++u->probe % URING_PROBE == 0;
-}
-
 static void file_uring_prepare(struct file_uring *u, struct io_uring_sqe *sqe, struct blk_req *r)
 {
     if (r->op == BLK_READ)
@@ -86,8 +69,6 @@ static void file_uring_prepare(struct file_uring *u, struct io_uring_sqe *sqe, s
                               r->flags & BLK_F_FUA ? RWF_DSYNC : 0);
     else
         io_uring_prep_fsync(sqe, u->fd, IORING_FSYNC_DATASYNC);
-    if (file_uring_apart(u, r))
-        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     io_uring_sqe_set_data(sqe, r);
 }
 

@@ -8,7 +8,7 @@
  * request that comes back undone because the VM stops (-ECANCELED, see block.h) waits in `again`, is saved with
  * the device's state, and is submitted anew when the VM goes on.
  *
- * Locking: the device lock; completions come on the loop thread and take it.
+ * Locking: the device lock; completions come on any thread and take it.
  */
 #include "virtio/virtio_blk.h"
 
@@ -147,21 +147,26 @@ static void vblk_done(struct blk_req *req, int err)
     } else {
         if (err)
             vblk_log(r, err);
+        unsigned flags = req->flags;
+
         vb->completed[r->queue] = true;
-        loop_after(vm_loop(v->dev->vm), &vb->interrupt);
         vblk_push(r, err ? VBLK_S_IOERR : VBLK_S_OK);
+        if (!(flags & BLK_F_HERE))
+            loop_after(vm_loop(v->dev->vm), &vb->interrupt);
+        else if (!(flags & BLK_F_MORE))
+            vblk_interrupt_now(vb);
     }
     virtio_unhold(v);
     pthread_mutex_unlock(&v->dev->lock);
 }
 
-/* From here on the request completes on the loop thread. */
+/* From here on the request completes on another thread. */
 static void vblk_submit(struct vblk_req *r, enum blk_op op, uint64_t off, uint64_t len)
 {
     r->req.op = op;
     r->req.off = off;
     r->req.len = len;
-    r->req.flags |= BLK_F_MORE; /* who starts a batch commits it */
+    r->req.flags |= BLK_F_MORE | BLK_F_ANYWHERE; /* who starts a batch commits it */
     r->req.done = vblk_done;
     virtio_hold(&r->vb->v);
     blk_submit(r->vb->disk, &r->req);

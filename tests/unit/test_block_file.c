@@ -257,6 +257,98 @@ static void test_batch(void **ctx)
     assert_int_equal(job[0].err, 0);
 }
 
+struct roamer {
+    struct blk_req req;
+    struct iovec iov;
+    atomic_int n_done, err;
+    bool on_loop_thread, more;
+};
+
+static void roamer_done(struct blk_req *r, int err)
+{
+    struct roamer *o = container_of(r, struct roamer, req);
+
+    o->on_loop_thread = !(r->flags & BLK_F_HERE);
+    o->more = !o->on_loop_thread && (r->flags & BLK_F_MORE);
+    o->err = err;
+    o->n_done++;
+}
+
+static void roamer_start(struct fixture *f, struct roamer *o, enum blk_op op, uint64_t off,
+                         void *buf, uint64_t len)
+{
+    *o = (struct roamer){ .iov = { buf, len } };
+    o->req = (struct blk_req){ .op = op,
+                               .off = off,
+                               .len = len,
+                               .flags = BLK_F_ANYWHERE | BLK_F_MORE,
+                               .iov = &o->iov,
+                               .niov = 1,
+                               .done = roamer_done };
+    blk_submit(f->b, &o->req);
+}
+
+/* Requests that may complete on any thread: all do, once, before the disk is at rest. */
+static void test_anywhere(void **ctx)
+{
+    struct fixture *f = *ctx;
+    enum { N = 96, BIG = 128 * KIB, SMALL = 4 * KIB };
+    struct roamer *o = calloc(N, sizeof(*o));
+    uint8_t *buf = aligned_alloc(4096, DISK), *back = aligned_alloc(4096, DISK);
+
+    assert_true(o && buf && back);
+    for (unsigned i = 0; i < DISK; i++)
+        buf[i] = (uint8_t)(i * 13 + i / 4096);
+    for (unsigned round = 0; round < 8; round++) {
+        unsigned n = 0;
+
+        for (uint64_t off = 0; off < DISK / 2; off += BIG)
+            roamer_start(f, &o[n++], BLK_WRITE, off, buf + off, BIG);
+        for (uint64_t off = DISK / 2; off < DISK / 2 + 64 * SMALL; off += SMALL)
+            roamer_start(f, &o[n++], BLK_WRITE, off, buf + off, SMALL);
+        blk_commit(f->b);
+        blk_drain(f->b);
+        for (uint64_t off = 0; off < DISK / 2; off += BIG)
+            roamer_start(f, &o[n++], BLK_READ, off, back + off, BIG);
+        blk_drain(f->b);
+        assert_true(n <= N);
+        for (unsigned i = 0; i < n; i++) {
+            assert_int_equal(o[i].n_done, 1);
+            assert_int_equal(o[i].err, 0);
+        }
+        assert_memory_equal(back, buf, DISK / 2);
+    }
+    roamer_start(f, &o[0], BLK_READ, DISK, buf, SMALL); /* failures are the loop thread's */
+    blk_drain(f->b);
+    assert_int_equal(o[0].err, -EINVAL);
+    assert_true(o[0].on_loop_thread);
+    assert_int_equal(blkjob_run(f->b, BLK_READ, DISK / 2, back, 64 * SMALL, 0), 0);
+    assert_memory_equal(back, buf + DISK / 2, 64 * SMALL);
+    free(o);
+    free(buf);
+    free(back);
+}
+
+/* The last one of those that complete together elsewhere does not promise another. */
+static void test_anywhere_more(void **ctx)
+{
+    struct fixture *f = *ctx;
+    enum { N = 32 };
+    static uint8_t buf[N][4096];
+    struct roamer o[N];
+    unsigned elsewhere = 0, last = 0;
+
+    for (unsigned i = 0; i < N; i++)
+        roamer_start(f, &o[i], BLK_WRITE, i * 4096ull, buf[i], 4096);
+    blk_commit(f->b);
+    blk_drain(f->b);
+    for (unsigned i = 0; i < N; i++) {
+        elsewhere += !o[i].on_loop_thread;
+        last += !o[i].on_loop_thread && !o[i].more;
+    }
+    assert_true(!elsewhere || last);
+}
+
 /* A guest cannot make its disk something else for the next start, unless the user has said what it is. */
 static void test_probed_head(void **ctx)
 {
@@ -414,13 +506,11 @@ static void test_lock_qemu(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ALL(test_read_write),         ALL(test_out_of_range),
-        ALL(test_discard_and_zeroes), ALL(test_many),
-        ALL(test_odd_tail),           ALL(test_readonly),
-        ALL(test_refusals),           ALL(test_parts_of_blocks),
-        ALL(test_cut_short),          ALL(test_batch),
-        ALL(test_probed_head),        ALL(test_lock),
-        MODE(test_lock_qemu, NULL),
+        ALL(test_read_write), ALL(test_out_of_range),    ALL(test_discard_and_zeroes),
+        ALL(test_many),       ALL(test_odd_tail),        ALL(test_readonly),
+        ALL(test_refusals),   ALL(test_parts_of_blocks), ALL(test_cut_short),
+        ALL(test_batch),      ALL(test_probed_head),     ALL(test_lock),
+        ALL(test_anywhere),   ALL(test_anywhere_more),   MODE(test_lock_qemu, NULL),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

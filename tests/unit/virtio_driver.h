@@ -54,9 +54,11 @@ static inline void vring_offer(struct vring *r, uint16_t head)
     st_le16(avail + 2, (uint16_t)(idx + 1));
 }
 
+/* The device may be writing it on another thread. */
 static inline uint16_t vring_used_idx(const struct vring *r)
 {
-    return ld_le16(r->ram + r->used + 2);
+    return __atomic_load_n((const uint16_t *)(const void *)(r->ram + r->used + 2),
+                           __ATOMIC_ACQUIRE);
 }
 
 static inline uint32_t vring_used_id(const struct vring *r, uint16_t idx)

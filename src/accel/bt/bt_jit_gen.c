@@ -610,8 +610,7 @@ static unsigned gen_decode(struct bt_cpu *c, struct bt_jit_scratch *s, unsigned 
 bool bt_jit_full(const struct bt_jit *j)
 {
     return j->used + GEN_ROOM > BT_JIT_LATE_AT || j->late_used + GEN_ROOM > BT_JIT_CODE ||
-           j->n_units + 1 >= BT_JIT_UNITS ||
-           j->n_exits + BT_JIT_INSNS + 2 >= BT_JIT_EXITS ||
+           j->n_units + 1 >= BT_JIT_UNITS || j->n_exits + BT_JIT_INSNS + 2 >= BT_JIT_EXITS ||
            j->n_points + 4 * BT_JIT_INSNS >= BT_JIT_POINTS ||
            j->n_faults + BT_JIT_LATE >= BT_JIT_FAULTS ||
            j->arena_used + BT_JIT_INSNS * BT_INSN_MAX > BT_JIT_ARENA ||
