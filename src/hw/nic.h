@@ -39,7 +39,7 @@ struct nic {
  */
 must_check int nic_add(struct nic *n, struct pci_bus *bus, struct pci_dev *p, unsigned devfn,
                        const struct nic_opts *o, struct err *e);
-void nic_fini(struct nic *n); /* after nic_add(), by the card's destroy() */
+void nic_fini(struct nic *n);    /* after nic_add(), by the card's destroy() */
 void nic_quiesce(struct nic *n); /* takes the device lock */
 void nic_resume(struct nic *n);  /* from sync(): both functions are called */
 /* May the card touch guest memory now? */
