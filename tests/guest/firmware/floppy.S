@@ -3,27 +3,10 @@
  * (its first four bytes are its number, as the runner has put them), a run of sectors over a whole track, writes
  * the second sector of track 1 and reads it back. It ends through the debug-exit port: 0 is success.
  */
-    .set DEBUG_EXIT, 0xf4
+#include "sector.inc"
     .set BUF, 0x8000
 
-    .macro exit value
-    movl $\value, %eax
-    outl %eax, $DEBUG_EXIT
-1:  hlt
-    jmp 1b
-    .endm
-
-    .text
-    .code16
-    .globl _start
-_start:
-    ljmp $0, $start
-start:
-    xorw %ax, %ax
-    movw %ax, %ds
-    movw %ax, %ss
-    movw $0x7c00, %sp
-    sti
+    sector_start
     testb %dl, %dl /* the first floppy */
     jne bad_drive
     movb $0x08, %ah

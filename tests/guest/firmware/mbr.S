@@ -2,30 +2,12 @@
  * mbr.S: a boot sector: what it finds at its start is what firmware promises; it prints on COM1 by the BIOS and
  * by the port, reads its second sector by INT 13h, tries the A20 gate, and ends through the debug-exit port: 0 is success.
  */
+#include "sector.inc"
     .set COM1, 0x3f8
-    .set DEBUG_EXIT, 0xf4
     .set SECOND, 0x7e00
     .set MAGIC, 0x32656352
 
-    .macro exit value
-    movl $\value, %eax
-    outl %eax, $DEBUG_EXIT
-1:  hlt
-    jmp 1b
-    .endm
-
-    .text
-    .code16
-    .globl _start
-_start:
-    ljmp $0, $start
-start:
-    xorw %ax, %ax
-    movw %ax, %ds
-    movw %ax, %es
-    movw %ax, %ss
-    movw $0x7c00, %sp
-    sti
+    sector_start
     cmpb $0x80, %dl /* the first hard disk */
     jne bad_drive
     movw $text, %si
