@@ -17,6 +17,7 @@ struct create {
     struct qcow2_header h;
     uint64_t cluster, clusters; /* clusters of the new file */
     uint64_t blocks;            /* of refcounts, behind the table */
+    uint8_t *luks;              /* the encryption header */
     int fd;
 };
 
@@ -24,7 +25,9 @@ struct create {
 static int create_backing(struct create *c, struct err *e)
 {
     const struct blk_create_opts *o = c->o;
-    struct blk_opts below = { .format = o->backing_format, .readonly = true };
+    struct blk_opts below = { .format = o->backing_format,
+                              .readonly = true,
+                              .passphrase = o->passphrase };
     char *path;
     struct blk *b;
 
@@ -84,11 +87,27 @@ static int create_header(struct create *c, struct err *e)
     return 0;
 }
 
-/* Header, table, blocks, L1: as many blocks as count all of that. */
+static int create_encryption(struct create *c, struct err *e)
+{
+    struct qcow2_header *h = &c->h;
+
+    if (!c->opt.encrypt)
+        return 0;
+    h->crypt = 2;
+    h->luks.len = qcow2_luks_header_len(&c->opt.luks);
+    c->luks = malloc(h->luks.len);
+    if (!c->luks) {
+        err_oom(e);
+        return -ENOMEM;
+    }
+    return qcow2_luks_format(&c->opt.luks, c->o->passphrase, c->luks, e);
+}
+
+/* Header, table, blocks, L1, encryption header: as many blocks as count all of that. */
 static int create_layout(struct create *c, struct err *e)
 {
     struct qcow2_header *h = &c->h;
-    uint64_t per_block = BIT64(h->cluster_bits + 3 - h->refcount_order), entries, l1;
+    uint64_t per_block = BIT64(h->cluster_bits + 3 - h->refcount_order), entries, l1, luks;
 
     c->cluster = BIT64(h->cluster_bits);
     entries = qcow2_header_l1_entries(h, align_up(h->size, BLK_SECTOR));
@@ -98,14 +117,16 @@ static int create_layout(struct create *c, struct err *e)
                        "cluster_size=64K or more",
                        c->o->path, (unsigned long long)c->cluster);
     l1 = align_up(max_u64(entries, 1) * 8, c->cluster) / c->cluster;
+    luks = align_up(h->luks.len, c->cluster) / c->cluster;
     do {
         c->blocks++;
         h->rt_clusters = (uint32_t)(align_up(c->blocks * 8, c->cluster) / c->cluster);
-        c->clusters = 1 + h->rt_clusters + c->blocks + l1;
+        c->clusters = 1 + h->rt_clusters + c->blocks + l1 + luks;
     } while (c->blocks * per_block < c->clusters);
     h->rt_off = c->cluster;
     h->l1_size = (uint32_t)entries;
     h->l1_off = (1 + h->rt_clusters + c->blocks) * c->cluster;
+    h->luks.off = luks ? h->l1_off + l1 * c->cluster : 0;
     return 0;
 }
 
@@ -159,6 +180,8 @@ static int create_write_all(struct create *c, struct err *e)
 
     if (!rc)
         rc = create_write_refcounts(c, buf);
+    if (!rc && c->luks)
+        rc = create_write(c, c->luks, c->h.luks.len, c->h.luks.off);
     if (!rc) {
         memset(buf, 0, c->cluster);
         rc = qcow2_header_build(&c->h, buf, c->cluster);
@@ -195,7 +218,9 @@ static int create_data_file(const struct create *c, struct err *e)
 
 static int create_preallocate(const struct create *c, struct err *e)
 {
-    struct blk_opts o = { .path = c->o->path, .format = "qcow2", .no_backing = true };
+    struct blk_opts o = {
+        .path = c->o->path, .format = "qcow2", .no_backing = true, .passphrase = c->o->passphrase
+    };
     struct blk *b;
     int rc;
 
@@ -228,13 +253,12 @@ int qcow2_create(const struct blk_create_opts *o, struct err *e)
 
     if (!rc)
         rc = qcow2_options_check(&c.opt, o->backing, e);
-    if (!rc && c.opt.encrypt)
-        rc = err_set(e, ENOTSUP, "image '%s': encrypted images can be used but not made yet",
-                     o->path);
     if (!rc)
         rc = create_backing(&c, e);
     if (!rc)
         rc = create_header(&c, e);
+    if (!rc)
+        rc = create_encryption(&c, e);
     if (!rc)
         rc = create_layout(&c, e);
     if (!rc)
@@ -244,5 +268,6 @@ int qcow2_create(const struct blk_create_opts *o, struct err *e)
     if (!rc)
         rc = create_preallocate(&c, e);
     qcow2_header_fini(&c.h);
+    free(c.luks);
     return rc;
 }

@@ -28,6 +28,8 @@ static json_t *info_specific(struct qcow2 *q)
         info_set(o, "extended-l2", json_boolean(q->extended));
         info_set(o, "bitmaps", qcow2_bitmap_info(q));
     }
+    if (h->crypt == 2)
+        info_set(o, "encrypt", json_pack("{s:s}", "format", "luks"));
     if (q->external) {
         info_set(o, "data-file", json_string(h->data_file));
         info_set(o, "data-file-raw", json_boolean(h->autoclear & QCOW2_A_RAW_DATA));

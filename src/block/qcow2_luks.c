@@ -7,7 +7,10 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/endian.h"
 #include "base/iov.h"
@@ -23,6 +26,15 @@ enum {
     LUKS_SALT = 32,
     LUKS_KEY_MAX = 64,
     LUKS_ITERATIONS_MAX = 32 * 1000 * 1000, /* a hostile image must not take for ever */
+
+    /* of new headers */
+    LUKS_ALIGN = 4096,
+    LUKS_STRIPES = 4000,
+    LUKS_ITERATIONS_MIN = 1000,
+    LUKS_ITERATIONS_TRY = 20000, /* to find out how fast we are */
+    LUKS_ITER_MS = 2000,
+    LUKS_DIGEST_SHARE = 8, /* the digest of the key takes less than a try at a passphrase */
+    LUKS_INACTIVE = 0xdead,
 };
 
 struct qcow2_luks {
@@ -194,7 +206,8 @@ struct qcow2_luks *qcow2_luks_open(const uint8_t *header, size_t len, const char
     }
     if (!passphrase) {
         err_set(e, ENOKEY,
-                "disk '%s' is encrypted: its passphrase is needed (--disk FILE,key-file=FILE)",
+                "disk '%s' is encrypted: its passphrase is needed (ruche run --disk "
+                "FILE,key-file=FILE, ruche image --key-file FILE)",
                 path);
         return NULL;
     }
@@ -213,4 +226,135 @@ void qcow2_luks_close(struct qcow2_luks *l)
     if (l)
         OPENSSL_cleanse(l, sizeof(*l));
     free(l);
+}
+
+/* --- a new header --- */
+
+static uint64_t luks_material_len(uint32_t key_len)
+{
+    return align_up((uint64_t)LUKS_STRIPES * key_len, LUKS_ALIGN);
+}
+
+static uint32_t luks_key_len(const struct qcow2_luks_params *p)
+{
+    return p->key_len ? p->key_len : LUKS_KEY_MAX;
+}
+
+uint64_t qcow2_luks_header_len(const struct qcow2_luks_params *p)
+{
+    return LUKS_ALIGN + LUKS_SLOTS * luks_material_len(luks_key_len(p));
+}
+
+/* The key in stripes of which none may be missing. */
+static bool luks_split(const struct qcow2_luks *l, uint8_t *material)
+{
+    uint8_t *last = material + (uint64_t)(LUKS_STRIPES - 1) * l->key_len,
+            block[LUKS_KEY_MAX] = { 0 };
+
+    if (RAND_bytes(material, (int)((LUKS_STRIPES - 1) * l->key_len)) != 1)
+        return false;
+    for (uint32_t s = 0; s < LUKS_STRIPES - 1; s++) {
+        for (uint32_t i = 0; i < l->key_len; i++)
+            block[i] ^= material[(uint64_t)s * l->key_len + i];
+        if (!luks_diffuse(l, block))
+            return false;
+    }
+    for (uint32_t i = 0; i < l->key_len; i++)
+        last[i] = block[i] ^ l->key[i];
+    OPENSSL_cleanse(block, sizeof(block));
+    return true;
+}
+
+static uint64_t luks_cpu_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* So many take that long here; 0: it cannot be done. */
+static uint32_t luks_iterations(const struct qcow2_luks *l, uint64_t ms)
+{
+    uint8_t salt[LUKS_SALT] = { 0 }, out[LUKS_KEY_MAX];
+    uint64_t start = luks_cpu_ns(), took, n;
+
+    if (luks_derive(l, "passphrase", 10, salt, LUKS_ITERATIONS_TRY, out, l->key_len))
+        return 0;
+    took = max_u64(luks_cpu_ns() - start, 1);
+    n = (uint64_t)((uint128)ms * 1000000 * LUKS_ITERATIONS_TRY / took);
+    return (uint32_t)min_u64(max_u64(n, LUKS_ITERATIONS_MIN), LUKS_ITERATIONS_MAX);
+}
+
+static int luks_format_fields(struct qcow2_luks *l, const struct qcow2_luks_params *p,
+                              uint8_t *header)
+{
+    const char *hash = p->hash ? p->hash : "sha256";
+    uint64_t ms = p->iter_ms ? p->iter_ms : LUKS_ITER_MS;
+    uint32_t iterations = luks_iterations(l, ms / LUKS_DIGEST_SHARE);
+    uint8_t id[16];
+    int rc;
+
+    memcpy(header, "LUKS\xba\xbe\0\1", 8);
+    memcpy(header + 8, "aes", 3);
+    memcpy(header + 40, "xts-plain64", 11);
+    memcpy(header + 72, hash, strlen(hash));
+    st_be32(header + 104, (uint32_t)(qcow2_luks_header_len(p) / LUKS_SECTOR));
+    st_be32(header + 108, l->key_len);
+    st_be32(header + 164, iterations);
+    if (!iterations || RAND_priv_bytes(l->key, (int)l->key_len) != 1 ||
+        RAND_bytes(header + 132, LUKS_SALT) != 1 || RAND_bytes(id, sizeof(id)) != 1)
+        return -EIO;
+    rc = luks_derive(l, l->key, l->key_len, header + 132, iterations, header + 112, LUKS_DIGEST);
+    snprintf((char *)header + 168, 40,
+             "%02x%02x%02x%02x-%02x%02x-4%01x%02x-a%01x%02x-%02x%02x%02x%02x%02x%02x", id[0], id[1],
+             id[2], id[3], id[4], id[5], id[6] & 15, id[7], id[8] & 15, id[9], id[10], id[11],
+             id[12], id[13], id[14], id[15]);
+    for (unsigned i = 0; i < LUKS_SLOTS; i++) {
+        uint8_t *slot = header + LUKS_SLOT_FIRST + (size_t)i * LUKS_SLOT;
+
+        st_be32(slot, LUKS_INACTIVE);
+        st_be32(slot + 40,
+                (uint32_t)((LUKS_ALIGN + i * luks_material_len(l->key_len)) / LUKS_SECTOR));
+        st_be32(slot + 44, LUKS_STRIPES);
+    }
+    return rc;
+}
+
+/* The first slot opens with the passphrase. */
+static int luks_format_slot(const struct qcow2_luks *l, const struct qcow2_luks_params *p,
+                            const char *passphrase, uint8_t *header)
+{
+    uint8_t *slot = header + LUKS_SLOT_FIRST, *material = header + LUKS_ALIGN;
+    uint32_t iterations = luks_iterations(l, p->iter_ms ? p->iter_ms : LUKS_ITER_MS);
+    uint8_t slot_key[LUKS_KEY_MAX];
+    int rc = -EIO;
+
+    st_be32(slot, LUKS_ACTIVE);
+    st_be32(slot + 4, iterations);
+    if (iterations && RAND_bytes(slot + 8, LUKS_SALT) == 1 && luks_split(l, material) &&
+        !luks_derive(l, passphrase, strlen(passphrase), slot + 8, iterations, slot_key, l->key_len))
+        rc = luks_crypt_sectors(l, slot_key, 0, material,
+                                align_up((uint64_t)LUKS_STRIPES * l->key_len, LUKS_SECTOR), 1);
+    OPENSSL_cleanse(slot_key, sizeof(slot_key));
+    return rc;
+}
+
+int qcow2_luks_format(const struct qcow2_luks_params *p, const char *passphrase, uint8_t *header,
+                      struct err *e)
+{
+    struct qcow2_luks l = { .key_len = luks_key_len(p) };
+    int rc;
+
+    if (!passphrase || !*passphrase)
+        return err_set(e, ENOKEY,
+                       "an encrypted image needs a passphrase: --key-file FILE (- for stdin)");
+    l.cipher = l.key_len == 64 ? EVP_aes_256_xts() : EVP_aes_128_xts();
+    l.hash = EVP_get_digestbyname(p->hash ? p->hash : "sha256");
+    memset(header, 0, qcow2_luks_header_len(p));
+    rc = l.hash ? luks_format_fields(&l, p, header) : -EINVAL;
+    if (!rc)
+        rc = luks_format_slot(&l, p, passphrase, header);
+    OPENSSL_cleanse(&l, sizeof(l));
+    return rc ? err_set(e, -rc, "a new key cannot be made: %s", strerror(-rc)) : 0;
 }

@@ -9,6 +9,8 @@
 
 #include "block/qcow2_priv.h"
 
+enum { OPTIONS_ITER_MS_MAX = 600 * 1000 };
+
 static int options_bad(struct err *e, const char *name, const char *value, const char *allowed)
 {
     return err_set(e, EINVAL, "option %s=%s: allowed is %s", name, value, allowed);
@@ -52,6 +54,55 @@ static int options_word(const char *name, const char *value, const char *const *
     return options_bad(e, name, value, allowed);
 }
 
+static int options_iter_time(const char *name, const char *value, uint64_t *ms, struct err *e)
+{
+    char *end;
+
+    *ms = strtoull(value, &end, 10);
+    if (*value < '1' || *value > '9' || *end || *ms > OPTIONS_ITER_MS_MAX)
+        return options_bad(e, name, value, "a number of milliseconds, at most 600000");
+    return 0;
+}
+
+/* "encrypt.NAME" */
+static int options_encrypt(const char *name, const char *value, struct qcow2_options *o,
+                           struct err *e)
+{
+    static const char *const ciphers[] = { "aes-256", "aes-128" };
+    static const char *const hashes[] = { "sha256", "sha1", "sha512" };
+    static const struct {
+        const char *name, *only;
+    } fixed[] = { { "format", "luks" }, { "cipher-mode", "xts" }, { "ivgen-alg", "plain64" } };
+    const char *what = name + strlen("encrypt.");
+    unsigned n = 0;
+    int rc = 0;
+
+    o->encrypt = o->encrypt || !strcmp(what, "format");
+    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+        if (!strcmp(what, fixed[i].name))
+            return strcmp(value, fixed[i].only) ? options_bad(e, name, value, fixed[i].only) : 0;
+    if (!strcmp(what, "cipher-alg")) {
+        rc = options_word(name, value, ciphers, 2, "aes-256 or aes-128", &n, e);
+        o->luks.key_len = n ? 32 : 64;
+    } else if (!strcmp(what, "hash-alg")) {
+        rc = options_word(name, value, hashes, 3, "sha256, sha1 or sha512", &n, e);
+        o->luks.hash = hashes[n];
+    } else if (!strcmp(what, "iter-time")) {
+        rc = options_iter_time(name, value, &o->luks.iter_ms, e);
+    } else if (!strcmp(what, "key-secret")) {
+        rc = err_set(e, EINVAL,
+                     "option %s: there are no secret objects here; the passphrase is read from "
+                     "--key-file FILE, or asked for",
+                     name);
+    } else {
+        rc = err_set(e, EINVAL,
+                     "there is no option '%s'; known are encrypt.format, encrypt.cipher-alg, "
+                     "encrypt.cipher-mode, encrypt.hash-alg, encrypt.ivgen-alg, encrypt.iter-time",
+                     name);
+    }
+    return rc;
+}
+
 static int options_named(const char *name, const char *value, struct qcow2_options *o,
                          struct err *e)
 {
@@ -83,9 +134,13 @@ static int options_named(const char *name, const char *value, struct qcow2_optio
     } else if (!strcmp(name, "data_file")) {
         o->data_file = *value ? value : NULL;
         rc = 0;
-    } else if (!strcmp(name, "encrypt.format")) {
-        rc = strcmp(value, "luks") ? options_bad(e, name, value, "luks") : 0;
-        o->encrypt = "luks";
+    } else if (!strncmp(name, "encrypt.", 8)) {
+        rc = options_encrypt(name, value, o, e);
+    } else if (!strcmp(name, "encryption")) {
+        rc = strcmp(value, "off") ? err_set(e, ENOTSUP,
+                                            "encryption=on is the old AES encryption, which is "
+                                            "unsafe: say --encrypt (encrypt.format=luks)")
+                                  : 0;
     } else {
         rc = err_set(e, EINVAL,
                      "qcow2 has no option '%s'; known are cluster_size, compat, compression_type, "
@@ -124,6 +179,12 @@ int qcow2_options_check(const struct qcow2_options *o, bool has_backing, struct 
     if (o->extended_l2 && o->cluster_bits < QCOW2_MIN_EXT_BITS)
         return err_set(e, EINVAL,
                        "extended_l2=on needs clusters of at least 16K: cluster_size=64K");
+    if (o->encrypt && o->data_file_raw)
+        return err_set(e, EINVAL, "a raw data file cannot be encrypted: leave out data_file_raw");
+    if (o->encrypt && o->preallocation && o->version < 3)
+        return err_set(e, EINVAL, "preallocation of an encrypted image needs compat=1.1");
+    if (!o->encrypt && (o->luks.key_len || o->luks.hash || o->luks.iter_ms))
+        return err_set(e, EINVAL, "options of encryption need encrypt.format=luks (--encrypt)");
     if (o->data_file_raw && !o->data_file)
         return err_set(e, EINVAL, "data_file_raw=on needs data_file=");
     if (o->data_file_raw && has_backing)

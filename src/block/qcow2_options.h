@@ -5,6 +5,7 @@
 #define BLOCK_QCOW2_OPTIONS_H
 
 #include "block/block.h"
+#include "block/qcow2_luks.h"
 
 struct qcow2_options {
     unsigned version, cluster_bits, refcount_order;
@@ -12,7 +13,8 @@ struct qcow2_options {
     uint8_t compression; /* QCOW2_ZLIB, QCOW2_ZSTD */
     enum blk_prealloc preallocation;
     const char *data_file; /* points into the options */
-    const char *encrypt;   /* "luks" or NULL */
+    bool encrypt;          /* by LUKS */
+    struct qcow2_luks_params luks;
 };
 
 /* From "name=value" strings, onto what *out has already. 0, or a sentence about the first that is wrong. */

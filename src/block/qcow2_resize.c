@@ -45,6 +45,7 @@ static int resize_take(struct qcow2 *q, uint64_t off, uint64_t end, uint64_t *ne
             }
         if (rc)
             break;
+        fresh = fresh && !q->h.crypt; /* zeros in the file mean something else there */
         /* With a backing file (extended entries only) the place is taken, but what is read stays the same. */
         st_be64(entry,
                 host | QCOW2_COPIED | (fresh || q->extended || q->h.version < 3 ? 0 : QCOW2_ZERO));

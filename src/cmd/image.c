@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int image_list(FILE *f)
 {
@@ -38,6 +39,39 @@ int cmd_image(int argc, char **argv)
     return CMD_USAGE;
 }
 
+static int image_session_keys(struct image_session *s, const struct image_args *a, struct err *e)
+{
+    int rc = a->key_file ? image_key_read(&s->key, a->key_file, e) : 0;
+
+    if (!rc && a->target_key_file)
+        rc = image_key_read(&s->target_key, a->target_key_file, e);
+    return rc;
+}
+
+const char *image_session_target_key(const struct image_session *s)
+{
+    if (s->target_key.known)
+        return s->target_key.text;
+    return s->key.known ? s->key.text : NULL;
+}
+
+int image_session_new_key(struct image_session *s, const char *path, const char *const *options,
+                          const char **key, struct err *e)
+{
+    bool encrypt = false;
+
+    *key = image_session_target_key(s);
+    for (; options && *options; options++)
+        encrypt = encrypt || !strncmp(*options, "encrypt.format=", 15);
+    if (!encrypt || *key)
+        return 0;
+    if (!image_key_ask(&s->target_key, path, true))
+        return err_set(e, ENOKEY,
+                       "an encrypted image needs a passphrase: --key-file FILE (- for stdin)");
+    *key = s->target_key.text;
+    return 0;
+}
+
 int image_run(enum image_command command, int argc, char **argv, int min, int max,
               image_function run)
 {
@@ -47,8 +81,8 @@ int image_run(enum image_command command, int argc, char **argv, int min, int ma
     int status;
 
     if (image_args_parse(&a, command, argc, argv, min, max, &status)) {
-        s.loop = loop_create(&e);
-        status = s.loop ? run(&a, &s, &e) : CMD_HOST;
+        s.loop = image_session_keys(&s, &a, &e) ? NULL : loop_create(&e);
+        status = s.loop ? run(&a, &s, &e) : e.code ? CMD_OK : CMD_HOST;
         if (e.code) {
             int failed = cmd_fail(&e);
 
@@ -59,6 +93,8 @@ int image_run(enum image_command command, int argc, char **argv, int min, int ma
         blk_close(s.disk[i]);
     if (s.loop)
         loop_destroy(s.loop);
+    image_key_forget(&s.key);
+    image_key_forget(&s.target_key);
     image_args_fini(&a);
     return status;
 }
@@ -93,10 +129,25 @@ struct blk *image_session_disk(struct image_session *s, const struct blk_opts *o
     with_loop.loop = s->loop;
     if (!o->format && o->readonly && image_is_fixed_vhd(o->path))
         with_loop.format = "vhd";
+    if (!with_loop.passphrase && s->key.known)
+        with_loop.passphrase = s->key.text;
     b = blk_open(&with_loop, e);
+    if (!b && e->code == ENOKEY && image_key_ask(&s->key, o->path, false)) {
+        *e = (struct err){ 0 };
+        with_loop.passphrase = s->key.text;
+        b = blk_open(&with_loop, e);
+    }
     if (b)
         s->disk[s->n_disks++] = b;
     return b;
+}
+
+bool image_same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+
+    return !strcmp(a, b) ||
+           (!stat(a, &sa) && !stat(b, &sb) && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
 }
 
 int image_print_json(json_t *json)
@@ -127,6 +178,25 @@ void image_human_size(uint64_t bytes, char *text, size_t len)
         snprintf(text, len, "%.3g %ciB", value, units[u]);
     else
         snprintf(text, len, "%llu B", (unsigned long long)bytes);
+}
+
+const char **image_new_options(const struct image_args *a)
+{
+    static const char luks[] = "encrypt.format=luks";
+    const char *given = a->options ? a->options : "";
+    size_t n = strlen(given) + sizeof(luks) + 2;
+    const char **list;
+    char *text;
+
+    if (!a->encrypt)
+        return image_split_options(a->options);
+    text = malloc(n);
+    if (!text)
+        return NULL;
+    snprintf(text, n, "%s%s%s", given, *given ? "," : "", luks);
+    list = image_split_options(text);
+    free(text);
+    return list;
 }
 
 const char **image_split_options(const char *text)

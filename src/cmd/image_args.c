@@ -189,7 +189,9 @@ static bool image_args_option_help(const char *text, const char *format)
           "  cluster_size=SIZE (64k), compat=1.1|0.10, compression_type=zlib|zstd,\n"
           "  lazy_refcounts=on|off, extended_l2=on|off, refcount_bits=1..64,\n"
           "  preallocation=off|metadata|falloc|full, data_file=FILE, data_file_raw=on|off,\n"
-          "  backing_file=FILE, backing_fmt=FORMAT\n" },
+          "  backing_file=FILE, backing_fmt=FORMAT, encrypt.format=luks,\n"
+          "  encrypt.cipher-alg=aes-256|aes-128, encrypt.hash-alg=sha256|sha1|sha512,\n"
+          "  encrypt.iter-time=MILLISECONDS (2000)\n" },
         { "vmdk", "  subformat=monolithicSparse|streamOptimized, hwversion=N (4),\n"
                   "  adapter_type=ide|buslogic|lsilogic|legacyESX\n" },
         { "vdi", "  static=on|off\n" },

@@ -19,12 +19,13 @@ struct image_args {
     enum image_command command;
     char *format, *out_format, *options, *backing, *backing_format, *snapshot, *output, *repair;
     char *prealloc, *apply, *create, *remove, *aio, *cache, *source_cache, *merge;
+    char *key_file, *target_key_file;
     uint64_t sparse, workers, rate, offset, length, count, depth, size, step, flush, pattern;
     uint64_t granularity;
     bool compress, unordered, no_create, target_is_zero, salvage, progress, quiet, share, json;
     bool chain, unsafe, keep, strict, shrink, list, write, random, no_drain, help;
     bool bitmap_add, bitmap_remove, bitmap_clear, bitmap_enable, bitmap_disable, bitmaps,
-        skip_broken;
+        skip_broken, encrypt;
 
     char **operands; /* argv's, NULL at the end */
     int n_operands;

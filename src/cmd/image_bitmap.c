@@ -87,7 +87,7 @@ static int image_bitmap(const struct image_args *a, struct image_session *s, str
         err_set(e, EINVAL, "%s", wrong);
         return CMD_USAGE;
     }
-    if (a->backing) {
+    if (a->backing && !image_same_file(a->backing, a->operands[0])) {
         from = image_session_disk(s, &of, e);
         if (!from)
             return 0;

@@ -16,7 +16,8 @@ static struct blk *image_compare_open(const struct image_args *a, struct image_s
     struct blk_opts o = { .path = a->operands[i],
                           .format = i ? a->out_format : a->format,
                           .readonly = true,
-                          .share = a->share };
+                          .share = a->share,
+                          .passphrase = i ? image_session_target_key(s) : NULL };
 
     return image_session_disk(s, &o, e);
 }

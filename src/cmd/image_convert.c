@@ -115,6 +115,14 @@ static int image_convert_source(const struct image_args *a, struct image_session
 
 /* --- the conversion --- */
 
+static bool image_convert_encrypts(const char *const *options)
+{
+    for (; options && *options; options++)
+        if (!strncmp(*options, "encrypt.format=", 15))
+            return true;
+    return false;
+}
+
 static int image_convert_check(const struct image_args *a, const struct out_opts *o, struct err *e)
 {
     if (!a->workers || a->workers > COPY_WORKERS_MAX)
@@ -125,6 +133,10 @@ static int image_convert_check(const struct image_args *a, const struct out_opts
                        (unsigned long long)a->sparse);
     if (a->target_is_zero && !a->no_create)
         return err_set(e, EINVAL, "--target-is-zero is said of a target that is there already: -n");
+    if (a->key_file && !strcmp(a->key_file, "-") && !strcmp(a->operands[0], "-"))
+        return err_set(e, EINVAL, "stdin cannot be both the disk and its passphrase");
+    if (a->compress && image_convert_encrypts(o->options))
+        return err_set(e, EINVAL, "an encrypted image cannot be compressed: leave out -c");
     if (a->backing && a->n_operands > 2)
         return err_set(e, EINVAL, "only one disk can become an overlay (-B)");
     if (a->bitmaps && (a->n_operands > 2 || a->snapshot || strcmp(o->format, "qcow2")))
@@ -185,7 +197,8 @@ static int image_convert_bitmaps(const struct image_args *a, struct image_sessio
 {
     struct blk_opts o = { .path = a->operands[a->n_operands - 1],
                           .format = "qcow2",
-                          .no_backing = true };
+                          .no_backing = true,
+                          .passphrase = image_session_target_key(s) };
     struct blk *to = image_session_disk(s, &o, e);
 
     return to ? image_bitmaps_copy(s->disk[0], to, a->skip_broken, e) : -EINVAL;
@@ -193,7 +206,7 @@ static int image_convert_bitmaps(const struct image_args *a, struct image_sessio
 
 static int image_convert(const struct image_args *a, struct image_session *s, struct err *e)
 {
-    const char **list = image_split_options(a->options);
+    const char **list = image_new_options(a);
     struct out_opts o = { .path = a->operands[a->n_operands - 1],
                           .format = a->out_format,
                           .options = list,
@@ -214,6 +227,8 @@ static int image_convert(const struct image_args *a, struct image_session *s, st
         rc = image_convert_source(a, s, a->operands[i], e);
     for (unsigned i = 0; i < s->n_disks; i++)
         o.size += s->disk[i]->size;
+    if (!rc)
+        rc = image_session_new_key(s, o.path, list, &o.passphrase, e);
     if (!rc)
         rc = image_convert_run(a, s, &o, e);
     if (!rc && a->bitmaps)

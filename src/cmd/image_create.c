@@ -58,7 +58,7 @@ static int image_create_backing(struct image_session *s, struct blk_create_opts 
 
 static int image_create(const struct image_args *a, struct image_session *s, struct err *e)
 {
-    const char **list = image_split_options(a->options);
+    const char **list = image_new_options(a);
     struct blk_create_opts c = { .path = a->operands[0],
                                  .format =
                                      a->format ? a->format : blk_format_by_name(a->operands[0]),
@@ -79,6 +79,8 @@ static int image_create(const struct image_args *a, struct image_session *s, str
     if (!rc && !c.size)
         rc = err_set(e, EINVAL, "how large shall image '%s' be? Say it behind the name, like 20G",
                      c.path);
+    if (!rc)
+        rc = image_session_new_key(s, c.path, list, &c.passphrase, e);
     if (!rc)
         rc = image_create_empty(&c, e);
     image_human_size(c.size, size, sizeof(size));

@@ -3,19 +3,10 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cmd/image.h"
 #include "cmd/progress.h"
 #include "image/overlay.h"
-
-static bool image_same_file(const char *a, const char *b)
-{
-    struct stat sa, sb;
-
-    return !strcmp(a, b) ||
-           (!stat(a, &sa) && !stat(b, &sb) && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
-}
 
 /* --- commit --- */
 

@@ -28,6 +28,7 @@ struct out_opts {
     uint64_t size;
     const char *const *options;           /* "name=value", NULL at the end; NULL: none */
     const char *backing, *backing_format; /* the target is an overlay */
+    const char *passphrase;               /* of an encrypted target; NULL: none */
     bool compress;
     bool allocate;   /* zeros are written like data */
     bool no_create;  /* the target is there already */

@@ -21,7 +21,8 @@ static int out_disk_create(const struct out_opts *opts, bool *is_new, struct err
                                  .size = opts->size,
                                  .backing = opts->backing,
                                  .backing_format = opts->backing_format,
-                                 .options = opts->options };
+                                 .options = opts->options,
+                                 .passphrase = opts->passphrase };
     struct err failed = { 0 };
     int rc;
 
@@ -35,7 +36,9 @@ static int out_disk_create(const struct out_opts *opts, bool *is_new, struct err
 
 static int out_disk_open(struct out *o, const struct out_opts *opts, struct err *e)
 {
-    struct blk_opts b = { .path = opts->path, .format = opts->format, .loop = o->loop };
+    struct blk_opts b = {
+        .path = opts->path, .format = opts->format, .loop = o->loop, .passphrase = opts->passphrase
+    };
     struct blk_info info;
     struct blk *disk;
     bool is_new;

@@ -65,6 +65,45 @@ static void test_luks(void **ctx)
     free(model);
 }
 
+/* An image encrypted by us, random load, and QEMU's tools open it. */
+static void test_luks_made(void **ctx)
+{
+    static const char *const options[][4] = {
+        { "encrypt.format=luks", "encrypt.iter-time=10" },
+        { "encrypt.format=luks", "encrypt.iter-time=10", "encrypt.cipher-alg=aes-128",
+          "cluster_size=4K" },
+    };
+    struct fixture *f = *ctx;
+
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        const char *list[5] = { options[i][0], options[i][1], options[i][2], options[i][3] };
+        struct blk_create_opts c = {
+            .path = f->path, .format = "qcow2", .size = DISK, .options = list
+        };
+        struct blk_opts o = { .path = f->path, .passphrase = "secret" };
+        uint8_t *model = calloc(1, DISK);
+        struct err e = { 0 };
+        struct blk *b;
+
+        assert_int_equal(blk_create(&c, &e), -ENOKEY);
+        c.passphrase = "secret";
+        assert_int_equal(blk_create(&c, NULL), 0);
+        b = blk_open(&o, &e);
+        assert_non_null(b);
+        rig_self_check(b);
+        rig_torture(b, model, 21 + i, 300, 0);
+        rig_check_all(b, model);
+        blk_close(b);
+        if (!access("/usr/bin/qemu-img", X_OK))
+            assert_int_equal(
+                rig_run_command("qemu-img check -q --object secret,id=s,data=secret --image-opts "
+                                "driver=qcow2,encrypt.key-secret=s,file.filename=%s",
+                                f->path),
+                0);
+        free(model);
+    }
+}
+
 /* --- with QEMU's tools --- */
 
 static bool has_qemu(void)
@@ -355,6 +394,7 @@ static void test_threads(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_luks_made, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_luks, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_against_qemu, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_dirty, rig_set_up, rig_tear_down),
