@@ -10,6 +10,7 @@
 #include "bus/pci.h"
 #include "diskfile.h"
 #include "hw/ahci.h"
+#include "rnd.h"
 #include "testvm.h"
 
 /* A disk at port 0, a CD at port 1; the driver is this file. */
@@ -435,11 +436,8 @@ static void test_hostile(void **ctx)
     uint64_t seed = 5;
 
     for (unsigned i = 0; i < 60000; i++) {
-        uint32_t r, x;
+        uint32_t r = (uint32_t)(rnd_next(&seed) >> 32), x = (uint32_t)(seed >> 16);
 
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        r = (uint32_t)(seed >> 32);
-        x = (uint32_t)(seed >> 16);
         if ((r & 7) == 0)
             put(f, r >> 4 & 1, r >> 8 & 0x3c, x & (r & 16 ? 0x11u : ~0u));
         else if ((r & 7) < 3)

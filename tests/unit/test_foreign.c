@@ -18,6 +18,7 @@
 #include "block/formats.h"
 #include "block/block.h"
 #include "image/copy.h"
+#include "rnd.h"
 
 enum { DISK = 5 * MIB + 1024, READS = 200, SEGMENTS = 7 };
 
@@ -39,8 +40,7 @@ static const struct {
 
 static uint64_t random_below(struct fixture *f, uint64_t n)
 {
-    f->seed = f->seed * 6364136223846793005u + 1442695040888963407u;
-    return (f->seed >> 20) % n;
+    return (rnd_next(&f->seed) >> 20) % n;
 }
 
 static void write_file(const char *path, const void *p, size_t n)

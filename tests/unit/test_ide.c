@@ -11,6 +11,7 @@
 
 #include "base/endian.h"
 #include "hw/ide.h"
+#include "rnd.h"
 #include "testvm.h"
 
 /* A disk as primary master, a CD as secondary master; the driver is this file. */
@@ -616,11 +617,9 @@ static void test_hostile(void **ctx)
     uint64_t seed = 5;
 
     for (unsigned i = 0; i < 200000; i++) {
-        unsigned port, r;
+        unsigned r = (unsigned)(rnd_next(&seed) >> 33);
+        unsigned port = (r & 1 ? PRIMARY : SECONDARY) + (r >> 1 & 7);
 
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        r = (unsigned)(seed >> 33);
-        port = (r & 1 ? PRIMARY : SECONDARY) + (r >> 1 & 7);
         if ((r >> 4 & 15) == 0)
             testvm_out(f->t, (uint16_t)(BM + (r >> 8 & 15)), 1u << (r >> 12) % 3, r >> 16);
         else if ((r >> 4 & 15) == 1)

@@ -11,6 +11,7 @@
 
 #include "block/guard.h"
 #include "virtio/virtio_blk.h"
+#include "rnd.h"
 #include "virtio_driver.h"
 
 enum { RAM = 0x200000, RING = 0x10000, HEAD = 0x40000, DATA = 0x50000, STATUS = 0x60000 };
@@ -400,7 +401,7 @@ static void test_hostile(void **ctx)
         *r = vring_at(f->t, RING, SIZE);
         bring_up(f, F_USUAL);
         for (unsigned i = 0; i < SIZE; i++) {
-            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            rnd_next(&seed);
             put_header(f, seed >> 40 & 15, seed >> 44 & 0xfff);
             vring_desc(r, i, HEAD + (seed >> 20 & 0xff) * 256, seed >> 28 & 0x3ff, seed >> 38 & 3,
                        (unsigned)(seed >> 60));

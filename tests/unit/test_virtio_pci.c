@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "rnd.h"
 #include "virtio_driver.h"
 
 enum { RAM = 0x100000, RING = 0x10000, DATA = 0x40000, SIZE = 8, SLOT = PCI_DEVFN(2, 0) };
@@ -403,10 +404,8 @@ static void test_garbage(void **ctx)
     uint64_t seed = 7;
 
     for (unsigned i = 0; i < 50000; i++) {
-        uint32_t r;
+        uint32_t r = (uint32_t)(rnd_next(&seed) >> 32);
 
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        r = (uint32_t)(seed >> 32);
         if (r & 1)
             vdrv_read(&f->d, (r >> 8 & 0x3000) | (r >> 1 & 0x3f), 1u << (r >> 30));
         else

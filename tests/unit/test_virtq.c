@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "rnd.h"
 #include "virtio_driver.h"
 
 enum { RAM = 0x100000, RING = 0x10000, DATA = 0x40000, SIZE = 8 };
@@ -289,8 +290,7 @@ static void test_state(void **ctx)
 
 static uint32_t next_random(uint64_t *seed)
 {
-    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(*seed >> 32);
+    return (uint32_t)(rnd_next(seed) >> 32);
 }
 
 /* Small values often, so that chains get somewhere before they break. */
