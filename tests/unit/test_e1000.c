@@ -4,13 +4,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <arpa/inet.h>
 #include <net/ethernet.h>
 #include <netinet/in.h>
 #include <string.h>
 
 #include "base/endian.h"
 #include "hw/e1000.h"
+#include "frames.h"
 #include "testvm.h"
 
 enum { RAM = 0x100000, TX_RING = 0x10000, RX_RING = 0x12000, TX_DATA = 0x20000, RX_DATA = 0x40000 };
@@ -142,19 +142,6 @@ static void make_frame(struct fixture *f, const uint8_t to[6], uint16_t type, un
         frame(f)[i] = (uint8_t)(i * 3);
 }
 
-static void make_arp(struct fixture *f)
-{
-    static const uint8_t all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-    uint8_t *p = frame(f);
-
-    make_frame(f, all, ETHERTYPE_ARP, ARP_LEN);
-    memset(p + 14, 0, ARP_LEN - 14);
-    memcpy(p + 14, "\0\1\x08\0\6\4\0\1", 8);
-    memcpy(p + 22, mac, 6);
-    inet_pton(AF_INET, "10.0.2.15", p + 28);
-    inet_pton(AF_INET, "10.0.2.2", p + 38);
-}
-
 static void turns(struct fixture *f, unsigned until_head)
 {
     for (int i = 0; i < TURNS && rd(f, RDH) != until_head; i++)
@@ -249,7 +236,7 @@ static void test_arp(void **ctx)
 
     start(f, RCTL_BAM, RING - 1);
     wr(f, IMS, 0x80);
-    make_arp(f);
+    frame_arp(frame(f), mac);
     send_legacy(f, ARP_LEN, 0);
     assert_int_equal(rd(f, TDH), 1);
     assert_int_equal(f->t->ram.hva[TX_RING + 12], 1); /* done */
@@ -269,7 +256,7 @@ static void test_waits(void **ctx)
     struct fixture *f = *ctx;
 
     start(f, RCTL_BAM, 0);
-    make_arp(f);
+    frame_arp(frame(f), mac);
     put_desc(f, TX_DATA, 0x08ull << 24 | 20); /* no EOP */
     assert_int_equal(rd(f, TDH), 0);
     put_desc(f, TX_DATA + 20, 0x09ull << 24 | (ARP_LEN - 20));
@@ -337,15 +324,6 @@ static void test_vlan(void **ctx)
     assert_memory_equal(rx_data(f, 0), frame(f), 100);
 }
 
-static uint16_t sum_of(const uint8_t *p, size_t len, uint32_t sum)
-{
-    for (size_t i = 0; i < len; i++)
-        sum += i % 2 ? p[i] : (uint32_t)p[i] << 8;
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)sum;
-}
-
 static void test_checksums(void **ctx)
 {
     struct fixture *f = *ctx;
@@ -360,14 +338,14 @@ static void test_checksums(void **ctx)
     st_be16(p + 20, 0);
     p[23] = IPPROTO_UDP;
     st_be16(p + 24, 0);
-    pseudo = sum_of(p + 26, 8, IPPROTO_UDP + 80);
+    pseudo = frame_sum(p + 26, 8, IPPROTO_UDP + 80);
     st_be16(p + 40, (uint16_t)pseudo);
     put_desc(f, 14 | 24 << 8 | 33 << 16 | 34ull << 32 | 40ull << 40, 0x20ull << 24); /* context */
     put_desc(f, TX_DATA, 0x03ull << 40 | 0x2bull << 24 | 1ull << 20 | 114);
     assert_int_equal(rd(f, RDH), 1);
     assert_int_equal(rx_desc(f, 0)[12], 0x63); /* both sums are good */
-    assert_int_equal(sum_of(rx_data(f, 0) + 14, 20, 0), 0xffff);
-    assert_int_equal(sum_of(rx_data(f, 0) + 34, 80, pseudo), 0xffff);
+    assert_int_equal(frame_sum(rx_data(f, 0) + 14, 20, 0), 0xffff);
+    assert_int_equal(frame_sum(rx_data(f, 0) + 34, 80, pseudo), 0xffff);
 }
 
 /* Nonsense is passed over, and the card lives on. */
@@ -388,7 +366,7 @@ static void test_nonsense(void **ctx)
     wr(f, TDH, 0);
     wr(f, TDT, 0);
     start(f, RCTL_BAM, RING - 1);
-    make_arp(f);
+    frame_arp(frame(f), mac);
     send_legacy(f, ARP_LEN, 0);
     turns(f, 1);
 }

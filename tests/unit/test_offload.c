@@ -8,18 +8,9 @@
 
 #include "base/endian.h"
 #include "net/offload.h"
+#include "frames.h"
 
 enum { BIG = 40000 };
-
-/* The sum of 16-bit words, the slow way; 0xffff for data that includes its own right checksum. */
-static uint16_t sum_of(const uint8_t *p, size_t len, uint32_t sum)
-{
-    for (size_t i = 0; i < len; i++)
-        sum += i % 2 ? p[i] : (uint32_t)p[i] << 8;
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)sum;
-}
 
 static void test_checksum(void **ctx)
 {
@@ -31,7 +22,7 @@ static void test_checksum(void **ctx)
             p[i] = (uint8_t)(i * 37 + len);
         st_be16(p + 14 + 16, 0);
         assert_true(offload_checksum(p, len, 14, 16));
-        assert_int_equal(sum_of(p + 14, len - 14, 0), 0xffff);
+        assert_int_equal(frame_sum(p + 14, len - 14, 0), 0xffff);
     }
 }
 
@@ -52,18 +43,18 @@ static void test_checksum_bounds(void **ctx)
 static void check_segment(uint8_t *p, size_t len, size_t ip, bool v6)
 {
     size_t tcp = ip + (v6 ? 40 : 20);
-    uint32_t pseudo = sum_of(p + ip + (v6 ? 8 : 12), v6 ? 32 : 8, 0) + 6 + (uint32_t)(len - tcp);
+    uint32_t pseudo = frame_sum(p + ip + (v6 ? 8 : 12), v6 ? 32 : 8, 0) + 6 + (uint32_t)(len - tcp);
 
     p[ip] = v6 ? 0x60 : 0x45;
     p[ip + (v6 ? 6 : 9)] = 6;
     assert_true(offload_tcp_segment(p, len));
     if (!v6) {
         assert_int_equal(ld_be16(p + ip + 2), len - ip);
-        assert_int_equal(sum_of(p + ip, 20, 0), 0xffff);
+        assert_int_equal(frame_sum(p + ip, 20, 0), 0xffff);
     } else {
         assert_int_equal(ld_be16(p + ip + 4), len - tcp);
     }
-    assert_int_equal(sum_of(p + tcp, len - tcp, (pseudo & 0xffff) + (pseudo >> 16)), 0xffff);
+    assert_int_equal(frame_sum(p + tcp, len - tcp, (pseudo & 0xffff) + (pseudo >> 16)), 0xffff);
 }
 
 /* A card that finds the sums by itself: whatever is in their places. */
@@ -82,9 +73,9 @@ static void test_ip4_sums(void **ctx)
         st_be16(p + 20, 0);
         p[23] = (uint8_t)proto;
         assert_true(offload_ip4_sums(p, sizeof(p), true, true));
-        pseudo = sum_of(p + 26, 8, 0) + proto + 70;
-        assert_int_equal(sum_of(p + 14, 20, 0), 0xffff);
-        assert_int_equal(sum_of(p + 34, 70, pseudo), 0xffff);
+        pseudo = frame_sum(p + 26, 8, 0) + proto + 70;
+        assert_int_equal(frame_sum(p + 14, 20, 0), 0xffff);
+        assert_int_equal(frame_sum(p + 34, 70, pseudo), 0xffff);
     }
     st_be16(p + 16, 107); /* longer than the frame */
     assert_false(offload_ip4_sums(p, sizeof(p), true, true));
@@ -121,7 +112,7 @@ static void test_packets(void **ctx)
         assert_int_equal(ld_be16(out + 18), (0xffff + i) & 0xffff);
         assert_int_equal(ld_be32(out + 38), (uint32_t)(0xfffffff0 + i * MSS));
         assert_int_equal(out[47], i == 0 ? 0x90 : i == 1 ? 0x10 : 0x19);
-        assert_int_equal(sum_of(out + 14, 20, 0), 0xffff);
+        assert_int_equal(frame_sum(out + 14, 20, 0), 0xffff);
     }
     assert_int_equal(offload_tcp_packet(big, LEN, 50, MSS, 0, out), 0); /* headers cut off */
     assert_int_equal(offload_tcp_packet(big, LEN, HEADER, 0, 0, out), 0);

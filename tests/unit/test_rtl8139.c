@@ -4,13 +4,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <arpa/inet.h>
 #include <net/ethernet.h>
 #include <netinet/in.h>
 #include <string.h>
 
 #include "base/endian.h"
 #include "hw/rtl8139.h"
+#include "frames.h"
 #include "testvm.h"
 
 enum {
@@ -21,7 +21,7 @@ enum {
     TX_RING = 0x10000,
     RX_RING = 0x11000
 };
-enum { IO = 0xc000, SLOT = 3, TURNS = 200, ARP_LEN = 60 };
+enum { IO = 0xc000, SLOT = 3, TURNS = 200 };
 enum { /* registers */
        IDR = 0x00,
        MAR = 0x08,
@@ -102,19 +102,6 @@ static void make_frame(struct fixture *f, const uint8_t to[6], uint16_t type, un
         p[i] = (uint8_t)(i * 5);
 }
 
-static void make_arp(struct fixture *f)
-{
-    static const uint8_t all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-    uint8_t *p = ram(f, TX);
-
-    make_frame(f, all, ETHERTYPE_ARP, 14);
-    memset(p + 14, 0, ARP_LEN - 14);
-    memcpy(p + 14, "\0\1\x08\0\6\4\0\1", 8);
-    memcpy(p + 22, mac, 6);
-    inet_pton(AF_INET, "10.0.2.15", p + 28);
-    inet_pton(AF_INET, "10.0.2.2", p + 38);
-}
-
 static void start_ring(struct fixture *f, uint32_t tcr)
 {
     wr(f, CR, 1, 0x10);
@@ -178,8 +165,8 @@ static void test_ring_arp(void **ctx)
 
     start_ring(f, 0);
     wr(f, IMR, 2, 5);
-    make_arp(f);
-    send_ring(f, 0, ARP_LEN);
+    frame_arp(ram(f, TX), mac);
+    send_ring(f, 0, FRAME_ARP_LEN);
     assert_true(testvm_inta(f->t, SLOT));
     wr(f, ISR, 2, 4);
     assert_false(testvm_inta(f->t, SLOT));
@@ -258,15 +245,6 @@ static void test_forgotten(void **ctx)
     assert_true(testvm_inta(f->t, SLOT));
 }
 
-static uint16_t sum_of(const uint8_t *p, size_t len, uint32_t sum)
-{
-    for (size_t i = 0; i < len; i++)
-        sum += i % 2 ? p[i] : (uint32_t)p[i] << 8;
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)sum;
-}
-
 static void put_desc(struct fixture *f, unsigned at, uint32_t status, uint32_t vlan, uint64_t addr)
 {
     st_le32(ram(f, at + 4), vlan);
@@ -294,7 +272,7 @@ static void test_cplus(void **ctx)
     st_be16(p + 16, 100);
     st_be16(p + 20, 0);
     p[23] = IPPROTO_UDP;
-    pseudo = sum_of(p + 26, 8, IPPROTO_UDP + 80);
+    pseudo = frame_sum(p + 26, 8, IPPROTO_UDP + 80);
     put_desc(f, RX_RING, 0x80000000 | 2000, 0, RX);
     put_desc(f, RX_RING + 16, 0xc0000000 | 2000, 0, RX + 0x1000);
     put_desc(f, TX_RING, 0x80000000 | 0x20000000 | 0x60000 | 40, 0, TX);
@@ -305,8 +283,8 @@ static void test_cplus(void **ctx)
     assert_int_equal(ld_le32(ram(f, TX_RING)) >> 31, 0);
     assert_int_equal(ld_le32(ram(f, TX_RING + 16)) >> 28, 5); /* end of ring, last */
     assert_int_equal(ld_le32(ram(f, RX_RING)), 0x30000000u | 0x02000000 | 0x20000 | 118);
-    assert_int_equal(sum_of(ram(f, RX + 14), 20, 0), 0xffff);
-    assert_int_equal(sum_of(ram(f, RX + 34), 80, pseudo), 0xffff);
+    assert_int_equal(frame_sum(ram(f, RX + 14), 20, 0), 0xffff);
+    assert_int_equal(frame_sum(ram(f, RX + 34), 80, pseudo), 0xffff);
     assert_int_equal(rd(f, ISR, 2) & 0x85, 0x85);
     wr(f, TSD + 4, 4, 0); /* counters */
     wr(f, TSD, 4, 0x30000 | 8);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "virtio/virtio_net.h"
+#include "frames.h"
 #include "virtio_driver.h"
 
 enum {
@@ -22,7 +23,6 @@ enum {
     TX_DATA = 0x60000,
     SIZE = 32,
     HDR = 12,
-    ARP_LEN = 60,
     TURNS = 200,
     SLOT = PCI_DEVFN(3, 0),
 };
@@ -108,17 +108,8 @@ static uint8_t *tx_frame(struct fixture *f)
 
 static void send_arp(struct fixture *f)
 {
-    uint8_t *p = tx_frame(f);
-
-    memset(p, 0, ARP_LEN);
-    memset(p, 0xff, 6);
-    memcpy(p + 6, mac, 6);
-    st_be16(p + 12, ETHERTYPE_ARP);
-    memcpy(p + 14, "\0\1\x08\0\6\4\0\1", 8);
-    memcpy(p + 22, mac, 6);
-    inet_pton(AF_INET, "10.0.2.15", p + 28);
-    inet_pton(AF_INET, "10.0.2.2", p + 38);
-    send_tx(f, HDR + ARP_LEN);
+    frame_arp(tx_frame(f), mac);
+    send_tx(f, HDR + FRAME_ARP_LEN);
 }
 
 static void turns(struct fixture *f, uint16_t until)
