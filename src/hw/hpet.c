@@ -139,9 +139,13 @@ struct irq hpet_legacy_irq(struct hpet *h, unsigned which)
 
 /* --- comparators --- */
 
+/*
+ * A timer whose interrupt is off goes on counting, and nobody sees it until he looks: hpet_catch_up(). Linux leaves
+ * its periodic timer so.
+ */
 static void hpet_arm(struct hpet_timer *t)
 {
-    if (t->deadline_ns)
+    if (t->deadline_ns && t->config & TN_ENABLE)
         clock_timer_set(&t->timer, t->deadline_ns);
     else
         clock_timer_cancel(&t->timer);
@@ -188,18 +192,31 @@ static void hpet_advance(struct hpet_timer *t, uint64_t now)
     t->deadline_ns += step_ns * steps;
 }
 
+static void hpet_match(struct hpet_timer *t, uint64_t now)
+{
+    if (!t->deadline_ns || t->deadline_ns > now)
+        return;
+    hpet_interrupt(t);
+    hpet_advance(t, now);
+    hpet_arm(t);
+}
+
 static void hpet_fire(struct clock_timer *ct)
 {
     struct hpet_timer *t = container_of(ct, struct hpet_timer, timer);
-    uint64_t now = clock_now_ns(ct->clock);
 
     pthread_mutex_lock(&t->hpet->dev.lock);
-    if (t->deadline_ns && t->deadline_ns <= now) {
-        hpet_interrupt(t);
-        hpet_advance(t, now);
-        hpet_arm(t);
-    }
+    hpet_match(t, clock_now_ns(ct->clock));
     pthread_mutex_unlock(&t->hpet->dev.lock);
+}
+
+/* What has come due since: before an access sees it, or changes when it would. */
+static void hpet_catch_up(struct hpet *h)
+{
+    uint64_t now = clock_now_ns(vm_clock(h->dev.vm));
+
+    for (unsigned i = 0; i < HPET_TIMERS; i++)
+        hpet_match(&h->t[i], now);
 }
 
 /* --- registers --- */
@@ -324,9 +341,13 @@ static void hpet_write_reg(struct hpet *h, unsigned off, uint64_t val)
 
 static uint64_t hpet_read(struct device *d, uint64_t off, unsigned size)
 {
-    uint64_t val = hpet_read_reg(to_hpet(d), (unsigned)off & ~7u);
+    unsigned reg = (unsigned)off & ~7u;
+    uint64_t val;
 
     (void)size;
+    if (reg != REG_COUNTER) /* which is read often */
+        hpet_catch_up(to_hpet(d));
+    val = hpet_read_reg(to_hpet(d), reg);
     return val >> (8 * (off & 7));
 }
 
@@ -335,6 +356,7 @@ static void hpet_write(struct device *d, uint64_t off, unsigned size, uint64_t v
 {
     unsigned reg = (unsigned)off & ~7u, shift = 8 * (off & 7);
 
+    hpet_catch_up(to_hpet(d));
     if (size == 4) {
         uint64_t other = reg == REG_STATUS ? 0 : hpet_read_reg(to_hpet(d), reg);
 

@@ -124,6 +124,29 @@ static void test_level(void **ctx)
     assert_false(f->level[23]);
 }
 
+/* A timer goes on without its interrupt; one that is looked at shows what came due, and is on time when it is let. */
+static void test_without_interrupt(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    wr(f, CONFIG, 1);
+    wr(f, T1, 0x4a | 23 << 9); /* level, periodic, value set */
+    wr(f, T1 + 8, 1000);
+    wr(f, T1 + 8, 1000);
+    clock_advance(f->t->vm->clock, 35000);
+    assert_int_equal(rd(f, STATUS), 2);
+    assert_int_equal(rd(f, T1 + 8), 4000);
+    assert_false(f->level[23]);
+    clock_advance(f->t->vm->clock, 4000000);
+    wr(f, STATUS, 2); /* also of what came due since */
+    assert_int_equal(rd(f, STATUS), 0);
+    wr(f, T1, 0xe | 23 << 9);
+    assert_int_equal(f->rises[23], 0);
+    clock_advance(f->t->vm->clock, 10000);
+    assert_int_equal(f->rises[23], 1);
+    assert_int_equal(rd(f, T1 + 8), 405000);
+}
+
 static void test_fsb(void **ctx)
 {
     struct fixture *f = *ctx;
@@ -164,8 +187,8 @@ static void test_legacy(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_counter), TEST(test_one_shot_edge), TEST(test_periodic),
-        TEST(test_level),   TEST(test_fsb),           TEST(test_legacy),
+        TEST(test_counter), TEST(test_one_shot_edge),     TEST(test_periodic), TEST(test_level),
+        TEST(test_fsb),     TEST(test_without_interrupt), TEST(test_legacy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
