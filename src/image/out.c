@@ -212,6 +212,9 @@ static const struct out_ops *out_choose(const struct out_opts *opts, struct err 
     variant = out_option(opts, "subformat");
     if (!strcmp(format, "vmdk") && variant && !strcmp(variant, "streamOptimized"))
         return &out_vmdk_stream_ops;
+    if (!strcmp(format, "vmdk") && variant &&
+        (!strcmp(variant, "monolithicFlat") || !strncmp(variant, "twoGbMaxExtent", 14)))
+        return &out_vmdk_split_ops;
     if (!strcmp(format, "vmdk") && opts->compress && !variant)
         return &out_vmdk_stream_ops;
     if (!strcmp(format, "qcow2") && !out_qcow2_is_plain(opts))
@@ -226,13 +229,11 @@ static const struct out_ops *out_choose(const struct out_opts *opts, struct err 
     return NULL;
 }
 
-struct out *out_open(const struct out_opts *opts, struct loop *loop, struct err *e)
+struct out *out_open_as(const struct out_ops *ops, const struct out_opts *opts, struct loop *loop,
+                        struct err *e)
 {
-    const struct out_ops *ops = out_choose(opts, e);
-    struct out *o = ops ? calloc(1, sizeof(*o)) : NULL;
+    struct out *o = calloc(1, sizeof(*o));
 
-    if (!ops)
-        return NULL;
     if (!o)
         return err_oom(e);
     *o = (struct out){ .ops = ops,
@@ -249,6 +250,13 @@ struct out *out_open(const struct out_opts *opts, struct loop *loop, struct err 
     }
     out_close(o);
     return NULL;
+}
+
+struct out *out_open(const struct out_opts *opts, struct loop *loop, struct err *e)
+{
+    const struct out_ops *ops = out_choose(opts, e);
+
+    return ops ? out_open_as(ops, opts, loop, e) : NULL;
 }
 
 int out_finish(struct out *o, struct err *e)

@@ -67,7 +67,7 @@ struct out_ops {
     bool own_target; /* opens its target itself */
 };
 extern const struct out_ops out_raw_ops, out_stream_ops, out_qcow2_ops, out_vmdk_ops,
-    out_vmdk_stream_ops, out_vdi_ops, out_vhd_ops, out_vhdx_ops, out_disk_ops;
+    out_vmdk_stream_ops, out_vmdk_split_ops, out_vdi_ops, out_vhd_ops, out_vhdx_ops, out_disk_ops;
 
 struct out {
     const struct out_ops *ops;
@@ -87,6 +87,9 @@ struct out {
 
 /* NULL with a sentence. opts stays the caller's until out_close(). */
 struct out *out_open(const struct out_opts *opts, struct loop *loop, struct err *e);
+/* The same by a writer of the caller's choice: a part of an image. */
+struct out *out_open_as(const struct out_ops *ops, const struct out_opts *opts, struct loop *loop,
+                        struct err *e);
 /* After the last chunk: the image is complete and has its name. 0 or -errno with a sentence. */
 must_check int out_finish(struct out *o, struct err *e);
 void out_close(struct out *o); /* without out_finish(): what was made is worthless; NULL is fine */

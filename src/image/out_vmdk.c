@@ -17,7 +17,7 @@
 
 #include "base/endian.h"
 #include "block/vmdk_format.h"
-#include "image/out.h"
+#include "image/out_vmdk.h"
 
 enum {
     VMDK_GRAIN_BYTES = 64 * KIB,
@@ -41,43 +41,52 @@ struct out_vmdk {
     uint64_t gd_off[2];
     uint64_t grains; /* bytes: where they begin */
     uint64_t end;    /* bytes */
-    char adapter[16], hardware[8];
+    struct out_vmdk_hw hw;
+    bool part; /* the description is elsewhere */
 };
 
 /* --- opening --- */
 
-static int out_vmdk_options(struct out *o, const struct out_opts *opts, struct err *e)
+int out_vmdk_hw(const struct out_opts *opts, struct out_vmdk_hw *hw, struct err *e)
 {
     static const char *const known[] = { "subformat",    "adapter_type", "hwversion", "compat6",
                                          "zeroed_grain", "size",         NULL };
     static const char *const adapters[] = { "ide", "buslogic", "lsilogic", "legacyESX" };
-    const char *variant = out_option(opts, "subformat");
     const char *adapter = out_option(opts, "adapter_type"),
-               *hardware = out_option(opts, "hwversion");
-    struct out_vmdk *v = o->priv;
+               *version = out_option(opts, "hwversion");
     size_t i = 0;
 
     if (out_check_options(opts, known, e))
         return -EINVAL;
-    if (variant && strcmp(variant, v->stream ? "streamOptimized" : "monolithicSparse"))
-        return err_set(e, EINVAL,
-                       "subformat=%s: what can be written is monolithicSparse and "
-                       "streamOptimized",
-                       variant);
-    if (opts->compress && !v->stream)
-        return err_set(e, EINVAL, "only -o subformat=streamOptimized is compressed");
-    if (o->size > VMDK_MAX_SIZE)
-        return err_set(e, EFBIG, "a vmdk image in one file has at most 2 TiB");
-    snprintf(v->hardware, sizeof(v->hardware), "%s", hardware ? hardware : "4");
-    if (strspn(v->hardware, "0123456789") != strlen(v->hardware))
-        return err_set(e, EINVAL, "hwversion=%s: a number", hardware);
-    snprintf(v->adapter, sizeof(v->adapter), "%s", adapter ? adapter : "ide");
-    while (i < ARRAY_SIZE(adapters) && strcmp(adapters[i], v->adapter))
+    snprintf(hw->version, sizeof(hw->version), "%s", version ? version : "4");
+    if (strspn(hw->version, "0123456789") != strlen(hw->version))
+        return err_set(e, EINVAL, "hwversion=%s: a number", version);
+    snprintf(hw->adapter, sizeof(hw->adapter), "%s", adapter ? adapter : "ide");
+    while (i < ARRAY_SIZE(adapters) && strcmp(adapters[i], hw->adapter))
         i++;
     return i < ARRAY_SIZE(adapters)
                ? 0
                : err_set(e, EINVAL, "adapter_type=%s: ide, buslogic, lsilogic or legacyESX",
                          adapter);
+}
+
+static int out_vmdk_options(struct out *o, const struct out_opts *opts, struct err *e)
+{
+    const char *variant = out_option(opts, "subformat");
+    struct out_vmdk *v = o->priv;
+
+    if (out_vmdk_hw(opts, &v->hw, e))
+        return -EINVAL;
+    if (variant && strcmp(variant, v->stream ? "streamOptimized" : "monolithicSparse"))
+        return err_set(e, EINVAL,
+                       "subformat=%s: known are monolithicSparse, monolithicFlat, "
+                       "twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized",
+                       variant);
+    if (opts->compress && !v->stream)
+        return err_set(e, EINVAL, "only -o subformat=streamOptimized is compressed");
+    if (o->size > VMDK_MAX_SIZE)
+        return err_set(e, EFBIG, "a vmdk image in one file has at most 2 TiB");
+    return 0;
 }
 
 /* Everything in front of the grains has its place from the beginning. */
@@ -130,6 +139,16 @@ static int out_vmdk_open(struct out *o, const struct out_opts *opts, struct err 
 static int out_vmdk_stream_open(struct out *o, const struct out_opts *opts, struct err *e)
 {
     return out_vmdk_start(o, opts, true, e);
+}
+
+static int out_vmdk_part_open(struct out *o, const struct out_opts *opts, struct err *e)
+{
+    int rc = out_vmdk_start(o, opts, false, e);
+    struct out_vmdk *v = o->priv;
+
+    if (v)
+        v->part = true;
+    return rc;
 }
 
 static void out_vmdk_close(struct out *o)
@@ -256,27 +275,48 @@ static int out_vmdk_pack(const struct out *o, struct out_chunk *c)
 
 /* --- the end --- */
 
-static int out_vmdk_put_description(struct out *o)
+char *out_vmdk_describe(const struct out *o, const struct out_vmdk_hw *hw, const char *type,
+                        const char *extents)
 {
-    const struct out_vmdk *v = o->priv;
-    bool ide = !strcmp(v->adapter, "ide");
-    uint64_t sectors = o->size / BLK_SECTOR, heads = ide ? 16 : 255;
-    char text[VMDK_DESC_SECTORS * BLK_SECTOR] = "", path[PATH_MAX];
+    bool ide = !strcmp(hw->adapter, "ide");
+    uint64_t sectors = align_up(o->size, BLK_SECTOR) / BLK_SECTOR, heads = ide ? 16 : 255;
+    size_t room = strlen(extents) + 1024;
+    char *text = calloc(1, room);
     uint8_t id[16];
 
+    if (!text)
+        return NULL;
     out_uuid(id);
-    snprintf(path, sizeof(path), "%s", o->opts->path);
-    snprintf(text, sizeof(text),
+    snprintf(text, room,
              "# Disk DescriptorFile\nversion=1\nCID=%08x\nparentCID=ffffffff\ncreateType=\"%s\"\n\n"
-             "# Extent description\nRW %llu SPARSE \"%.255s\"\n\n"
+             "# Extent description\n%s\n"
              "# The Disk Data Base\n#DDB\n\nddb.virtualHWVersion = \"%s\"\n"
              "ddb.geometry.cylinders = \"%llu\"\nddb.geometry.heads = \"%llu\"\n"
              "ddb.geometry.sectors = \"63\"\nddb.adapterType = \"%s\"\n"
              "ddb.toolsVersion = \"2147483647\"\n",
-             ld_le32(id) & 0xfffffffeu, v->stream ? "streamOptimized" : "monolithicSparse",
-             (unsigned long long)sectors, basename(path), v->hardware,
-             (unsigned long long)(sectors / (63 * heads)), (unsigned long long)heads, v->adapter);
-    return out_pwrite(o, text, sizeof(text), BLK_SECTOR);
+             ld_le32(id) & 0xfffffffeu, type, extents, hw->version,
+             (unsigned long long)(sectors / (63 * heads)), (unsigned long long)heads, hw->adapter);
+    return text;
+}
+
+/* Inside the image, whose only extent is itself. */
+static int out_vmdk_put_description(struct out *o)
+{
+    const struct out_vmdk *v = o->priv;
+    char room[VMDK_DESC_SECTORS * BLK_SECTOR] = "", path[PATH_MAX], line[512];
+    char *text;
+
+    if (v->part)
+        return 0;
+    snprintf(path, sizeof(path), "%s", o->opts->path);
+    snprintf(line, sizeof(line), "RW %llu SPARSE \"%.255s\"\n",
+             (unsigned long long)(o->size / BLK_SECTOR), basename(path));
+    text = out_vmdk_describe(o, &v->hw, v->stream ? "streamOptimized" : "monolithicSparse", line);
+    if (!text)
+        return -ENOMEM;
+    snprintf(room, sizeof(room), "%s", text);
+    free(text);
+    return out_pwrite(o, room, sizeof(room), BLK_SECTOR);
 }
 
 static void out_vmdk_header(const struct out *o, uint64_t gd_sector, uint8_t *h)
@@ -291,8 +331,8 @@ static void out_vmdk_header(const struct out *o, uint64_t gd_sector, uint8_t *h)
                 (v->stream ? VMDK_FLAG_COMPRESSED | VMDK_FLAG_MARKERS : VMDK_FLAG_REDUNDANT));
     st_le64(h + VMDK_CAPACITY, o->size / BLK_SECTOR);
     st_le64(h + VMDK_GRAIN, VMDK_GRAIN_BYTES / BLK_SECTOR);
-    st_le64(h + VMDK_DESC_OFFSET, 1);
-    st_le64(h + VMDK_DESC_SIZE, VMDK_DESC_SECTORS);
+    st_le64(h + VMDK_DESC_OFFSET, !v->part);
+    st_le64(h + VMDK_DESC_SIZE, v->part ? 0 : VMDK_DESC_SECTORS);
     st_le32(h + VMDK_ENTRIES, VMDK_PER_TABLE);
     st_le64(h + VMDK_RGD_OFFSET, v->stream ? 0 : v->gd_off[0] / BLK_SECTOR);
     st_le64(h + VMDK_GD_OFFSET, gd_sector);
@@ -346,6 +386,15 @@ static int out_vmdk_finish(struct out *o)
 const struct out_ops out_vmdk_ops = {
     .format = "vmdk",
     .open = out_vmdk_open,
+    .close = out_vmdk_close,
+    .place = out_vmdk_place,
+    .store = out_vmdk_store,
+    .finish = out_vmdk_finish,
+};
+
+const struct out_ops out_vmdk_part_ops = {
+    .format = "vmdk",
+    .open = out_vmdk_part_open,
     .close = out_vmdk_close,
     .place = out_vmdk_place,
     .store = out_vmdk_store,
