@@ -131,20 +131,20 @@ static void test_without_interrupt(void **ctx)
 
     wr(f, CONFIG, 1);
     wr(f, T1, 0x4a | 23 << 9); /* level, periodic, value set */
-    wr(f, T1 + 8, 1000);
-    wr(f, T1 + 8, 1000);
-    clock_advance(f->t->vm->clock, 35000);
+    wr(f, T1 + 8, 10000);
+    wr(f, T1 + 8, 10000);
+    clock_advance(f->t->vm->clock, 350000);
     assert_int_equal(rd(f, STATUS), 2);
-    assert_int_equal(rd(f, T1 + 8), 4000);
+    assert_int_equal(rd(f, T1 + 8), 40000);
     assert_false(f->level[23]);
     clock_advance(f->t->vm->clock, 4000000);
     wr(f, STATUS, 2); /* also of what came due since */
     assert_int_equal(rd(f, STATUS), 0);
     wr(f, T1, 0xe | 23 << 9);
     assert_int_equal(f->rises[23], 0);
-    clock_advance(f->t->vm->clock, 10000);
+    clock_advance(f->t->vm->clock, 100000);
     assert_int_equal(f->rises[23], 1);
-    assert_int_equal(rd(f, T1 + 8), 405000);
+    assert_int_equal(rd(f, T1 + 8), 450000);
 }
 
 static void test_fsb(void **ctx)
