@@ -131,6 +131,8 @@ static int foreign_start(struct blk *b, struct foreign *f, const struct blk_opts
         rc = foreign_bad(f, e, "no disk is as large as it says");
     if (!rc && f->backing)
         rc = blk_open_backing(b, o, f->backing, f->backing_format, e);
+    if (!rc && b->backing && b->backing->ops == b->ops && foreign_format_of(b)->parent)
+        rc = foreign_format_of(b)->parent(f, b->backing->priv, e);
     return rc ? rc : foreign_io_create(b, f, e);
 }
 
@@ -149,6 +151,7 @@ int foreign_open(struct blk *b, const struct blk_opts *o, struct err *e)
         return err_set(e, ENOMEM, "out of memory");
     f->path = b->path;
     f->loop = o->loop;
+    f->alone = o->no_backing;
     f->file = malloc(sizeof(struct blk *));
     if (!f->file) {
         free(f);

@@ -44,6 +44,7 @@ struct foreign {
     char *backing;       /* what the image says its parent is, or NULL */
     const char *backing_format;
     struct loop *loop;
+    bool alone;            /* the parent is not asked for and need not be found */
     void *priv;            /* the format's */
     struct foreign_io *io; /* foreign.c's */
 };
@@ -52,6 +53,8 @@ struct foreign_format {
     struct blk_ops blk;
     /* f->file[0] is open. Fills in the rest; if it fails, close() is called all the same. */
     int (*open)(struct foreign *f, struct err *e);
+    /* Is that open image of the same format the parent that is meant? Optional. */
+    int (*parent)(const struct foreign *f, const struct foreign *parent, struct err *e);
     void (*close)(struct foreign *f); /* frees priv, which may be NULL */
     /* What is at off, inside the disk; x->len may be less or more than len. */
     void (*map)(const struct foreign *f, uint64_t off, uint64_t len, struct foreign_extent *x);
@@ -74,6 +77,12 @@ int foreign_bad(const struct foreign *f, struct err *e, const char *fmt, ...) pr
 /* Returns -ENOTSUP with "disk 'path' ...". */
 int foreign_unsupported(const struct foreign *f, struct err *e, const char *fmt, ...)
     printf_like(3, 4);
+
+/* foreign_name.c */
+/* UTF-16 of either byte order as UTF-8; NULL if it is empty or no memory is left. */
+char *foreign_utf16(const uint8_t *p, size_t units, bool big);
+/* In place, slashes for backslashes. Of an absolute path, which is another machine's, the file's name alone. */
+void foreign_windows_path(char *name);
 
 /* For the formats' struct blk_ops. */
 int foreign_open(struct blk *b, const struct blk_opts *o, struct err *e);

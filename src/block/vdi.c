@@ -1,6 +1,5 @@
 /*
- * vdi.c: VirtualBox disk images (VDI 1.1), read-only: dynamic and fixed. Not read: differencing images
- * (types 3 and 4), whose parent is named by its UUID alone.
+ * vdi.c: VirtualBox disk images (VDI 1.1), read-only: dynamic, fixed and differencing (vdi_parent.c).
  *
  *     0      header: signature at 64, 1.1 at 68; offsets of the map and of the data
  *     map    u32 for each block: its number in the data, or free (reads as zeros), or zeros
@@ -34,13 +33,10 @@ static int vdi_check_header(struct foreign *f, const uint8_t *h, struct err *e)
 
     if (!vdi_probe(h, VDI_HEADER))
         return foreign_unsupported(f, e, "is not a VDI image of version 1");
-    if (type != VDI_DYNAMIC && type != VDI_FIXED)
-        return foreign_unsupported(
-            f, e,
-            "is a VDI image of type %u (undo or differencing), which depends on "
-            "another: merge it with VirtualBox first (VBoxManage clonemedium)",
-            type);
-    f->variant = type == VDI_FIXED ? "static" : "dynamic";
+    if (type < VDI_DYNAMIC || type > VDI_DIFFERENCING)
+        return foreign_unsupported(f, e, "is a VDI image of type %u, which is not known here",
+                                   type);
+    f->variant = type == VDI_FIXED ? "static" : type == VDI_DYNAMIC ? "dynamic" : "differencing";
     f->size = align_up(ld_le64(h + VDI_DISK_SIZE), BLK_SECTOR);
     v->blocks = ld_le32(h + VDI_BLOCKS);
     v->block_size = ld_le32(h + VDI_BLOCK_SIZE);
@@ -74,7 +70,9 @@ static int vdi_open(struct foreign *f, struct err *e)
         return rc;
     v->map = foreign_load(f, 0, ld_le32(h + VDI_MAP_OFFSET), (uint64_t)v->blocks * sizeof(*v->map),
                           "block map", e);
-    return v->map ? 0 : -EINVAL;
+    if (!v->map)
+        return -EINVAL;
+    return ld_le32(h + VDI_TYPE) >= VDI_UNDO ? vdi_parent_find(f, h, e) : 0;
 }
 
 static void vdi_close(struct foreign *f)

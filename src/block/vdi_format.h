@@ -19,11 +19,22 @@ enum {
     VDI_BLOCKS_USED = 0x184,
     VDI_UUID_IMAGE = 0x188,
     VDI_UUID_SNAPSHOT = 0x198,
+    VDI_UUID_LINK = 0x1a8, /* the parent's image and snapshot */
+    VDI_UUID_PARENT = 0x1b8,
     VDI_HEADER = 0x200,
+    VDI_UUID_LEN = 16,
 
     VDI_DYNAMIC = 1,
     VDI_FIXED = 2,
+    VDI_UNDO = 3,
+    VDI_DIFFERENCING = 4,
 };
+
+struct foreign;
+struct err;
+/* vdi_parent.c: finds the image that this one, with that header, is based on. 0 or -errno with a sentence. */
+int vdi_parent_find(struct foreign *f, const unsigned char *header, struct err *e);
+
 #define VDI_MAGIC 0xbeda107fu
 #define VDI_ZERO  0xfffffffeu /* map entry: explicit zeros */
 #define VDI_FREE  0xffffffffu /* never written */

@@ -104,43 +104,13 @@ static int vhd_load_bitmaps(struct foreign *f, struct err *e)
     return 0;
 }
 
-/* UTF-16 of either byte order as UTF-8; NULL if it is empty or no memory is left. */
-static char *vhd_utf16(const uint8_t *p, size_t units, bool big)
-{
-    char *text = malloc(units * 3 + 1), *out = text;
-
-    for (size_t i = 0; text && i < units; i++) {
-        unsigned c = big ? ld_be16(p + 2 * i) : ld_le16(p + 2 * i);
-
-        if (!c)
-            break;
-        if (c < 0x80) {
-            *out++ = (char)c;
-        } else if (c < 0x800) {
-            *out++ = (char)(0xc0 | c >> 6);
-            *out++ = (char)(0x80 | (c & 0x3f));
-        } else { /* a surrogate pair becomes two of these, which no file is named by */
-            *out++ = (char)(0xe0 | c >> 12);
-            *out++ = (char)(0x80 | (c >> 6 & 0x3f));
-            *out++ = (char)(0x80 | (c & 0x3f));
-        }
-    }
-    if (!text)
-        return NULL;
-    *out = '\0';
-    if (out != text)
-        return text;
-    free(text);
-    return NULL;
-}
-
 /*
  * Where the parent is: the locator with a relative Windows path, else its bare name, in the same folder.
  * Absolute names are of another machine.
  */
 static int vhd_find_parent(struct foreign *f, const uint8_t *h, struct err *e)
 {
-    char *name = vhd_utf16(h + VHD_DYN_PARENT_NAME, VHD_DYN_PARENT_UNITS, true), *base;
+    char *name = foreign_utf16(h + VHD_DYN_PARENT_NAME, VHD_DYN_PARENT_UNITS, true);
 
     for (unsigned i = 0; i < VHD_DYN_LOCATORS; i++) {
         const uint8_t *l = h + VHD_DYN_LOCATOR + 24 * i;
@@ -155,17 +125,12 @@ static int vhd_find_parent(struct foreign *f, const uint8_t *h, struct err *e)
             return -EINVAL;
         }
         free(name);
-        name = vhd_utf16(text, len / 2, false);
+        name = foreign_utf16(text, len / 2, false);
         free(text);
     }
     if (!name)
         return foreign_bad(f, e, "it does not name its parent");
-    for (char *c = name; *c; c++)
-        if (*c == '\\')
-            *c = '/';
-    base = strrchr(name, '/');
-    if (base && (*name == '/' || name[1] == ':'))
-        memmove(name, base + 1, strlen(base + 1) + 1);
+    foreign_windows_path(name);
     f->backing = name;
     f->backing_format = "vhd";
     return 0;

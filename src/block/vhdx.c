@@ -1,6 +1,6 @@
 /*
  * vhdx.c: Hyper-V disk images (VHDX, MS-VHDX 1), read-only: fixed and dynamic. The log of an image that was
- * not closed is replayed in memory (vhdx_log.c). Not read: differencing images.
+ * not closed is replayed in memory (vhdx_log.c). Differencing images: vhdx_parent.c.
  *
  *     0       file identifier     192 KiB  region table
  *     64 KiB  header              256 KiB  its copy: where the BAT and the metadata are
@@ -141,6 +141,23 @@ static int vhdx_meta_item(const struct vhdx *v, const uint8_t *meta, const char 
     return -ENOENT;
 }
 
+static int vhdx_find_parent(struct foreign *f, const uint8_t *meta, struct err *e)
+{
+    const struct vhdx *v = f->priv;
+
+    for (uint32_t i = 0; i < ld_le16(meta + 10); i++) {
+        const uint8_t *m = meta + VHDX_META_ENTRIES + (size_t)i * VHDX_META_ENTRY;
+        uint32_t off = ld_le32(m + 16), len = ld_le32(m + 20);
+
+        if (memcmp(m, VHDX_GUID_PARENT, VHDX_GUID_LEN))
+            continue;
+        if (off > v->meta_len || len > v->meta_len - off)
+            break;
+        return vhdx_parent_find(f, meta + off, len, e);
+    }
+    return foreign_bad(f, e, "it does not name its parent");
+}
+
 static int vhdx_check_metadata(struct foreign *f, const uint8_t *meta, struct err *e)
 {
     struct vhdx *v = f->priv;
@@ -156,10 +173,7 @@ static int vhdx_check_metadata(struct foreign *f, const uint8_t *meta, struct er
     v->block_size = ld_le32(params);
     v->sector_size = ld_le32(sector);
     f->size = ld_le64(size);
-    if (ld_le32(params + 4) & VHDX_PARAM_HAS_PARENT)
-        return foreign_unsupported(f, e,
-                                   "is a differencing VHDX image: merge it with its parent first "
-                                   "(Merge-VHD, or \"Edit Disk\" in the Hyper-V manager)");
+    v->differencing = ld_le32(params + 4) & VHDX_PARAM_HAS_PARENT;
     if (!is_pow2(v->block_size) || v->block_size < VHDX_BLOCK_MIN || v->block_size > VHDX_BLOCK_MAX)
         return foreign_bad(f, e, "blocks of %u bytes", ld_le32(params));
     if (v->sector_size != 512 && v->sector_size != 4096)
@@ -167,8 +181,8 @@ static int vhdx_check_metadata(struct foreign *f, const uint8_t *meta, struct er
     if (!f->size || f->size % v->sector_size || f->size > VHDX_MAX_SIZE)
         return foreign_bad(f, e, "a disk of %llu bytes", (unsigned long long)f->size);
     f->unit = (uint32_t)v->block_size;
-    f->variant = ld_le32(params + 4) & 1 ? "fixed" : "dynamic";
-    return 0;
+    f->variant = v->differencing ? "differencing" : ld_le32(params + 4) & 1 ? "fixed" : "dynamic";
+    return v->differencing ? vhdx_find_parent(f, meta, e) : 0;
 }
 
 static int vhdx_read_metadata(struct foreign *f, struct err *e)
@@ -194,13 +208,16 @@ static int vhdx_read_bat(struct foreign *f, struct err *e)
 
     v->ratio = VHDX_CHUNK_SECTORS * v->sector_size / v->block_size;
     entries = blocks + (blocks - 1) / v->ratio;
+    v->chunks = (blocks + v->ratio - 1) / v->ratio;
+    if (v->differencing) /* the last chunk's bitmap is used too */
+        entries = v->chunks * (v->ratio + 1);
     if (entries > v->bat_len / sizeof(*v->bat))
         return foreign_bad(f, e, "its block table is too short for its size");
     v->bat = foreign_load(f, 0, v->bat_off, entries * sizeof(*v->bat), "block table", e);
     if (!v->bat)
         return -EINVAL;
     vhdx_log_apply(v, v->bat_off, v->bat, entries * sizeof(*v->bat));
-    return 0;
+    return v->differencing ? vhdx_parent_bitmaps(f, blocks, e) : 0;
 }
 
 static int vhdx_open(struct foreign *f, struct err *e)
@@ -228,6 +245,7 @@ static void vhdx_close(struct foreign *f)
     if (!v)
         return;
     vhdx_log_free(v);
+    vhdx_parent_free(v);
     free(v->bat);
     free(v);
 }
@@ -238,8 +256,12 @@ static void vhdx_map(const struct foreign *f, uint64_t off, uint64_t len, struct
     uint64_t block = off / v->block_size, in_block = off % v->block_size;
     uint64_t entry = ld_le64(&v->bat[block + block / v->ratio]); /* skips the bitmaps' entries */
 
-    (void)len;
     *x = (struct foreign_extent){ .kind = FOREIGN_DATA, .len = v->block_size - in_block };
+    if (v->differencing && (entry & VHDX_STATE_MASK) == VHDX_BLOCK_PARTIAL) {
+        x->host_off = (entry & VHDX_OFFSET_MASK) + in_block;
+        vhdx_parent_map(v, off, min_u64(len, x->len), x);
+        return;
+    }
     if ((entry & VHDX_STATE_MASK) != VHDX_BLOCK_FULL) {
         x->kind = (entry & VHDX_STATE_MASK) == VHDX_BLOCK_ABSENT ? FOREIGN_PARENT : FOREIGN_ZERO;
         return;
@@ -252,4 +274,5 @@ const struct foreign_format vhdx_format = {
     .open = vhdx_open,
     .close = vhdx_close,
     .map = vhdx_map,
+    .parent = vhdx_parent_check,
 };

@@ -40,6 +40,12 @@ enum {
     VHDX_META_REQUIRED = BIT(2),
     VHDX_PARAM_HAS_PARENT = BIT(1), /* of the file parameters' second word */
 
+    /* the parent locator: its type, 2 bytes, a count, then keys and values as offsets and lengths */
+    VHDX_LOCATOR_COUNT = 18,
+    VHDX_LOCATOR_ENTRIES = 20,
+    VHDX_LOCATOR_ENTRY = 12,
+    VHDX_LOCATOR_MAX = 64 * KIB,
+
     /* the log: entries of a header of 64 bytes, descriptors of 32, data sectors of 4 KiB */
     VHDX_LOG_SECTOR = 4 * KIB,
     VHDX_LOG_CHECKSUM = 4,
@@ -66,6 +72,7 @@ enum {
     VHDX_BLOCK_UNMAPPED = 3,
     VHDX_BLOCK_FULL = 6,
     VHDX_BLOCK_PARTIAL = 7,
+    VHDX_BITMAP_PRESENT = 6, /* of a bitmap block */
     VHDX_STATE_MASK = 7,
 };
 #define VHDX_OFFSET_MASK (~(uint64_t)(MIB - 1))
@@ -78,7 +85,10 @@ enum {
 #define VHDX_GUID_PAGE83     "\xab\x12\xca\xbe\xe6\xb2\x23\x45\x93\xef\xc3\x09\xe0\x00\xc7\x46"
 #define VHDX_GUID_LOGICAL    "\x1d\xbf\x41\x81\x6f\xa9\x09\x47\xba\x47\xf2\x33\xa8\xfa\xab\x5f"
 #define VHDX_GUID_PHYSICAL   "\xc7\x48\xa3\xcd\x5d\x44\x71\x44\x9c\xc9\xe9\x88\x52\x51\xc5\x56"
-#define VHDX_GUID_LEN        16
+#define VHDX_GUID_PARENT     "\x2d\x5f\xd3\xa8\x0b\xb3\x4d\x45\xab\xf7\xd3\xd8\x48\x34\xab\x0c"
+/* the type of a parent locator */
+#define VHDX_GUID_LOCATOR "\xb7\xef\x4a\xb0\x9e\xd1\x81\x4a\xb7\x89\x25\xb8\xe9\x44\x59\x13"
+#define VHDX_GUID_LEN     16
 
 /* CRC-32C of p with the four bytes at `at` taken as zeros. */
 uint32_t vhdx_checksum(const void *p, size_t n, size_t at);

@@ -22,9 +22,26 @@ struct vhdx {
     uint64_t block_size, ratio; /* data blocks to a bitmap block */
     uint32_t sector_size;
 
+    bool differencing;
+    char linkage[2][40]; /* what the parent's header may say, as text; "": nothing */
+    uint8_t *
+        *bitmap; /* one to a chunk: a bit for each sector that is here; NULL: no partial block */
+    uint64_t chunks;
+
     struct vhdx_patch *patches; /* in the order of the log: later ones win */
     size_t n_patches;
 };
+
+/* --- vhdx_parent.c: differencing images --- */
+/* The locator in the metadata: which image is the parent. */
+must_check int vhdx_parent_find(struct foreign *f, const uint8_t *locator, uint32_t len,
+                                struct err *e);
+/* The bitmaps of the chunks with partial blocks; the BAT has been read. */
+must_check int vhdx_parent_bitmaps(struct foreign *f, uint64_t blocks, struct err *e);
+int vhdx_parent_check(const struct foreign *f, const struct foreign *parent, struct err *e);
+/* Part of a partial block: here or in the parent. */
+void vhdx_parent_map(const struct vhdx *v, uint64_t off, uint64_t len, struct foreign_extent *x);
+void vhdx_parent_free(struct vhdx *v);
 
 /* Reads the log if there is one to be replayed, into v->patches. */
 must_check int vhdx_log_load(struct foreign *f, struct err *e);
