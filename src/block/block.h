@@ -247,7 +247,7 @@ must_check int blk_op_sync(struct blk *b, enum blk_op op, uint64_t off, uint64_t
 must_check int blk_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x);
 void blk_info(struct blk *b, struct blk_info *i);
 must_check int blk_resize(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e);
-/* A new image file; one that is there already is replaced, unless somebody uses it. */
+/* A new image. A file that is there is replaced, unless somebody uses it; an image on a server: -EEXIST. */
 must_check int blk_create(const struct blk_create_opts *o, struct err *e);
 
 /* For drivers: r is finished. Loop thread, or inside wait(). */

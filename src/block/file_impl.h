@@ -1,5 +1,5 @@
 /*
- * file_impl.h: between file.c, file_bounce.c, file_map.c, file_sync.c and file_uring.c.
+ * file_impl.h: between file.c, file_bounce.c, file_map.c, file_sync.c, file_threads.c and file_uring.c.
  */
 #ifndef BLOCK_FILE_IMPL_H
 #define BLOCK_FILE_IMPL_H

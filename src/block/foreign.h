@@ -1,7 +1,7 @@
 /*
- * foreign.h: what the formats share that are only read: VDI, VHD, VHDX, VMDK. A format checks the image
- * and loads its tables when it is opened, within bounds that the size of the file sets, and from then on
- * only says where a byte of the disk is (map()); this file fetches it.
+ * foreign.h: what the formats share that are only read (image/out.h writes new ones): VDI, VHD, VHDX, VMDK. A
+ * format checks the image and loads its tables when it is opened, within bounds that the size of the file sets,
+ * and from then on only says where a byte of the disk is (map()); foreign_io.c fetches it.
  *
  * Threads: as block.h says. The tables do not change after open(), so map() runs on any thread.
  */
