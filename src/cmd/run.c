@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -17,6 +18,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "accel/accel.h"
 #include "cmd/cmd.h"
 #include "cmd/options.h"
 #include "cmd/run_image.h"
@@ -167,6 +169,28 @@ static bool run_on_terminal(const struct vm_config *c)
     return (!strcmp(c->serial, "stdio") || !strcmp(c->console, "stdio")) && isatty(STDIN_FILENO);
 }
 
+/* The accelerator too is the one that would be used; a host without it is told so as at a start. */
+static int run_dry(struct vm_config *c, struct err *e)
+{
+    const struct accel_ops *accel;
+    char *json;
+
+    if (accel_choose(c->accel, &accel, NULL, 0, e) || config_effective(c, e))
+        return cmd_fail(e);
+    if (strcmp(c->accel, "kvm-only") != 0) {
+        free(c->accel);
+        c->accel = strdup(accel->name);
+    }
+    json = c->accel ? config_to_json(c) : NULL;
+    if (!json) {
+        err_set(e, EINVAL, "the configuration is not valid UTF-8 text");
+        return cmd_fail(e);
+    }
+    puts(json);
+    free(json);
+    return CMD_OK;
+}
+
 static int run_config(struct options *o, struct err *e)
 {
     char *json;
@@ -176,24 +200,21 @@ static int run_config(struct options *o, struct err *e)
         return cmd_fail(e);
     if (config_check(&o->config, e))
         return cmd_fail(e);
+    if (o->dry_run)
+        return run_dry(&o->config, e);
     json = config_to_json(&o->config);
     if (!json) {
         err_set(e, EINVAL, "the configuration is not valid UTF-8 text");
         return cmd_fail(e);
     }
-    if (o->dry_run) {
-        puts(json);
-        status = CMD_OK;
-    } else {
-        if (run_on_terminal(&o->config))
-            fprintf(stderr, "ruche: this terminal is the guest's console now; Ctrl-] leaves it and "
-                            "ends the VM\n");
-        status = run_start(json, e);
-        run_remove_socket(o->config.serial);
-        run_remove_socket(o->config.console);
-        if (o->config.gdb)
-            run_remove_socket(o->config.gdb);
-    }
+    if (run_on_terminal(&o->config))
+        fprintf(stderr, "ruche: this terminal is the guest's console now; Ctrl-] leaves it and "
+                        "ends the VM\n");
+    status = run_start(json, e);
+    run_remove_socket(o->config.serial);
+    run_remove_socket(o->config.console);
+    if (o->config.gdb)
+        run_remove_socket(o->config.gdb);
     free(json);
     return status;
 }

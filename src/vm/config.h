@@ -116,6 +116,8 @@ bool config_disk_is_remote(const struct config_disk *d);
 must_check int config_check_disk_io(const struct config_disk *d, struct err *e);
 must_check int config_check_on_io_error(const char *word, struct err *e);
 void config_disk_io_fini(struct config_disk *d);
+/* config_effective.c: puts in what is in force where nothing was said, to be shown: a VM needs no such call. */
+must_check int config_effective(struct vm_config *c, struct err *e);
 /* Refuses what cannot work, with a sentence, before anything is started. */
 must_check int config_check(const struct vm_config *c, struct err *e);
 

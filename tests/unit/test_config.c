@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -228,12 +229,49 @@ static void test_usb(void **ctx)
     unlink("test_config.kernel");
 }
 
+/* Whatever is NULL afterwards is not there at all, or is found out when the VM starts. */
+static void test_effective(void **ctx)
+{
+    struct vm_config c;
+    struct err e = { 0 };
+
+    (void)ctx;
+    good(&c);
+    c.on_io_error = strdup("pause");
+    c.disk[c.n_disks++] = (struct config_disk){ .path = strdup("a"), .cache = strdup("none") };
+    c.disk[c.n_disks++] = (struct config_disk){ .path = strdup("b"),
+                                                .bus = strdup("usb"),
+                                                .on_io_error = strdup("report") };
+    assert_int_equal(config_effective(&c, &e), 0);
+    assert_string_equal(c.net_model, "virtio");
+    assert_string_equal(c.display, "none");
+    assert_string_equal(c.parallel, "none");
+    assert_string_equal(c.usb, "xhci");
+    assert_string_equal(c.disk[0].bus, "virtio");
+    assert_string_equal(c.disk[0].cache, "none");
+    assert_string_equal(c.disk[0].aio, "uring");
+    assert_string_equal(c.disk[0].discard, "unmap");
+    assert_string_equal(c.disk[0].detect_zeroes, "off");
+    assert_string_equal(c.disk[0].on_io_error, "pause");
+    assert_string_equal(c.disk[1].bus, "usb");
+    assert_string_equal(c.disk[1].on_io_error, "report");
+    config_fini(&c);
+    config_init(&c);
+    free(c.net);
+    c.net = strdup("none");
+    assert_int_equal(config_effective(&c, &e), 0);
+    assert_null(c.net_model);
+    assert_string_equal(c.usb, "none");
+    config_fini(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_refuses_json),
         cmocka_unit_test(test_checks),          cmocka_unit_test(test_checks_disks),
         cmocka_unit_test(test_checks_firmware), cmocka_unit_test(test_usb),
+        cmocka_unit_test(test_effective),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
