@@ -143,10 +143,18 @@ static int pc_create_isa(struct machine *m, struct err *e)
     if (!m->kbc || !m->misc || !pvpanic_create(vm, PC_PVPANIC, e))
         return -e->code;
     i8042_set_a20(m->kbc, isa_misc_a20_wire(m->misc));
-    if (vm->cfg->debug_exit_port >= 0 &&
-        !debug_exit_create(vm, (uint16_t)vm->cfg->debug_exit_port, e))
-        return -e->code;
     return pc_create_fw_cfg(m, e);
+}
+
+/* After all that has a port of its own, so that it is the user's that is told to be taken. */
+static int pc_create_debug_exit(struct machine *m, struct err *e)
+{
+    int port = m->vm->cfg->debug_exit_port;
+
+    if (port < 0 || debug_exit_create(m->vm, (uint16_t)port, e))
+        return 0;
+    return err_prefix(e, "--debug-exit %#x: choose another port, like 0xf4 or 0x501",
+                      (unsigned)port);
 }
 
 static void pc_leave(void *opaque)
@@ -302,5 +310,7 @@ int machine_pc_create(struct vm *vm, struct err *e)
         rc = pc_create_display(m, e);
     if (!rc && vm->cfg->firmware)
         rc = pc_create_firmware(m, e);
+    if (!rc)
+        rc = pc_create_debug_exit(m, e);
     return rc;
 }
