@@ -50,7 +50,7 @@ static void gen_docs_man_image(void)
         for (size_t i = 0; i < image_arg_count; i++) {
             const struct image_arg *s = &image_arg_list[i];
 
-            if (!(s->commands & BIT(c)) || !strcmp(s->name, "help"))
+            if (!(s->commands & BIT(c)) || !strcmp(s->name, "help") || s->kind == IMAGE_ARG_REFUSED)
                 continue;
             printf("\t");
             if (s->letter)
@@ -145,7 +145,8 @@ static void gen_docs_bash_image(void)
     for (unsigned c = 0; c < IMAGE_COMMANDS; c++) {
         printf("    %s) COMPREPLY=($(compgen -W '", image_command_list[c].name);
         for (size_t i = 0; i < image_arg_count; i++)
-            if (image_arg_list[i].commands & BIT(c))
+            if ((image_arg_list[i].commands & BIT(c)) &&
+                image_arg_list[i].kind != IMAGE_ARG_REFUSED)
                 printf("--%s ", image_arg_list[i].name);
         gen_docs_bash_flags(image_command_list[c].synopsis);
         printf("' -- \"$cur\")) ;;\n");

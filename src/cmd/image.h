@@ -39,6 +39,8 @@ const char *image_session_target_key(const struct image_session *s);
 /* The same for a new image at path if the options ask for encryption. -ENOKEY with a sentence if there is none. */
 must_check int image_session_new_key(struct image_session *s, const char *path,
                                      const char *const *options, const char **key, struct err *e);
+/* The snapshot that -l means: qemu-img's long form is taken too. */
+const char *image_snapshot_name(const char *text);
 /* Do both names mean one file? */
 bool image_same_file(const char *a, const char *b);
 /* Prints and frees it; the exit status. NULL: out of memory. */

@@ -83,6 +83,13 @@ static bool image_args_text(const struct image_args *a, char **field, const char
     return true;
 }
 
+static bool image_args_refuse(const struct image_args *a, const struct image_arg *s)
+{
+    fprintf(stderr, "ruche: image %s: there is no --%s: %s\n", image_command_list[a->command].name,
+            s->name, s->help);
+    return false;
+}
+
 static bool image_args_set(struct image_args *a, const struct image_arg *s, const char *value)
 {
     void *field = (char *)a + s->field;
@@ -96,6 +103,8 @@ static bool image_args_set(struct image_args *a, const struct image_arg *s, cons
         return image_args_text(a, field, value, s->kind == IMAGE_ARG_LIST);
     case IMAGE_ARG_SIZE:
         return !image_args_size(value, field) || image_args_usage(a, "no size is ", value);
+    case IMAGE_ARG_REFUSED:
+        return image_args_refuse(a, s);
     case IMAGE_ARG_NUMBER:
         return !image_args_number(value, field) || image_args_usage(a, "no number is ", value);
     }
@@ -111,6 +120,8 @@ static bool image_args_long(struct image_args *a, int argc, char **argv, int *i)
 
     if (!s)
         return image_args_usage(a, "there is no option ", argv[*i]);
+    if (s->kind == IMAGE_ARG_REFUSED)
+        return image_args_refuse(a, s);
     if (s->kind == IMAGE_ARG_FLAG)
         return value ? image_args_usage(a, "takes no value: ", argv[*i])
                      : image_args_set(a, s, NULL);
@@ -129,6 +140,8 @@ static bool image_args_short(struct image_args *a, int argc, char **argv, int *i
 
         if (!s)
             return image_args_usage(a, "there is no option ", argv[*i]);
+        if (s->kind == IMAGE_ARG_REFUSED)
+            return image_args_refuse(a, s);
         if (s->kind == IMAGE_ARG_FLAG) {
             image_args_set(a, s, NULL);
             continue;
@@ -175,7 +188,8 @@ static void image_args_defaults(struct image_args *a, enum image_command command
                               .count = 75000,
                               .depth = 64,
                               .size = 4 * KIB,
-                              .length = UINT64_MAX };
+                              .length = UINT64_MAX,
+                              .new_size = UINT64_MAX };
 }
 
 /* Prints the options of new images of a format, if that is what text asks for: "help", "?". */
@@ -210,6 +224,21 @@ static bool image_args_option_help(const char *text, const char *format)
     return true;
 }
 
+/* Many are taken for qemu-img's sake; a word that means nothing is a mistake all the same. */
+static bool image_args_cache(const struct image_args *a, const char *mode)
+{
+    static const char *const modes[] = { "writeback", "none", "writethrough", "directsync",
+                                         "unsafe" };
+
+    for (size_t i = 0; mode && i < ARRAY_SIZE(modes); i++)
+        if (!strcmp(mode, modes[i]))
+            return true;
+    return !mode || image_args_usage(a,
+                                     "known cache modes are writeback, none, writethrough, "
+                                     "directsync and unsafe, not ",
+                                     mode);
+}
+
 bool image_args_parse(struct image_args *a, enum image_command command, int argc, char **argv,
                       int min, int max, int *status)
 {
@@ -233,6 +262,8 @@ bool image_args_parse(struct image_args *a, enum image_command command, int argc
         return image_args_usage(a, "--output is human or json, not ", a->output);
     if (a->output)
         a->json = !strcmp(a->output, "json");
+    if (!image_args_cache(a, a->cache) || !image_args_cache(a, a->source_cache))
+        return false;
     if (a->n_operands > max)
         return image_args_usage(a, "one operand too many: ", a->operands[max]);
     if (a->n_operands < min)
@@ -262,7 +293,7 @@ void image_args_help(enum image_command command, FILE *f)
     for (size_t i = 0; i < image_arg_count; i++) {
         const struct image_arg *s = &image_arg_list[i];
 
-        if (!(s->commands & BIT(command)))
+        if (!(s->commands & BIT(command)) || s->kind == IMAGE_ARG_REFUSED)
             continue;
         fprintf(f, "  ");
         if (s->letter)

@@ -21,7 +21,7 @@ struct image_args {
     char *prealloc, *apply, *create, *remove, *aio, *cache, *source_cache, *merge;
     char *key_file, *target_key_file;
     uint64_t sparse, workers, rate, offset, length, count, depth, size, step, flush, pattern;
-    uint64_t granularity;
+    uint64_t granularity, new_size;
     bool compress, unordered, no_create, target_is_zero, salvage, progress, quiet, share, json;
     bool chain, unsafe, keep, strict, shrink, list, write, random, no_drain, help;
     bool bitmap_add, bitmap_remove, bitmap_clear, bitmap_enable, bitmap_disable, bitmaps,
@@ -36,7 +36,8 @@ enum image_arg_kind {
     IMAGE_ARG_TEXT,
     IMAGE_ARG_SIZE,
     IMAGE_ARG_NUMBER,
-    IMAGE_ARG_LIST
+    IMAGE_ARG_LIST,
+    IMAGE_ARG_REFUSED /* one of qemu-img's that is not here: the help says what to do instead */
 };
 struct image_arg {
     unsigned commands; /* bits of enum image_command */

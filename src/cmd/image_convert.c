@@ -79,7 +79,7 @@ static int image_spool_stdin(const char *target, char *path, size_t len, struct 
 }
 
 /* qemu-img's long form is taken too: snapshot.id=ID, snapshot.name=NAME. */
-static const char *image_convert_snapshot(const char *text)
+const char *image_snapshot_name(const char *text)
 {
     if (text && !strncmp(text, "snapshot.id=", 12))
         return text + 12;
@@ -95,7 +95,7 @@ static int image_convert_source(const struct image_args *a, struct image_session
                           .format = a->format,
                           .readonly = true,
                           .share = a->share,
-                          .snapshot = image_convert_snapshot(a->snapshot) };
+                          .snapshot = image_snapshot_name(a->snapshot) };
     char spooled[64];
     const struct blk *b;
 

@@ -165,7 +165,7 @@ static int copy_read_extent(struct copy *c, const struct copy_extent *x, uint64_
     }
     if (x->fd >= 0)
         return copy_pread(x->fd, buf, len, x->host_off + (off - x->off));
-    r.off = off - c->map.start[x->disk];
+    r.off = off - c->map.start[x->disk] + c->map.skip;
     return disk_io_wait(c->disk[x->disk], &r);
 }
 
@@ -478,6 +478,8 @@ int copy_disks(struct blk *const *disk, unsigned n, struct out *o, const struct 
         return rc;
     c.map.zeros = o->wants_zeros;
     c.map.top_only = opts->top_only;
+    if (opts->skip || opts->length)
+        copy_map_piece(&c.map, opts->skip, opts->length);
     c.total = c.map.start[n];
     c.started_ns = util_monotonic_ns();
     c.wake.call = copy_awake;

@@ -10,10 +10,11 @@
 enum { COPY_WORKERS_MAX = 64 };
 
 struct copy_opts {
-    struct loop *loop; /* that of the disks */
-    unsigned workers;  /* 1 to COPY_WORKERS_MAX */
-    uint64_t rate;     /* bytes a second, 0: as fast as possible */
-    bool salvage;      /* zeros for what cannot be read */
+    struct loop *loop;     /* that of the disks */
+    unsigned workers;      /* 1 to COPY_WORKERS_MAX */
+    uint64_t skip, length; /* of a single disk, a piece: whole sectors; length 0 and skip 0: all */
+    uint64_t rate;         /* bytes a second, 0: as fast as possible */
+    bool salvage;          /* zeros for what cannot be read */
     bool
         top_only; /* only what the disk's own layer has: the rest is in the target's backing file */
     bool sparse;  /* look for zeros in what is read */

@@ -20,6 +20,12 @@ int copy_map_init(struct copy_map *m, struct blk *const *disk, unsigned n, uint3
     return m->extent ? 0 : err_set(e, ENOMEM, "out of memory");
 }
 
+void copy_map_piece(struct copy_map *m, uint64_t skip, uint64_t len)
+{
+    m->skip = skip;
+    m->start[1] = len;
+}
+
 void copy_map_fini(struct copy_map *m)
 {
     for (unsigned i = 0; i < m->n_files; i++)
@@ -98,7 +104,7 @@ int copy_map_next(struct copy_map *m, struct err *e)
         len = copy_map_ahead(m, disk);
         if (!len)
             break;
-        rc = blk_status(m->disk[disk], m->done - m->start[disk], len, &x);
+        rc = blk_status(m->disk[disk], m->done - m->start[disk] + m->skip, len, &x);
         if (rc)
             return err_set(e, -rc, "disk '%s': what is at byte %llu cannot be found out: %s",
                            m->disk[disk]->path, (unsigned long long)(m->done - m->start[disk]),

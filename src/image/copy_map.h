@@ -24,6 +24,7 @@ struct copy_map {
     uint32_t chunk;                     /* a window ends at a multiple of it */
     bool zeros;                         /* zeros are wanted too */
     bool top_only;                      /* see copy_opts */
+    uint64_t skip;                      /* the first disk counts from there on */
 
     uint64_t done; /* the window ends here */
     struct copy_extent *extent;
@@ -36,6 +37,8 @@ struct copy_map {
     unsigned n_files;
 };
 
+/* A piece of a single disk is all that is wanted. After copy_map_init(). */
+void copy_map_piece(struct copy_map *m, uint64_t skip, uint64_t len);
 must_check int copy_map_init(struct copy_map *m, struct blk *const *disk, unsigned n,
                              uint32_t chunk, struct err *e);
 void copy_map_fini(struct copy_map *m);
