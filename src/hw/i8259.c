@@ -10,6 +10,8 @@
 #include "state/state.h"
 
 enum { OCW3_MARK = BIT(3), ICW1_MARK = BIT(4) };
+enum { ICW1_IC4 = BIT(0), ICW1_SNGL = BIT(1) };
+enum { ICW2 = 2, ICW3 = 3, ICW4 = 4, ICW2_SINGLE = 5 }; /* the last: no ICW3 follows */
 enum { ICW4_AEOI = BIT(1), ICW4_SFNM = BIT(4) };
 enum { CASCADE = 2, SPURIOUS = 7 };
 
@@ -19,7 +21,7 @@ struct i8259_chip {
     uint8_t elcr;   /* bit a pin: level-triggered */
     uint8_t vector; /* ICW2: bits 7:3 */
     uint8_t first;  /* pin of the highest priority */
-    uint8_t icw;    /* next initialisation word expected: 2, 3, 4; 0: none */
+    uint8_t icw;    /* next initialisation word expected: ICW2 to ICW2_SINGLE; 0: none */
     bool want_icw4, aeoi, rotate_aeoi, special_mask, sfnm, poll, read_isr;
 };
 
@@ -45,19 +47,22 @@ static unsigned i8259_distance(const struct i8259_chip *c, uint8_t mask)
     return n;
 }
 
-/* The request that may interrupt what is in service, or -1. */
+/* The request that may interrupt what is in service, or -1. While it is initialised a chip takes none. */
 static int i8259_request(const struct i8259_chip *c, bool master)
 {
-    unsigned want = i8259_distance(c, (uint8_t)(c->irr & ~c->imr));
+    unsigned want = i8259_distance(c, (uint8_t)(c->irr & ~c->imr)), held;
     uint8_t busy = c->isr;
+    int pin = (int)((want + c->first) & 7);
 
     if (c->special_mask)
         busy &= (uint8_t)~c->imr;
-    if (master && c->sfnm) /* a slave in service may interrupt again */
-        busy &= (uint8_t)~BIT(CASCADE);
-    if (want >= i8259_distance(c, busy))
+    held = i8259_distance(c, busy);
+    if (want == 8 || c->icw || want > held)
         return -1;
-    return (int)((want + c->first) & 7);
+    if (want ==
+        held) /* special fully nested: a slave in service may interrupt again, the others may not */
+        return master && c->sfnm && pin == CASCADE ? pin : -1;
+    return pin;
 }
 
 static void i8259_set_line(struct i8259_chip *c, unsigned pin, bool level)
@@ -184,22 +189,26 @@ static void i8259_icw1(struct i8259_chip *c, uint8_t val)
         .irr = c->irr & c->elcr,
         .lines = c->lines & c->elcr, /* an edge has to come again */
         .elcr = c->elcr,
-        .icw = 2,
-        .want_icw4 = val & BIT(0),
+        .icw = val & ICW1_SNGL ? ICW2_SINGLE : ICW2,
+        .want_icw4 = val & ICW1_IC4,
     };
 }
 
 static void i8259_write_data(struct i8259_chip *c, uint8_t val)
 {
     switch (c->icw) {
-    case 2:
+    case ICW2:
         c->vector = val & 0xf8;
-        c->icw = 3;
+        c->icw = ICW3;
         break;
-    case 3: /* the cascade is wired as in every PC */
-        c->icw = c->want_icw4 ? 4 : 0;
+    case ICW2_SINGLE:
+        c->vector = val & 0xf8;
+        c->icw = c->want_icw4 ? ICW4 : 0;
         break;
-    case 4:
+    case ICW3: /* the cascade is wired as in every PC */
+        c->icw = c->want_icw4 ? ICW4 : 0;
+        break;
+    case ICW4:
         c->aeoi = val & ICW4_AEOI;
         c->sfnm = val & ICW4_SFNM;
         c->icw = 0;
@@ -320,8 +329,9 @@ static void i8259_chip_state(struct i8259_chip *c, uint8_t elcr_mask, struct sta
     state_bool(s, &c->sfnm);
     state_bool(s, &c->poll);
     state_bool(s, &c->read_isr);
-    state_require(s, !(c->elcr & ~elcr_mask) && !(c->vector & 7) && c->first < 8 && c->icw <= 4,
-                  "8259 registers out of range");
+    state_require(
+        s, !(c->elcr & ~elcr_mask) && !(c->vector & 7) && c->first < 8 && c->icw <= ICW2_SINGLE,
+        "8259 registers out of range");
 }
 
 static void i8259_state(struct device *d, struct state *s)

@@ -151,6 +151,153 @@ static void test_poll_and_special_mask(void **ctx)
     testvm_destroy(t);
 }
 
+/* Special fully nested: a slave's higher request gets through while it is served; lower ones of the master do not. */
+static void test_special_fully_nested(void **ctx)
+{
+    struct testvm *t = testvm_create(0);
+    struct i8259 *p = create(t, 0x11);
+
+    (void)ctx;
+    set(p, 14, true);
+    assert_int_equal(i8259_inta(p), 0x2e);
+    set(p, 5, true); /* below the slave */
+    assert_false(t->intr);
+    set(p, 8, true); /* within it, higher */
+    assert_int_equal(i8259_inta(p), 0x28);
+    set(p, 15, true); /* within it, lower */
+    assert_false(t->intr);
+    set(p, 1, true); /* above the slave */
+    assert_int_equal(i8259_inta(p), 0x21);
+    testvm_out(t, MASTER, 1, 0x20);
+    testvm_out(t, SLAVE, 1, 0x20);
+    testvm_out(t, SLAVE, 1,
+               0x20); /* 8 and 14 are done; the software looks whether it was the last */
+    assert_int_equal(i8259_inta(p), 0x2f);
+    testvm_out(t, SLAVE, 1, 0x20);
+    testvm_out(t, MASTER, 1, 0x20);
+    assert_int_equal(i8259_inta(p), 0x25);
+    testvm_destroy(t);
+}
+
+static void test_rotation(void **ctx)
+{
+    struct testvm *t = testvm_create(0);
+    struct i8259 *p = create(t, 1);
+
+    (void)ctx;
+    set(p, 1, true);
+    assert_int_equal(i8259_inta(p), 0x21);
+    testvm_out(t, MASTER, 1,
+               0xa0); /* rotate on non-specific EOI: 1 is the lowest now, 2 the highest */
+    set(p, 0, true);
+    set(p, 7, true);
+    assert_int_equal(i8259_inta(p), 0x27);
+    testvm_out(t, MASTER, 1, 0xe7); /* rotate on specific EOI of 7: 0 is the highest */
+    set(p, 3, true);
+    assert_int_equal(i8259_inta(p), 0x20);
+    testvm_out(t, MASTER, 1, 0x40); /* no operation */
+    assert_false(t->intr);
+    testvm_out(t, MASTER, 1, 0x60);
+    assert_int_equal(i8259_inta(p), 0x23);
+    testvm_destroy(t);
+}
+
+static void test_rotation_in_auto_eoi(void **ctx)
+{
+    struct testvm *t = testvm_create(0);
+    struct i8259 *p = create(t, 3);
+
+    (void)ctx;
+    testvm_out(t, MASTER, 1, 0x80); /* set */
+    set(p, 3, true);
+    assert_int_equal(i8259_inta(p), 0x23);
+    set(p, 3, false);
+    set(p, 3, true);
+    set(p, 5, true);
+    assert_int_equal(i8259_inta(p), 0x25); /* 3 became the lowest */
+    assert_int_equal(i8259_inta(p), 0x23);
+    testvm_out(t, MASTER, 1, 0x00); /* clear */
+    set(p, 0, true);
+    assert_int_equal(i8259_inta(p), 0x20);
+    set(p, 0, false);
+    set(p, 0, true);
+    set(p, 3, false);
+    set(p, 3, true);
+    assert_int_equal(i8259_inta(p), 0x20); /* as it was: 4 the highest, 0 before 3 */
+    testvm_destroy(t);
+}
+
+/* In special mask mode a non-specific EOI leaves alone what is masked. */
+static void test_special_mask_eoi(void **ctx)
+{
+    struct testvm *t = testvm_create(0);
+    struct i8259 *p = create(t, 1);
+
+    (void)ctx;
+    set(p, 2 + 1, true);
+    assert_int_equal(i8259_inta(p), 0x23);
+    testvm_out(t, MASTER, 1, 0x68);
+    testvm_out(t, MASTER + 1, 1, 0x08);
+    set(p, 6, true);
+    assert_int_equal(i8259_inta(p), 0x26);
+    testvm_out(t, MASTER, 1, 0x20);
+    testvm_out(t, MASTER, 1, 0x0b);
+    assert_int_equal(testvm_in(t, MASTER, 1), 0x08);
+    testvm_out(t, MASTER, 1, 0x63);
+    assert_int_equal(testvm_in(t, MASTER, 1), 0);
+    testvm_out(t, MASTER, 1, 0x48); /* back to normal */
+    testvm_destroy(t);
+}
+
+static void test_poll_of_the_slave(void **ctx)
+{
+    struct testvm *t = testvm_create(0);
+    struct i8259 *p = create(t, 1);
+
+    (void)ctx;
+    testvm_out(t, MASTER, 1, 0x0c);
+    assert_int_equal(testvm_in(t, MASTER, 1), 0); /* nothing */
+    set(p, 12, true);
+    testvm_out(t, MASTER, 1, 0x0c);
+    assert_int_equal(testvm_in(t, MASTER, 1), 0x82);
+    testvm_out(t, SLAVE, 1, 0x0c);
+    assert_int_equal(testvm_in(t, SLAVE + 1, 1), 0x84);
+    assert_int_equal(testvm_in(t, SLAVE + 1, 1), 0); /* the mask again: a poll is one read */
+    testvm_out(t, SLAVE, 1, 0x0b);
+    assert_int_equal(testvm_in(t, SLAVE, 1), 0x10);
+    testvm_destroy(t);
+}
+
+/* ICW1 forgets masks, priorities and edges; nothing interrupts before the last word. */
+static void test_initialisation(void **ctx)
+{
+    struct testvm *t = testvm_create(0);
+    struct i8259 *p = create(t, 3);
+
+    (void)ctx;
+    testvm_out(t, ELCR, 2, 0x0020);
+    testvm_out(t, MASTER + 1, 1, 0xff);
+    testvm_out(t, MASTER, 1, 0xc3);
+    set(p, 4, true);                /* an edge */
+    set(p, 5, true);                /* a level */
+    testvm_out(t, MASTER, 1, 0x10); /* no ICW4 */
+    assert_false(t->intr);
+    testvm_out(t, MASTER + 1, 1, 0x57);
+    assert_false(t->intr);
+    testvm_out(t, MASTER + 1, 1, 4);
+    assert_int_equal(testvm_in(t, MASTER + 1, 1), 0);
+    assert_int_equal(testvm_in(t, MASTER, 1), 0x20); /* the IRR is what is read */
+    assert_int_equal(i8259_inta(p), 0x55);
+    testvm_out(t, MASTER, 1, 0x0b);
+    assert_int_equal(testvm_in(t, MASTER, 1), 0x20); /* AEOI is gone too */
+    testvm_out(t, MASTER, 1, 0x12);                  /* single: ICW2 is the last */
+    testvm_out(t, MASTER + 1, 1, 0x30);
+    testvm_out(t, MASTER + 1, 1, 0xdf);
+    assert_int_equal(testvm_in(t, MASTER + 1, 1), 0xdf);
+    assert_int_equal(i8259_inta(p), 0x35);
+    testvm_destroy(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +307,12 @@ int main(void)
         cmocka_unit_test(test_level_follows_its_control),
         cmocka_unit_test(test_auto_eoi_and_rotation),
         cmocka_unit_test(test_poll_and_special_mask),
+        cmocka_unit_test(test_special_fully_nested),
+        cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_rotation_in_auto_eoi),
+        cmocka_unit_test(test_special_mask_eoi),
+        cmocka_unit_test(test_poll_of_the_slave),
+        cmocka_unit_test(test_initialisation),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
