@@ -1,7 +1,6 @@
 /*
  * i8254.c: 8254 programmable interval timer (Intel 231164), 1.193182 MHz, and NMI status and control
- * port 61h of an ISA board. A count that is written starts at once (the chip waits for the next clock,
- * in modes 2 and 3 for the end of the period). No sound is made.
+ * port 61h of an ISA board. What the chip does at the next clock happens at once. No sound is made.
  *
  * Channel 0's wire goes high when OUT would rise; in the periodic modes that is once a period, right
  * after a pulse low. Ticks that the host was too late for are lost.
@@ -26,9 +25,11 @@ struct i8254_channel {
     uint32_t count;   /* 1 to 65536: 0 was written as 65536 (BCD: 10000) */
     uint8_t mode, rw; /* 0..5, RW_LOW..RW_BOTH */
     bool bcd, gate;
-    bool loaded;         /* a count was written since the control word */
-    bool triggered;      /* modes 1 and 5: the gate rose */
-    uint64_t start_ns;   /* while counting: since when */
+    uint32_t
+        next_count;    /* written, waits for the trigger or the end of the (half) period; 0: none */
+    bool loaded;       /* a count was written since the control word */
+    bool triggered;    /* modes 1 and 5: the gate rose */
+    uint64_t start_ns; /* while counting: since when */
     uint64_t held_ticks; /* counted before that */
     uint16_t latch;
     uint8_t latch_left; /* bytes of it still to be read */
@@ -80,6 +81,36 @@ static uint64_t i8254_ticks(const struct i8254_channel *c, uint64_t now)
     return c->held_ticks + i8254_to_ticks(now - c->start_ns);
 }
 
+/* Modes 2 and 3: the ticks at which a count that waits is taken. */
+static uint64_t i8254_period_end(const struct i8254_channel *c, uint64_t ticks)
+{
+    uint64_t period = ticks - ticks % c->count, half = period + (c->count + 1) / 2;
+
+    return c->mode == 3 && ticks < half ? half : period + c->count;
+}
+
+static uint64_t i8254_time_of(const struct i8254_channel *c, uint64_t ticks)
+{
+    return c->start_ns + i8254_to_ns(ticks - c->held_ticks);
+}
+
+/* Lets a count that waits for the end of the (half) period be taken, if that has come. */
+static void i8254_settle(struct i8254_channel *c, uint64_t now)
+{
+    uint64_t end;
+
+    if (!c->next_count || !i8254_counting(c) || (c->mode != 2 && c->mode != 3))
+        return;
+    end = i8254_period_end(c, c->held_ticks);
+    if (i8254_ticks(c, now) < end)
+        return;
+    c->start_ns = i8254_time_of(c, end);
+    /* in mode 3 the first half's end is the second half's begin */
+    c->held_ticks = c->mode == 3 && end % c->count ? (c->next_count + 1) / 2 : 0;
+    c->count = c->next_count;
+    c->next_count = 0;
+}
+
 static bool i8254_out(const struct i8254_channel *c, uint64_t now)
 {
     uint64_t t = i8254_ticks(c, now);
@@ -112,12 +143,13 @@ static uint32_t i8254_from_bcd(uint32_t v)
 static uint16_t i8254_value(const struct i8254_channel *c, uint64_t now)
 {
     uint64_t t = i8254_ticks(c, now), modulus = c->bcd ? 10000 : 65536;
+    uint64_t half = (c->count + 1) / 2, at = t % c->count;
     uint32_t v;
 
     if (c->mode == 2)
-        v = (uint32_t)(c->count - t % c->count);
-    else if (c->mode == 3) /* counts down by two, twice a period */
-        v = (uint32_t)(c->count - 2 * t % c->count);
+        v = (uint32_t)(c->count - at);
+    else if (c->mode == 3) /* counts down by two, twice a period; from an odd count less one */
+        v = (uint32_t)((c->count & ~1u) - 2 * (at < half ? at : at - half));
     else
         v = (uint32_t)((c->count + modulus - t % modulus) % modulus);
     return c->bcd ? i8254_to_bcd(v % 10000) : (uint16_t)v;
@@ -144,8 +176,11 @@ static uint64_t i8254_next_rise(const struct i8254_channel *c, uint64_t after)
             return 0;
     } else {
         target = (t / c->count + 1) * c->count;
+        if (c->next_count &&
+            i8254_period_end(c, t) < target) /* mode 3: the low half is the new one's */
+            target = i8254_period_end(c, t) + c->next_count / 2;
     }
-    return c->start_ns + i8254_to_ns(target - c->held_ticks);
+    return i8254_time_of(c, target);
 }
 
 static void i8254_arm(struct i8254 *p)
@@ -174,6 +209,7 @@ static void i8254_fire(struct clock_timer *t)
         if (p->ch[0].mode != 0)
             i8254_wire(p, false);
         i8254_wire(p, true);
+        i8254_settle(&p->ch[0], now);
         p->next_ns = i8254_next_rise(&p->ch[0], now);
         if (p->next_ns && p->next_ns < due + PIT_MIN_IRQ_NS)
             p->next_ns = i8254_next_rise(&p->ch[0], max_u64(now, due + PIT_MIN_IRQ_NS));
@@ -192,15 +228,38 @@ static void i8254_restart(struct i8254_channel *c, uint64_t now)
     c->held_ticks = 0;
 }
 
-static void i8254_load(struct i8254 *p, struct i8254_channel *c, uint16_t val)
+/* start_ns becomes the last tick's time. */
+static void i8254_rebase(struct i8254_channel *c, uint64_t now)
 {
-    uint64_t now = clock_now_ns(vm_clock(p->dev.vm));
+    uint64_t t = i8254_ticks(c, now);
+
+    if (t == c->held_ticks)
+        return;
+    c->start_ns = i8254_time_of(c, t);
+    c->held_ticks = t;
+}
+
+/* Does a new count wait? Modes 1 and 5 take it at the next trigger, 2 and 3 at the end of the (half) period. */
+static bool i8254_waits(const struct i8254_channel *c)
+{
+    bool periodic = c->mode == 2 || c->mode == 3;
+
+    return c->mode == 1 || c->mode == 5 || (periodic && c->loaded);
+}
+
+static void i8254_load(struct i8254 *p, struct i8254_channel *c, uint16_t val, uint64_t now)
+{
     uint32_t count = c->bcd ? i8254_from_bcd(val) : val;
 
-    c->count = count ? count : c->bcd ? 10000 : 65536;
-    c->loaded = true;
-    if (!c->triggered) /* modes 1 and 5 take it at the next trigger */
+    count = count ? count : c->bcd ? 10000 : 65536;
+    if (i8254_waits(c)) {
+        i8254_rebase(c, now); /* what is to end is the period of now */
+        c->next_count = count;
+    } else {
+        c->count = count;
         i8254_restart(c, now);
+    }
+    c->loaded = true;
     if (c == &p->ch[0]) {
         if (c->mode == 0)
             i8254_wire(p, false);
@@ -212,12 +271,17 @@ static void i8254_set_gate(struct i8254_channel *c, bool gate, uint64_t now)
 {
     if (gate == c->gate)
         return;
-    c->held_ticks = i8254_ticks(c, now);
-    c->start_ns = now;
+    i8254_settle(c, now);
+    i8254_rebase(c, now);
     c->gate = gate;
-    if (gate && c->mode != 0 && c->mode != 4) {
+    if (!gate)
+        return;
+    c->start_ns = now;
+    if (c->mode != 0 && c->mode != 4) {
         c->triggered = c->mode == 1 || c->mode == 5;
         c->held_ticks = 0;
+        c->count = c->next_count ? c->next_count : c->count;
+        c->next_count = 0;
     }
 }
 
@@ -233,8 +297,8 @@ static void i8254_latch_status(struct i8254_channel *c, uint64_t now)
 {
     if (c->status_latched)
         return;
-    c->status =
-        (uint8_t)(i8254_out(c, now) << 7 | !c->loaded << 6 | c->rw << 4 | c->mode << 1 | c->bcd);
+    c->status = (uint8_t)(i8254_out(c, now) << 7 | (!c->loaded || c->next_count) << 6 | c->rw << 4 |
+                          c->mode << 1 | c->bcd);
     c->status_latched = true;
 }
 
@@ -272,6 +336,8 @@ static void i8254_control(struct i8254 *p, uint8_t val)
     uint64_t now = clock_now_ns(vm_clock(p->dev.vm));
     unsigned select = val >> 6;
 
+    for (unsigned i = 0; i < PIT_CHANNELS; i++)
+        i8254_settle(&p->ch[i], now);
     if (select == PIT_CHANNELS)
         i8254_read_back(p, val, now);
     else if ((val >> 4 & 3) == RW_LATCH)
@@ -280,8 +346,20 @@ static void i8254_control(struct i8254 *p, uint8_t val)
         i8254_set_mode(p, &p->ch[select], val);
 }
 
+/* Mode 0: the first byte of a count stops the old one, and OUT goes low. */
+static void i8254_stop(struct i8254 *p, struct i8254_channel *c, uint64_t now)
+{
+    c->held_ticks = i8254_ticks(c, now);
+    c->loaded = false;
+    if (c == &p->ch[0]) {
+        i8254_wire(p, false);
+        i8254_rearm(p);
+    }
+}
+
 static void i8254_write(struct device *d, uint64_t off, unsigned size, uint64_t val)
 {
+    uint64_t now = clock_now_ns(vm_clock(d->vm));
     struct i8254 *p = to_pit(d);
     struct i8254_channel *c;
     uint8_t byte = (uint8_t)val;
@@ -292,21 +370,19 @@ static void i8254_write(struct device *d, uint64_t off, unsigned size, uint64_t 
         return;
     }
     c = &p->ch[off];
+    i8254_settle(c, now);
     if (c->rw == RW_LOW) {
-        i8254_load(p, c, byte);
+        i8254_load(p, c, byte, now);
     } else if (c->rw == RW_HIGH) {
-        i8254_load(p, c, (uint16_t)(byte << 8));
+        i8254_load(p, c, (uint16_t)(byte << 8), now);
     } else if (!c->write_high) {
         c->low = byte;
         c->write_high = true;
-        if (c->mode == 0) { /* the first byte stops the count */
-            c->loaded = false;
-            if (c == &p->ch[0])
-                i8254_rearm(p);
-        }
+        if (c->mode == 0)
+            i8254_stop(p, c, now);
     } else {
         c->write_high = false;
-        i8254_load(p, c, (uint16_t)(byte << 8 | c->low));
+        i8254_load(p, c, (uint16_t)(byte << 8 | c->low), now);
     }
 }
 
@@ -321,6 +397,7 @@ static uint8_t i8254_read_latch(struct i8254_channel *c)
 static uint64_t i8254_read(struct device *d, uint64_t off, unsigned size)
 {
     struct i8254_channel *c = &to_pit(d)->ch[off % PIT_CHANNELS];
+    uint64_t now = clock_now_ns(vm_clock(d->vm));
     uint16_t val;
     bool high;
 
@@ -333,7 +410,8 @@ static uint64_t i8254_read(struct device *d, uint64_t off, unsigned size)
     }
     if (c->latch_left)
         return i8254_read_latch(c);
-    val = i8254_value(c, clock_now_ns(vm_clock(d->vm)));
+    i8254_settle(c, now);
+    val = i8254_value(c, now);
     high = c->rw == RW_HIGH || (c->rw == RW_BOTH && c->read_high);
     if (c->rw == RW_BOTH)
         c->read_high = !c->read_high;
@@ -347,6 +425,7 @@ static uint64_t i8254_speaker_read(struct device *d, uint64_t off, unsigned size
 
     (void)off;
     (void)size;
+    i8254_settle(&p->ch[2], now);
     return (uint64_t)p->speaker | (now / PIT_REFRESH_NS & 1 ? SPEAKER_REFRESH : 0) |
            (i8254_out(&p->ch[2], now) ? SPEAKER_OUT2 : 0);
 }
@@ -379,6 +458,11 @@ static void i8254_channel_state(struct i8254_channel *c, struct state *s)
     state_bool(s, &c->read_high);
     state_bool(s, &c->write_high);
     state_u8(s, &c->low);
+    if (state_version(s) >= 2)
+        state_u32(s, &c->next_count);
+    else if (state_loading(s))
+        c->next_count = 0;
+    state_require(s, c->next_count <= 65536, "PIT count out of range");
     state_require(s, c->count >= 1 && c->count <= 65536, "PIT count out of range");
     state_require(s, c->mode <= 5 && c->rw >= RW_LOW && c->rw <= RW_BOTH && c->latch_left <= 2,
                   "PIT control word out of range");
@@ -412,7 +496,7 @@ static void i8254_destroy(struct device *d)
 
 static const struct device_ops i8254_ops = {
     .type = "i8254",
-    .version = 1,
+    .version = 2, /* 2: a count that waits */
     .state = i8254_state,
     .sync = i8254_sync,
     .destroy = i8254_destroy,

@@ -43,6 +43,7 @@ enum {
 enum {
     B_24H = BIT(1),
     B_BINARY = BIT(2),
+    B_SQWE = BIT(3),
     B_UIE = BIT(4),
     B_AIE = BIT(5),
     B_PIE = BIT(6),
@@ -437,7 +438,7 @@ static void mc146818_sync(struct device *d)
 /* The RESET pin: the battery keeps time and memory. */
 static void mc146818_reset(struct device *d)
 {
-    to_rtc(d)->cmos[REG_B] &= (uint8_t) ~(B_PIE | B_AIE | B_UIE);
+    to_rtc(d)->cmos[REG_B] &= (uint8_t) ~(B_PIE | B_AIE | B_UIE | B_SQWE);
     to_rtc(d)->cmos[REG_C] = 0;
     to_rtc(d)->index = 0;
 }
