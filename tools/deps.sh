@@ -19,7 +19,8 @@ packages_of() {
         busybox-static" ;;
     coverage) echo "gcovr" ;;
     guests) echo "grub-rescue-pc memtest86+ ipxe ipxe-qemu u-boot-qemu grub-invaders gnumach-image-1.8-486 \
-        xen-hypervisor-4.17-amd64 debian-installer-12-netboot-amd64 debian-installer-12-netboot-i386" ;;
+        xen-hypervisor-4.17-amd64 debian-installer-12-netboot-amd64 debian-installer-12-netboot-i386 \
+        isolinux syslinux syslinux-common pxelinux refind systemd-boot-efi shim-signed grub-efi-amd64-signed" ;;
     *) echo "deps.sh: no such set: $1 (build run check bench coverage guests)" >&2; exit 2 ;;
     esac
 }

@@ -35,12 +35,14 @@ KEYS = {'ret': 0xff0d, 'esc': 0xff1b, 'tab': 0xff09, 'down': 0xff54, 'up': 0xff5
 
 class Guest:
     """A PC and what is to happen on it. `steps` are callables given the running machine: wait(), press(), send().
-    None is what ends it well unless `status`: then the VMM has to end with that exit status by itself."""
+    None is what ends it well unless `status`: then the VMM has to end with that exit status by itself. net: True, or
+    the card's model and options of user networking that both VMMs know (e1000,tftp=DIR,bootfile=FILE)."""
 
-    def __init__(self, name, steps, *, firmware=None, disks=(), bus='virtio', cdrom=None, kernel=None, initrd=None,
-                 append=None, memory='128M', cpus=1, net=False, status=None, tcg_cpu='max',
+    def __init__(self, name, steps, *, firmware=None, disks=(), bus='virtio', cdrom=None, floppy=None, kernel=None,
+                 initrd=None, append=None, memory='128M', cpus=1, net=False, status=None, tcg_cpu='max',
                  pixels=False, options=()):
         self.name, self.steps, self.firmware, self.disks, self.bus = name, steps, firmware, disks, bus
+        self.floppy = floppy
         self.cdrom, self.kernel, self.initrd, self.append = cdrom, kernel, initrd, append
         self.memory, self.cpus, self.net, self.status, self.tcg_cpu, self.options = \
             memory, cpus, net, status, tcg_cpu, options
@@ -139,8 +141,8 @@ class Ruche(Machine):
         self.file = folder / ('screen.png' if guest.pixels else 'screen.txt')
         self.vnc, self.viewer, self.seen = folder / 'vnc', None, ''
         args = ['--accel', accel, '--memory', guest.memory, '--cpus', guest.cpus, '--net',
-                'user' if guest.net else 'none', '--display', f'vnc=unix:{self.vnc}', '--screenshot', self.file]
-        for k in ('firmware', 'cdrom', 'kernel', 'initrd', 'append'):
+                f'user,model={guest.net}' if isinstance(guest.net, str) else 'user' if guest.net else 'none', '--display', f'vnc=unix:{self.vnc}', '--screenshot', self.file]
+        for k in ('firmware', 'cdrom', 'floppy', 'kernel', 'initrd', 'append'):
             if getattr(guest, k):
                 args += [f'--{k}', getattr(guest, k)]
         for d in guest.disks:
@@ -199,7 +201,7 @@ class Qemu(Machine):
         self.monitor_path, self.monitor, self.page = folder / 'monitor', None, folder / 'page'
         args = ['-accel', 'tcg', '-M', 'pc', '-cpu', guest.tcg_cpu, '-m', guest.memory, '-smp', guest.cpus, '-vga', 'std',
                 '-display', 'none', '-serial', 'stdio', '-monitor', f'unix:{self.monitor_path},server=on,wait=off',
-                '-nic', 'none', *('-netdev user,id=n -device virtio-net-pci,netdev=n,romfile='.split() if guest.net else ())]
+                '-nic', 'none', *self.network(guest.net)]
         if guest.firmware == 'uefi':
             shutil.copy(OVMF / 'OVMF_VARS_4M.fd', folder / 'vars.fd')
             for unit, file in enumerate((OVMF / 'OVMF_CODE_4M.fd,readonly=on', folder / 'vars.fd')):
@@ -209,13 +211,26 @@ class Qemu(Machine):
         for k in ('cdrom', 'kernel', 'initrd', 'append'):
             if getattr(guest, k):
                 args += [f'-{k}', getattr(guest, k)]
-        for d in guest.disks:
-            args += ['-drive', f'file={d},format=raw,if={guest.bus}']
+        for i, d in enumerate(guest.disks):
+            if guest.bus in ('nvme', 'ahci'):
+                args += ['-drive', f'file={d},format=raw,if=none,id=d{i}', *{
+                    'nvme': ['-device', f'nvme,drive=d{i},serial={i}'],
+                    'ahci': ['-device', f'ich9-ahci,id=a{i}', '-device', f'ide-hd,drive=d{i},bus=a{i}.0']}[guest.bus]]
+            else:
+                args += ['-drive', f'file={d},format=raw,if={guest.bus}']
+        if guest.floppy:
+            args += ['-drive', f'file={guest.floppy},format=raw,if=floppy']
         if '--debug-exit' in guest.options:
             args += ['-device', 'isa-debug-exit,iobase=0xf4,iosize=4']
         if '--no-reboot' in guest.options:
             args += ['-no-reboot']
         super().__init__(['qemu-system-x86_64', *args])
+
+    @staticmethod
+    def network(net):
+        model, _, options = (net if isinstance(net, str) else 'virtio-net-pci').partition(',')
+        rom = '' if isinstance(net, str) else ',romfile='
+        return ['-netdev', f'user,id=n{options and "," + options}', '-device', f'{model},netdev=n{rom}'] if net else []
 
     def command(self, text):
         if not self.monitor:
