@@ -85,6 +85,29 @@ static int firmware_missing(bool uefi, bool installed, struct err *e)
                    uefi ? "UEFI" : "BIOS", uefi ? "ovmf" : "seabios");
 }
 
+/*
+ * Builds of OVMF whose variables are guarded by System Management Mode stop in an endless loop without a word on a
+ * machine that has none. All distributions tell them by their names; links are often not called so.
+ */
+static int firmware_check_smm(const char *path, struct err *e)
+{
+    static const char *const marks[] = { ".secboot.", "-smm-" };
+    char *real = realpath(path, NULL);
+    const char *name = real ? strrchr(real, '/') : NULL;
+    bool smm = false;
+
+    for (size_t i = 0; i < ARRAY_SIZE(marks); i++)
+        smm |= name && strstr(name, marks[i]);
+    free(real);
+    return smm ? err_set(e, ENOTSUP,
+                         "the firmware '%s' is built for Secure Boot with System Management Mode, "
+                         "which this "
+                         "machine does not have, and would not start: use --firmware uefi (without "
+                         "Secure Boot)",
+                         path)
+               : 0;
+}
+
 int firmware_load(struct firmware *f, const char *which, uint64_t vars_len, struct err *e)
 {
     bool uefi = !strcmp(which, "uefi");
@@ -99,7 +122,9 @@ int firmware_load(struct firmware *f, const char *which, uint64_t vars_len, stru
     if (!p)
         return firmware_missing(
             uefi, uefi && firmware_find(firmware_uefi, ARRAY_SIZE(firmware_uefi), 0), e);
-    rc = firmware_read(p->code, &f->code, &f->code_len, PAGE_SIZE, e);
+    rc = firmware_check_smm(p->code, e);
+    if (!rc)
+        rc = firmware_read(p->code, &f->code, &f->code_len, PAGE_SIZE, e);
     if (!rc && f->code_len < FIRMWARE_MIN)
         rc = err_set(e, EINVAL, "the firmware '%s' is shorter than 64 KiB", p->code);
     if (!rc && p->vars)

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,6 +42,32 @@ static void test_file(void **ctx)
     assert_int_equal(load_file(FIRMWARE_MAX + 4096, &f, &e), -EINVAL);
     assert_null(f.code);
     assert_int_equal(firmware_load(&f, "/nonexistent/bios.bin", 0, &e), -ENOENT);
+}
+
+/* Also by a link that is not called so. */
+static void test_needs_smm(void **ctx)
+{
+    char dir[] = "/tmp/ruche-firmware-XXXXXX", path[2][64];
+    struct err e = { 0 };
+    struct firmware f;
+    int fd;
+
+    (void)ctx;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path[0], sizeof(path[0]), "%s/OVMF_CODE_4M.secboot.fd", dir);
+    snprintf(path[1], sizeof(path[1]), "%s/OVMF_CODE_4M.ms.fd", dir);
+    fd = open(path[0], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(ftruncate(fd, 128 * KIB), 0);
+    close(fd);
+    assert_int_equal(symlink(path[0], path[1]), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(firmware_load(&f, path[i], 0, &e), -ENOTSUP);
+        assert_non_null(strstr(e.msg, "System Management Mode"));
+        assert_non_null(strstr(e.msg, "--firmware uefi"));
+    }
+    unlink(path[1]);
+    unlink(path[0]);
+    rmdir(dir);
 }
 
 /* Either the package is there, or the error says which to install. */
@@ -161,9 +188,10 @@ static void test_font(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_file),           cmocka_unit_test(test_packages),
-        cmocka_unit_test(test_variable_store), cmocka_unit_test(test_option_rom),
-        cmocka_unit_test(test_disk),           cmocka_unit_test(test_font),
+        cmocka_unit_test(test_file),       cmocka_unit_test(test_packages),
+        cmocka_unit_test(test_needs_smm),  cmocka_unit_test(test_variable_store),
+        cmocka_unit_test(test_option_rom), cmocka_unit_test(test_disk),
+        cmocka_unit_test(test_font),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
