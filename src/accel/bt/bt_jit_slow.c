@@ -13,15 +13,22 @@ static const uint8_t *slow_leave(struct bt_cpu *c, int ret)
     return NULL;
 }
 
-/* What the jump cache has of this kind of code is good for one mode only. */
-static void slow_jc_for(struct bt_cpu *c)
+/*
+ * What the jump cache has of 64-bit code is good for one mode only. Modes of 32-bit code, which change with
+ * each load of FS or GS, are in the context: addresses there leave room for them.
+ */
+static uint64_t slow_context(struct bt_cpu *c)
 {
-    uint32_t *key = &c->jit->jc_key[c->cpl == 3][c->code_size == 8];
+    enum { MODES = BT_KEY_SSE };
+    uint32_t *key = &c->jit->jc_key[c->cpl == 3];
 
-    if (likely(*key == c->code_key))
-        return;
-    *key = c->code_key;
-    bt_tlb_new_contexts(c);
+    if (c->code_size != 8)
+        return bt_tlb_context(c) ^ BT_JIT_CODE32 ^ (uint64_t)(c->code_key / MODES) << 32;
+    if (unlikely(*key != c->code_key)) {
+        *key = c->code_key;
+        bt_tlb_new_contexts(c);
+    }
+    return bt_tlb_context(c);
 }
 
 void bt_jit_frame_in(struct bt_cpu *c)
@@ -29,14 +36,11 @@ void bt_jit_frame_in(struct bt_cpu *c)
     enum { HOST_FLAGS = FLAG_1 | FLAG_IF };
     struct bt_jit_frame *f = bt_jit_frame(c);
 
-    slow_jc_for(c);
     f->flags = (c->s.rflags & FLAG_ARITH) | HOST_FLAGS;
     c->s.rflags &= ~(uint64_t)FLAG_ARITH;
     f->tlb = &c->tlb[(size_t)c->mmu * BT_TLB_SIZE];
     f->stack_span[0] = f->stack_span[1] = 0; /* C may have changed the TLB */
-    f->context = bt_tlb_context(c);
-    if (c->code_size != 8)
-        f->context ^= BT_JIT_CODE32;
+    f->context = slow_context(c);
 }
 
 static void slow_frame_out(struct bt_cpu *c)
@@ -104,7 +108,7 @@ static const struct bt_jit_known *slow_known(struct bt_cpu *c)
     const struct bt_jit_known *k;
     uint64_t hva = bt_tlb_hva(e, c->s.rip);
 
-    if (c->code_size != 8 || c->debugged || e->tag_x != (c->s.rip & PAGE_MASK))
+    if (!(c->code_key & BT_KEY_FLAT) || c->debugged || e->tag_x != (c->s.rip & PAGE_MASK))
         return NULL;
     k = bt_jit_known_slot(c->jit, hva);
     return k->hva == hva && k->key == c->code_key && (!k->lin || k->lin == c->s.rip) ? k : NULL;
@@ -164,8 +168,7 @@ const uint8_t *bt_jit_goto(struct bt_cpu *c, bool indirect, uint32_t *unit, int 
         return NULL;
     u = b->jit;
     *unit = (uint32_t)(u - c->jit->unit);
-    if (c->code_size == 8)
-        slow_know(c, u);
+    slow_know(c, u);
     return slow_go(c, u->saved_entry, indirect);
 }
 
@@ -295,8 +298,10 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
     int ret;
 
     /* What happens most needs no look at the unit, which is likely to be in no cache. */
-    if (p->access == BT_JIT_MISS_JUMP && c->code_size == 8 && bt_canonical(c, to)) {
+    if (p->access == BT_JIT_MISS_JUMP && bt_canonical(c, to)) {
         c->s.gpr[X86_RSP] += p->size;
+        if (c->code_size != 8)
+            c->s.gpr[X86_RSP] = (uint32_t)c->s.gpr[X86_RSP];
         c->s.rip = to;
         return slow_jump(c);
     }

@@ -394,6 +394,25 @@ static void tlb_drop(struct bt_tlb_set *set, unsigned i)
     set->large[i / 64] &= ~BIT64(i % 64);
 }
 
+/* What may come from the same large mapping as lin. It has one index after the other for its pages. */
+static void tlb_drop_large(struct bt_tlb_set *set, uint64_t lin)
+{
+    uint64_t pages = (~set->large_mask >> PAGE_SHIFT) + 1;
+    unsigned words = (unsigned)min_u64(pages, BT_TLB_SIZE) / 64;
+    unsigned first = (unsigned)((lin & set->large_mask) >> PAGE_SHIFT & (BT_TLB_SIZE - 1)) / 64;
+
+    for (unsigned n = 0; n < BT_MMU_COUNT * words; n++) {
+        unsigned w = n / words * (BT_TLB_SIZE / 64) + first + n % words;
+
+        for (uint64_t left = set->large[w]; left; left &= left - 1) {
+            unsigned i = w * 64 + (unsigned)__builtin_ctzll(left);
+
+            if (!((tlb_entry_page(&set->entry[i]) ^ lin) & set->large_mask))
+                tlb_drop(set, i);
+        }
+    }
+}
+
 static void tlb_set_flush_page(struct bt_tlb_set *set, uint64_t lin)
 {
     for (unsigned mmu = 0; mmu < BT_MMU_COUNT; mmu++) {
@@ -402,16 +421,8 @@ static void tlb_set_flush_page(struct bt_tlb_set *set, uint64_t lin)
         if (tlb_entry_page(&set->entry[i]) == (lin & PAGE_MASK))
             tlb_drop(set, i);
     }
-    if (!tlb_gib_test(set, lin))
-        return;
-    for (unsigned w = 0; w < BT_TLB_WORDS; w++) {
-        for (uint64_t left = set->large[w]; left; left &= left - 1) {
-            unsigned i = w * 64 + (unsigned)__builtin_ctzll(left);
-
-            if (!((tlb_entry_page(&set->entry[i]) ^ lin) & set->large_mask))
-                tlb_drop(set, i);
-        }
-    }
+    if (tlb_gib_test(set, lin))
+        tlb_drop_large(set, lin);
 }
 
 /* In every address space: globals may be cached in any, the others lose little. */
