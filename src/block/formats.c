@@ -5,13 +5,13 @@
 #include "block/foreign.h"
 
 static const struct blk_ops *const formats[] = {
-    &blk_raw_ops,    &blk_qcow2_ops,   &vdi_format.blk,
+    &blk_raw_ops,    &blk_qcow2_ops,   &blk_luks_ops,    &vdi_format.blk,
     &vhd_format.blk, &vhdx_format.blk, &vmdk_format.blk,
 };
 
 const char *blk_format_names(void)
 {
-    return "raw, qcow2, and to be read: vdi, vhd, vhdx, vmdk";
+    return "raw, qcow2, luks, and to be read: vdi, vhd, vhdx, vmdk";
 }
 
 const struct blk_ops *blk_format_find(const char *name)

@@ -6,7 +6,7 @@
 
 #include "block/block.h"
 
-extern const struct blk_ops blk_file_ops, blk_qcow2_ops, blk_raw_ops;
+extern const struct blk_ops blk_file_ops, blk_luks_ops, blk_qcow2_ops, blk_raw_ops;
 
 /* "raw, qcow2": for messages. */
 const char *blk_format_names(void);

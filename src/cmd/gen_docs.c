@@ -108,7 +108,7 @@ static int gen_docs_man_page(const char *template)
 
 static const char *gen_docs_bash_words(const char *completion)
 {
-    return strcmp(completion, "@format") ? completion : "raw qcow2 vmdk vdi vhd vhdx";
+    return strcmp(completion, "@format") ? completion : "raw qcow2 luks vmdk vdi vhd vhdx";
 }
 
 /* The words that begin with a dash in "stop NAME [--now] [-f]". */

@@ -55,10 +55,10 @@ const char *image_session_target_key(const struct image_session *s)
     return s->key.known ? s->key.text : NULL;
 }
 
-int image_session_new_key(struct image_session *s, const char *path, const char *const *options,
-                          const char **key, struct err *e)
+int image_session_new_key(struct image_session *s, const char *path, const char *format,
+                          const char *const *options, const char **key, struct err *e)
 {
-    bool encrypt = false;
+    bool encrypt = format && !strcmp(format, "luks");
 
     *key = image_session_target_key(s);
     for (; options && *options; options++)
@@ -100,24 +100,24 @@ int image_run(enum image_command command, int argc, char **argv, int min, int ma
 }
 
 /*
- * A fixed VHD has its mark at the end, where a guest can write one into a raw disk too: it counts only if
- * the file's name says the same.
+ * What lies at an offset (from the end, if negative) of a file whose name ends in `suffix`. The marks of some formats are
+ * where a guest can write one into its raw disk too: they count only if the file's name says the same.
  */
-static bool image_is_fixed_vhd(const char *path)
+static bool image_is_named(const char *path, const char *suffix, long off, const char *mark)
 {
-    size_t n = strlen(path);
-    char mark[8] = "";
+    size_t n = strlen(path), k = strlen(suffix), len = strlen(mark);
+    char head[8] = "";
     FILE *f;
 
-    if (n < 4 || strcasecmp(path + n - 4, ".vhd"))
+    if (n < k || strcasecmp(path + n - k, suffix))
         return false;
     f = fopen(path, "re");
     if (!f)
         return false;
-    if (fseek(f, -512, SEEK_END) || fread(mark, sizeof(mark), 1, f) != 1)
-        mark[0] = '\0';
+    if (fseek(f, off, off < 0 ? SEEK_END : SEEK_SET) || fread(head, len, 1, f) != 1)
+        head[0] = '\0';
     fclose(f);
-    return !memcmp(mark, "conectix", sizeof(mark));
+    return !memcmp(head, mark, len);
 }
 
 struct blk *image_session_disk(struct image_session *s, const struct blk_opts *o, struct err *e)
@@ -127,8 +127,10 @@ struct blk *image_session_disk(struct image_session *s, const struct blk_opts *o
 
     BUG_ON(s->n_disks == IMAGE_SESSION_DISKS);
     with_loop.loop = s->loop;
-    if (!o->format && o->readonly && image_is_fixed_vhd(o->path))
+    if (!o->format && o->readonly && image_is_named(o->path, ".vhd", -512, "conectix"))
         with_loop.format = "vhd";
+    if (!o->format && image_is_named(o->path, ".luks", 0, "LUKS\xba\xbe"))
+        with_loop.format = "luks";
     if (!with_loop.passphrase && s->key.known)
         with_loop.passphrase = s->key.text;
     b = blk_open(&with_loop, e);

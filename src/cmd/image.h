@@ -36,8 +36,8 @@ struct blk *image_session_disk(struct image_session *s, const struct blk_opts *o
 must_check int image_bitmaps_copy(struct blk *from, struct blk *to, bool broken, struct err *e);
 /* The passphrase for a new image, or for a second one: its own if there is one. NULL: none. */
 const char *image_session_target_key(const struct image_session *s);
-/* The same for a new image at path if the options ask for encryption. -ENOKEY with a sentence if there is none. */
-must_check int image_session_new_key(struct image_session *s, const char *path,
+/* The same for a new image at path if its format (or NULL) or its options ask for encryption. -ENOKEY with a sentence if there is none. */
+must_check int image_session_new_key(struct image_session *s, const char *path, const char *format,
                                      const char *const *options, const char **key, struct err *e);
 /* The snapshot that -l means: qemu-img's long form is taken too. */
 const char *image_snapshot_name(const char *text);

@@ -206,6 +206,8 @@ static bool image_args_option_help(const char *text, const char *format)
           "  backing_file=FILE, backing_fmt=FORMAT, encrypt.format=luks,\n"
           "  encrypt.cipher-alg=aes-256|aes-128, encrypt.hash-alg=sha256|sha1|sha512,\n"
           "  encrypt.iter-time=MILLISECONDS (2000)\n" },
+        { "luks", "  cipher-alg=aes-256|aes-128, hash-alg=sha256|sha1|sha512,\n"
+                  "  iter-time=MILLISECONDS (2000)\n" },
         { "vmdk", "  subformat=monolithicSparse|monolithicFlat|twoGbMaxExtentSparse|\n"
                   "    twoGbMaxExtentFlat|streamOptimized, hwversion=N (4),\n"
                   "  adapter_type=ide|buslogic|lsilogic|legacyESX\n" },

@@ -228,7 +228,7 @@ static int image_convert(const struct image_args *a, struct image_session *s, st
     for (unsigned i = 0; i < s->n_disks; i++)
         o.size += s->disk[i]->size;
     if (!rc)
-        rc = image_session_new_key(s, o.path, list, &o.passphrase, e);
+        rc = image_session_new_key(s, o.path, o.format, list, &o.passphrase, e);
     if (!rc)
         rc = image_convert_run(a, s, &o, e);
     if (!rc && a->bitmaps)

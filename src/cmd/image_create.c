@@ -80,7 +80,7 @@ static int image_create(const struct image_args *a, struct image_session *s, str
         rc = err_set(e, EINVAL, "how large shall image '%s' be? Say it behind the name, like 20G",
                      c.path);
     if (!rc)
-        rc = image_session_new_key(s, c.path, list, &c.passphrase, e);
+        rc = image_session_new_key(s, c.path, c.format, list, &c.passphrase, e);
     if (!rc)
         rc = image_create_empty(&c, e);
     image_human_size(c.size, size, sizeof(size));

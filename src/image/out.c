@@ -217,6 +217,8 @@ static const struct out_ops *out_choose(const struct out_opts *opts, struct err 
         return &out_vmdk_split_ops;
     if (!strcmp(format, "vmdk") && opts->compress && !variant)
         return &out_vmdk_stream_ops;
+    if (!strcmp(format, "luks"))
+        return &out_disk_ops;
     if (!strcmp(format, "qcow2") && !out_qcow2_is_plain(opts))
         return &out_disk_ops;
     for (size_t i = 0; i < ARRAY_SIZE(by_name); i++)
@@ -224,7 +226,7 @@ static const struct out_ops *out_choose(const struct out_opts *opts, struct err 
             return by_name[i];
     err_set(e, EINVAL,
             "images of format '%s' cannot be written; known are: raw, qcow2, vmdk, vdi, "
-            "vhd, vhdx",
+            "vhd, vhdx, luks",
             format);
     return NULL;
 }

@@ -58,6 +58,8 @@ static int out_disk_open(struct out *o, const struct out_opts *opts, struct err 
     o->unit = (uint32_t)min_u64(max_u64(info.cluster_size, 4 * KIB), OUT_CHUNK_MAX);
     /* an overlay's zeros come with its data; the rest is its backing file's */
     o->wants_zeros = !is_new && !opts->backing && !opts->is_zero;
+    if (is_new && !strcmp(b.format, "luks")) /* reads as noise */
+        o->wants_zeros = true;
     return 0;
 }
 
