@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "accel/kvm/kvm_probe.h"
@@ -11,6 +12,16 @@
 void accel_probe(struct accel_probe *p)
 {
     kvm_probe(p);
+}
+
+/* udev gives it to the group kvm; where no udev runs, as in a container, it is root's alone. */
+const char *accel_kvm_permission(void)
+{
+    struct stat st;
+
+    if (!stat("/dev/kvm", &st) && (st.st_gid == 0 || (st.st_mode & 060) != 060))
+        return "it is root's alone here: sudo chmod 666 /dev/kvm";
+    return "add yourself to the group kvm (sudo usermod -aG kvm $USER) and log in again";
 }
 
 static int accel_choose_auto(const struct accel_ops **accel, char *reason, size_t reason_len)
@@ -33,11 +44,8 @@ static int accel_need_kvm(const char *name, struct err *e)
             "the firmware and load kvm_intel or kvm_amd, or use --accel auto",
             name);
     if (access("/dev/kvm", R_OK | W_OK))
-        return err_set(
-            e, EACCES,
-            "--accel %s: no permission for /dev/kvm: add yourself to the group kvm (sudo "
-            "usermod -aG kvm $USER) and log in again, or use --accel auto",
-            name);
+        return err_set(e, EACCES, "--accel %s: no permission for /dev/kvm: %s, or use --accel auto",
+                       name, accel_kvm_permission());
     return 0;
 }
 

@@ -68,6 +68,8 @@ struct accel_probe {
     double loop_ns; /* of one iteration of the probe's guest loop under KVM; 0 if it did not run */
     char reason[160]; /* one sentence: what was found and how */
 };
+/* What lets the user at a /dev/kvm that is there but not for them: the end of a sentence. Any thread. */
+const char *accel_kvm_permission(void);
 /* Measures in a few milliseconds (a ring-0 guest loop, timed). Any thread. */
 void accel_probe(struct accel_probe *p);
 /*

@@ -81,8 +81,7 @@ static void doctor_kvm(struct doctor_finding *f)
     else if (access("/dev/kvm", F_OK))
         doctor_cure(f, "switch VT-x or AMD-V on in the firmware and load kvm_intel or kvm_amd");
     else if (access("/dev/kvm", R_OK | W_OK))
-        doctor_cure(f,
-                    "join the group that owns /dev/kvm: sudo usermod -aG kvm $USER; log in again");
+        doctor_cure(f, accel_kvm_permission());
 }
 
 static void doctor_io_uring(struct doctor_finding *f)

@@ -37,10 +37,8 @@ static int kvm_open(struct kvm_vm *k, struct err *e)
 
     k->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (k->dev_fd < 0 && (errno == EACCES || errno == EPERM))
-        return err_set(
-            e, errno,
-            "no permission for /dev/kvm: add yourself to the group kvm (sudo usermod -aG kvm "
-            "$USER) and log in again, or use --accel bt");
+        return err_set(e, errno, "no permission for /dev/kvm: %s, or use --accel bt",
+                       accel_kvm_permission());
     if (k->dev_fd < 0 && (errno == ENOENT || errno == ENXIO || errno == ENODEV))
         return err_set(
             e, ENOENT,

@@ -60,10 +60,8 @@ static int probe_open(struct probe *b, struct accel_probe *p)
 
     b->dev = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (b->dev < 0 && errno == EACCES) {
-        snprintf(p->reason, sizeof(p->reason),
-                 "no permission for /dev/kvm: add yourself to the group kvm (sudo usermod -aG kvm "
-                 "$USER) "
-                 "and log in again");
+        snprintf(p->reason, sizeof(p->reason), "no permission for /dev/kvm: %s",
+                 accel_kvm_permission());
         return -1;
     }
     if (b->dev < 0)
