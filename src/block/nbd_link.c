@@ -36,6 +36,10 @@ void nbd_link_poll(const struct nbd_lib *lib, struct nbd_handle *h, int wake_fd,
 static struct nbd_handle *nbd_link_fail(const struct nbd_lib *lib, struct nbd_handle *h,
                                         const char *uri, const char *why, struct err *e)
 {
+    const char *rest = strstr(why, ": ");
+
+    if (!strncmp(why, "nbd_", strlen("nbd_")) && rest) /* libnbd begins with its function's name */
+        why = rest + 2;
     err_set(e, ECONNREFUSED, "disk '%s' cannot be reached: %s", uri, why);
     lib->close(h);
     return NULL;

@@ -53,6 +53,7 @@ static int image_create_backing(struct image_session *s, struct blk_create_opts 
         c->size = b->size;
     if (!c->backing_format)
         c->backing_format = b->ops->format;
+    c->backing_unchecked = true; /* by others: many an NBD server takes one client at a time */
     return 0;
 }
 
