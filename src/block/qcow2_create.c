@@ -158,18 +158,26 @@ static int create_write_refcounts(const struct create *c, uint8_t *buf)
     return rc;
 }
 
-/* A block device keeps what it had: the tables are written there as well. */
+/*
+ * A block device keeps what it had: the tables are written there as well. In a file the L1 table is no hole: what leads
+ * to all data must find its space when data has taken the last of it.
+ */
 static int create_clear(const struct create *c, uint8_t *zeros)
 {
+    uint64_t at = 0, end = c->clusters * c->cluster;
     struct stat st;
     int rc = 0;
 
     if (fstat(c->fd, &st))
         return -errno;
-    if (S_ISREG(st.st_mode))
-        return ftruncate(c->fd, (off_t)(c->clusters * c->cluster)) ? -errno : 0;
-    for (uint64_t i = 0; !rc && i < c->clusters; i++)
-        rc = create_write(c, zeros, c->cluster, i * c->cluster);
+    if (S_ISREG(st.st_mode)) {
+        if (ftruncate(c->fd, (off_t)end))
+            return -errno;
+        at = c->h.l1_off;
+        end = at + (uint64_t)c->h.l1_size * 8;
+    }
+    for (; !rc && at < end; at += c->cluster)
+        rc = create_write(c, zeros, min_u64(end - at, c->cluster), at);
     return rc;
 }
 

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/endian.h"
 #include "qcow2_rig.h"
 
 /* An image encrypted by qemu-img: read what qemu-io wrote, and the other way. */
@@ -231,6 +232,22 @@ static void test_dirty(void **ctx)
     free(model);
 }
 
+/* No hole where a pointer will be needed: data may have taken the last space by then. */
+static void test_l1_has_its_space(void **ctx)
+{
+    struct fixture *f = *ctx;
+    const char *small[] = { "cluster_size=512", NULL };
+    uint8_t head[48];
+    int fd;
+
+    rig_create(f, DISK, small, NULL);
+    fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, head, sizeof(head), 0), sizeof(head));
+    assert_true(lseek(fd, (off_t)ld_be64(head + 40), SEEK_HOLE) >=
+                (off_t)(ld_be64(head + 40) + ld_be32(head + 36) * 8));
+    close(fd);
+}
+
 /* A chain of three: names relative to the image above, formats guessed or given. */
 static void test_chain(void **ctx)
 {
@@ -398,6 +415,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_luks, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_against_qemu, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_dirty, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(test_l1_has_its_space, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_chain, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_bitmaps, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_threads, rig_set_up, rig_tear_down),
