@@ -24,6 +24,9 @@
 #include "cmd/run_image.h"
 #include "cmd/run_seed.h"
 
+enum { RUN_TELL_S = 5 };
+#define RUN_INSIST_NS (2 * 1000000000ull)
+
 struct run_terminal {
     bool is_tty;
     struct termios saved;
@@ -89,9 +92,47 @@ static _Noreturn void run_exec(const char *path, int config_fd, pid_t parent, co
     _exit(CMD_HOST);
 }
 
-/* Waits for the child while passing signals on; `set` is blocked. Returns its wait status. */
+/* How the VM's process is asked to end. */
+struct run_end {
+    uint64_t asked_ns; /* 0: it was not */
+    bool told;         /* how to make it */
+};
+
+/* Of what has been asked before: SIGKILL, if that is some time ago; the terminal's SIGINT comes to both of us. */
+static int run_insist(struct run_end *end, int sig)
+{
+    uint64_t now = util_monotonic_ns();
+
+    if (sig == SIGUSR1)
+        return sig;
+    if (!end->asked_ns)
+        end->asked_ns = now;
+    if (now - end->asked_ns < RUN_INSIST_NS)
+        return sig;
+    fprintf(stderr, "ruche: the VM does not end: it is killed\n");
+    return SIGKILL;
+}
+
+/* The next signal, or 0 when it is time to tell something. */
+static int run_next_signal(const struct run_end *end, const sigset_t *set)
+{
+    const struct timespec patience = { .tv_sec = RUN_TELL_S };
+    int sig;
+
+    if (end->asked_ns && !end->told) {
+        sig = sigtimedwait(set, NULL, &patience);
+        return sig < 0 && errno == EAGAIN ? 0 : sig;
+    }
+    return sigwait(set, &sig) ? -1 : sig;
+}
+
+/*
+ * Waits for the child while passing signals on; `set` is blocked. Returns its wait status. A VM whose disk is at a server
+ * that does not answer cannot end: a second signal kills it.
+ */
 static int run_wait(pid_t child, const sigset_t *set)
 {
+    struct run_end end = { 0 };
     int status, sig;
 
     for (;;) {
@@ -100,11 +141,15 @@ static int run_wait(pid_t child, const sigset_t *set)
         if (got == child)
             return status;
         BUG_ON(got < 0); /* it is ours, and SIGCHLD is not ignored */
-        if (sigwait(set, &sig))
-            continue;
-        /* From the terminal the VMM has had SIGINT itself; a second one does no harm. */
-        if (sig != SIGCHLD)
-            kill(child, sig);
+        sig = run_next_signal(&end, set);
+        if (!sig) {
+            fprintf(stderr,
+                    "ruche: the VM is still ending: does a disk not answer? A second signal "
+                    "kills it\n");
+            end.told = true;
+        } else if (sig > 0 && sig != SIGCHLD) {
+            kill(child, run_insist(&end, sig));
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 #include "boot/firmware.h"
 #include "bus/pci.h"
 #include "chardev/chardev.h"
+#include "chardev/term.h"
 #include "display/input.h"
 #include "hw/acpi_pm.h"
 #include "hw/debugcon.h"
@@ -157,8 +158,10 @@ static int pc_create_debug_exit(struct machine *m, struct err *e)
                       (unsigned)port);
 }
 
+/* The terminal is given back at once: a disk that does not answer may hold the rest up, and Ctrl-C has to work. */
 static void pc_leave(void *opaque)
 {
+    term_restore();
     vm_end(opaque, VM_END_POWEROFF, 0, "the user left the console");
 }
 
