@@ -324,6 +324,11 @@ static void qcow2_close(struct blk *b)
     struct qcow2 *q = qcow2_of(b);
     int rc;
 
+    blk_drain(q->file); /* a thread that completed our last request may not have left us yet */
+    if (q->external)
+        blk_drain(q->data);
+    if (b->backing)
+        blk_drain(b->backing);
     qcow2_meta_hold(q);
     rc = b->readonly ? 0 : qcow2_meta_commit_all(q);
     if (!rc && q->bitmaps && q->bitmaps->n)

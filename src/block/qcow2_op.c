@@ -52,6 +52,12 @@ void qcow2_issue_go(struct qcow2 *q, struct qcow2_issue *i)
 
 /* --- the end of an op --- */
 
+enum op_where {
+    OP_LATER, /* in submit, or on a thread with other work: the loop thread completes it */
+    OP_LOOP,  /* on the loop thread */
+    OP_HERE,  /* where the file completed the last part */
+};
+
 static void op_complete(struct qcow2_op *op)
 {
     struct blk_req *r = op->r;
@@ -83,7 +89,19 @@ void qcow2_op_ready_call(struct loop_work *w)
     }
 }
 
-static void op_finish(struct qcow2_op *op, bool on_loop)
+/* Which may end on the thread that did the last of it; see qcow2_op_put_here(). Lock held. */
+static bool op_gather(struct qcow2_op *op)
+{
+    struct qcow2 *q = op->q;
+
+    if (op->nested || !blk_may_end_here(op->r, op->err))
+        return false;
+    op->next = q->gathered;
+    q->gathered = op;
+    return true;
+}
+
+static void op_finish(struct qcow2_op *op, enum op_where where)
 {
     struct qcow2 *q = op->q;
 
@@ -99,7 +117,7 @@ static void op_finish(struct qcow2_op *op, bool on_loop)
         return;
     }
     qcow2_meta_user_gone(q, op->epoch);
-    if (!on_loop) {
+    if (where != OP_LOOP && !(where == OP_HERE && op_gather(op))) {
         op->next = q->ready;
         q->ready = op;
         if (q->b->loop)
@@ -107,18 +125,53 @@ static void op_finish(struct qcow2_op *op, bool on_loop)
         pthread_cond_broadcast(&q->cond);
     }
     pthread_mutex_unlock(&q->lock);
-    if (on_loop)
+    if (where == OP_LOOP)
         op_complete(op);
 }
 
-void qcow2_op_put(struct qcow2_op *op, int err, bool on_loop)
+static void op_put(struct qcow2_op *op, int err, enum op_where where)
 {
     int none = 0;
 
     if (err)
         atomic_compare_exchange_strong(&op->err, &none, err);
     if (atomic_fetch_sub(&op->pending, 1) == 1)
-        op_finish(op, on_loop);
+        op_finish(op, where);
+}
+
+void qcow2_op_put(struct qcow2_op *op, int err, bool on_loop)
+{
+    op_put(op, err, on_loop ? OP_LOOP : OP_LATER);
+}
+
+void qcow2_op_put_here(struct qcow2_op *op, int err)
+{
+    op_put(op, err, OP_HERE);
+}
+
+void qcow2_op_end_here(struct qcow2 *q)
+{
+    struct qcow2_op *op;
+
+    pthread_mutex_lock(&q->lock);
+    op = q->gathered;
+    q->gathered = NULL;
+    pthread_mutex_unlock(&q->lock);
+    if (!op)
+        return;
+    while (op) {
+        struct qcow2_op *next = op->next;
+        struct blk_req *r = op->r;
+
+        free(op->packed);
+        free(op);
+        blk_done_here(r, next && next->r->top == r->top);
+        op = next;
+    }
+    pthread_mutex_lock(&q->lock);
+    q->ended_here++;
+    pthread_cond_broadcast(&q->cond);
+    pthread_mutex_unlock(&q->lock);
 }
 
 /* --- parts --- */
@@ -193,11 +246,24 @@ static void op_part_done(struct blk_req *req, int err)
 {
     struct qcow2_part *p = container_of(req, struct qcow2_part, io.req);
     struct qcow2_op *op = p->op;
+    struct qcow2 *q = op->q;
+    unsigned flags = req->flags;
 
     if (!err && op->q->luks && p->io.to == op->q->data && req->op == BLK_READ)
         err = qcow2_luks_decrypt(op->q->luks, req->off, p->iov, req->niov, req->len);
     qcow2_op_part_free(p);
-    qcow2_op_put(op, err, true);
+    if (!(flags & BLK_F_HERE)) {
+        qcow2_op_put(op, err, true);
+        return;
+    }
+    qcow2_op_put_here(op, err);
+    if (!(flags & BLK_F_MORE))
+        qcow2_op_end_here(q);
+}
+
+unsigned qcow2_op_anywhere(const struct qcow2_op *op)
+{
+    return op->q->luks ? 0 : op->r->flags & BLK_F_ANYWHERE;
 }
 
 void qcow2_op_part_issue(struct qcow2_op *op, struct qcow2_part *p, struct blk *to, uint64_t host,
@@ -207,7 +273,7 @@ void qcow2_op_part_issue(struct qcow2_op *op, struct qcow2_part *p, struct blk *
 
     req->op = op->zeros ? BLK_WRITE : op->r->op;
     req->flags = op->commit || req->op != BLK_WRITE ? 0 : op->r->flags & BLK_F_FUA;
-    req->flags |= op->more ? BLK_F_MORE : 0u;
+    req->flags |= (op->more ? BLK_F_MORE : 0u) | qcow2_op_anywhere(op);
     req->off = host;
     req->len = len;
     req->iov = p->iov;
@@ -443,6 +509,10 @@ void qcow2_wait_locked(struct qcow2 *q)
 {
     struct blk *below = NULL;
 
+    if (q->ended_here != q->ended_seen) { /* maybe behind the caller's look at what is in flight */
+        q->ended_seen = q->ended_here;
+        return;
+    }
     if (!q->ready) {
         atomic_store(&q->sleeping, true); /* before the look: see qcow2_wake() */
         below = op_busy_below(q);

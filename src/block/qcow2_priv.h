@@ -268,10 +268,12 @@ struct qcow2 {
     /* completions that must not happen inside submit */
     struct qcow2_op *ready;
     struct loop_work ready_work;
-    atomic_bool sleeping;          /* qcow2_wait() has found nothing to wait for */
-    bool corrupt;                  /* found while running: no more writes */
-    bool written;                  /* the header says that we write */
-    struct qcow2_bitmaps *bitmaps; /* only if writable (qcow2_bitmap.h) */
+    struct qcow2_op *gathered;       /* to be completed by qcow2_op_end_here() */
+    unsigned ended_here, ended_seen; /* how often something was; what qcow2_wait() knows of that */
+    atomic_bool sleeping;            /* qcow2_wait() has found nothing to wait for */
+    bool corrupt;                    /* found while running: no more writes */
+    bool written;                    /* the header says that we write */
+    struct qcow2_bitmaps *bitmaps;   /* only if writable (qcow2_bitmap.h) */
     struct log_limit limit;
 };
 
@@ -363,6 +365,14 @@ void qcow2_op_run(struct qcow2_op *op, bool on_loop);
 void qcow2_op_run_list(struct qcow2_op *op, int err, bool on_loop);
 /* One of op->pending is over. */
 void qcow2_op_put(struct qcow2_op *op, int err, bool on_loop);
+/*
+ * The same in a done() that sees BLK_F_HERE. Ops that end there wait for its last one, the one without
+ * BLK_F_MORE, which then calls qcow2_op_end_here().
+ */
+void qcow2_op_put_here(struct qcow2_op *op, int err);
+void qcow2_op_end_here(struct qcow2 *q);
+/* BLK_F_ANYWHERE, if a part of op may be completed so. */
+unsigned qcow2_op_anywhere(const struct qcow2_op *op);
 struct qcow2_part *qcow2_op_part(struct qcow2_op *op);
 void qcow2_op_part_free(struct qcow2_part *p);
 /* Fills in the vector: bytes [pos, pos + len) of the op with zeros before and behind. */

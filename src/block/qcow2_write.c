@@ -74,8 +74,8 @@ static void write_link_cluster(struct qcow2 *q, struct qcow2_alloc *a, unsigned 
     }
 }
 
-/* Loop thread, no lock held: all that was to be written has been. */
-static void write_alloc_end(struct qcow2_alloc *a)
+/* All that was to be written has been. No lock held; here: as BLK_F_HERE says, else on the loop thread. */
+static void write_alloc_end(struct qcow2_alloc *a, bool here)
 {
     struct qcow2 *q = a->q;
     struct qcow2_op *op = a->op, *waiters;
@@ -97,27 +97,34 @@ static void write_alloc_end(struct qcow2_alloc *a)
     pthread_cond_broadcast(&q->cond);
     pthread_mutex_unlock(&q->lock);
     free(a);
-    qcow2_op_run_list(waiters, 0, true);
-    qcow2_op_put(op, err, true);
+    qcow2_op_run_list(waiters, 0, !here);
+    if (here)
+        qcow2_op_put_here(op, err);
+    else
+        qcow2_op_put(op, err, true);
 }
 
-static void write_alloc_put(struct qcow2_alloc *a, int err)
+static void write_alloc_put(struct qcow2_alloc *a, int err, bool here)
 {
     int none = 0;
 
     if (err)
         atomic_compare_exchange_strong(&a->err, &none, err);
     if (atomic_fetch_sub(&a->pending, 1) == 1)
-        write_alloc_end(a);
+        write_alloc_end(a, here);
 }
 
 static void write_data_done(struct blk_req *req, int err)
 {
     struct qcow2_alloc *a = container_of(req, struct qcow2_alloc, data.io.req);
+    struct qcow2 *q = a->q;
+    unsigned flags = req->flags;
 
     if (a->data.iov != a->data.inline_iov && a->data.iov != a->op->r->iov)
         free(a->data.iov);
-    write_alloc_put(a, err);
+    write_alloc_put(a, err, flags & BLK_F_HERE);
+    if ((flags & BLK_F_HERE) && !(flags & BLK_F_MORE))
+        qcow2_op_end_here(q);
 }
 
 /* --- copy on write --- */
@@ -127,7 +134,7 @@ static void write_cow_written(struct blk_req *req, int err)
     struct qcow2_cow *c = container_of(req, struct qcow2_cow, write.req);
 
     free(c->buf);
-    write_alloc_put(c->alloc, err);
+    write_alloc_put(c->alloc, err, false);
 }
 
 static void write_cow_read(struct blk_req *req, int err)
@@ -139,7 +146,7 @@ static void write_cow_read(struct blk_req *req, int err)
         err = qcow2_luks_encrypt(q->luks, c->write.req.off, c->buf, req->len);
     if (err) {
         free(c->buf);
-        write_alloc_put(c->alloc, err);
+        write_alloc_put(c->alloc, err, false);
         return;
     }
     blk_submit(c->write.to, &c->write.req);
@@ -302,6 +309,7 @@ static int write_alloc_data(struct qcow2_op *op, struct qcow2_alloc *a, uint64_t
             rc = write_encrypt(q, &a->data, op->r->iov, req->off, req->len);
     }
     req->op = BLK_WRITE;
+    req->flags = qcow2_op_anywhere(op);
     req->iov = a->data.iov;
     req->done = write_data_done;
     return rc;

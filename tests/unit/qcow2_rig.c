@@ -93,7 +93,8 @@ struct job {
     struct iovec iov[3];
     uint8_t *buf;
     uint64_t off, len;
-    bool busy, done;
+    bool busy;
+    atomic_bool done; /* behind err */
     int err;
 };
 
@@ -194,24 +195,27 @@ static void torture_discard(struct blk *b, struct job *j, uint8_t *model)
 static void torture_one(struct blk *b, struct job *j, uint8_t *model, uint64_t *seed, unsigned what,
                         unsigned write_flags)
 {
+    unsigned anywhere = write_flags & BLK_F_ANYWHERE;
+
     if (what < 55) {
         for (uint64_t i = 0; i < j->len; i++)
             j->buf[i] = what % 2 ? (uint8_t)rig_rnd(seed) : (uint8_t)(*seed + i / 7 % 13);
         memcpy(model + j->off, j->buf, j->len);
         job_start(b, j, BLK_WRITE,
-                  (rig_rnd(seed) % 10 ? 0 : BLK_F_FUA) | (rig_rnd(seed) % 2 ? write_flags : 0));
+                  (rig_rnd(seed) % 10 ? 0 : BLK_F_FUA) |
+                      (rig_rnd(seed) % 2 ? write_flags : anywhere));
     } else if (what < 75) {
-        job_start(b, j, BLK_READ, 0);
+        job_start(b, j, BLK_READ, anywhere);
         job_wait(b, j);
         assert_memory_equal(j->buf, model + j->off, j->len);
     } else if (what < 90) {
         memset(model + j->off, 0, j->len);
-        job_start(b, j, BLK_WRITE_ZEROES, rig_rnd(seed) % 2 ? BLK_F_UNMAP : 0);
+        job_start(b, j, BLK_WRITE_ZEROES, (rig_rnd(seed) % 2 ? BLK_F_UNMAP : 0) | anywhere);
     } else if (what < 95) {
         torture_discard(b, j, model);
     } else {
         j->len = 0;
-        job_start(b, j, BLK_FLUSH, 0);
+        job_start(b, j, BLK_FLUSH, anywhere);
     }
 }
 

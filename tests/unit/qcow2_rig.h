@@ -21,7 +21,8 @@ void rig_create(struct fixture *f, uint64_t size, const char *const *options,
 struct blk *rig_open_disk(struct fixture *f);
 /* A file of random bytes and holes, and the model of it. */
 void rig_make_base(struct fixture *f, uint8_t *model, uint64_t size, uint64_t seed);
-/* Random requests, several at a time, never two at one place; flags: for some of the writes. */
+/* Random requests, several at a time, never two at one place; flags: for some of the writes,
+ * BLK_F_ANYWHERE for everything. */
 void rig_torture(struct blk *b, uint8_t *model, uint64_t seed, int rounds, unsigned write_flags);
 void rig_check_all(struct blk *b, const uint8_t *model); /* the disk is what the model says */
 void rig_self_check(struct blk *b); /* no corruption and no leaks, by our check */

@@ -46,6 +46,12 @@ static void test_backing(void **ctx)
     torture_image(*ctx, NULL, "raw", 43, 0);
 }
 
+/* Requests end on the threads that did them, and drain and close wait for those. */
+static void test_anywhere(void **ctx)
+{
+    torture_image(*ctx, NULL, "raw", 51, BLK_F_ANYWHERE);
+}
+
 static void test_small_clusters(void **ctx)
 {
     const char *options[] = { "cluster_size=512", NULL };
@@ -250,6 +256,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_plain, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_backing, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(test_anywhere, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_small_clusters, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_large_clusters, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_extended, rig_set_up, rig_tear_down),
