@@ -367,39 +367,47 @@ static bool jit_stack(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
     return true;
 }
 
-/* REP MOVS and REP STOS: value says which, size the element. */
+#define JIT_STRING(name)                                                                           \
+    case ZYDIS_MNEMONIC_##name##B:                                                                 \
+    case ZYDIS_MNEMONIC_##name##W:                                                                 \
+    case ZYDIS_MNEMONIC_##name##D:                                                                 \
+    case ZYDIS_MNEMONIC_##name##Q:                                                                 \
+        in->cc = BT_JIT_##name
+
+/* cc says which, size the element. */
 static bool jit_string(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                        struct bt_jit_insn *in)
 {
-    bool movs = false;
-
-    if (in->lock || z->address_width != in->word * 8)
+    if (in->lock || z->address_width != in->word * 8 ||
+        z->meta.category != ZYDIS_CATEGORY_STRINGOP) /* MOVSD and CMPSD are of SSE, too */
         return false;
     switch (z->mnemonic) {
-    case ZYDIS_MNEMONIC_MOVSB:
-    case ZYDIS_MNEMONIC_MOVSW:
-    case ZYDIS_MNEMONIC_MOVSD:
-    case ZYDIS_MNEMONIC_MOVSQ:
-        movs = true;
+        JIT_STRING(MOVS);
+        in->writes = BIT(X86_RCX) | BIT(X86_RDI) | BIT(X86_RSI);
         break;
-    case ZYDIS_MNEMONIC_STOSB:
-    case ZYDIS_MNEMONIC_STOSW:
-    case ZYDIS_MNEMONIC_STOSD:
-    case ZYDIS_MNEMONIC_STOSQ:
+        JIT_STRING(STOS);
+        in->writes = BIT(X86_RCX) | BIT(X86_RDI);
+        break;
+        JIT_STRING(LODS);
+        in->writes = BIT(X86_RAX) | BIT(X86_RSI);
+        break;
+        JIT_STRING(SCAS);
+        in->writes = BIT(X86_RDI);
+        break;
+        JIT_STRING(CMPS);
+        in->writes = BIT(X86_RDI) | BIT(X86_RSI);
         break;
     default:
         return false;
     }
-    if (z->meta.category != ZYDIS_CATEGORY_STRINGOP)
-        return false; /* MOVSD of SSE */
+    if (in->rep && in->cc != BT_JIT_MOVS && in->cc != BT_JIT_STOS)
+        return false;
     for (unsigned i = 0; i < z->operand_count; i++)
         if (ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
             (ops[i].mem.segment == ZYDIS_REGISTER_FS || ops[i].mem.segment == ZYDIS_REGISTER_GS ||
              (ops[i].mem.segment == ZYDIS_REGISTER_CS && in->word == 4)))
             return false;
     in->kind = BT_JIT_STRING;
-    in->value = movs;
-    in->writes = (uint16_t)(BIT(X86_RCX) | BIT(X86_RDI) | (movs ? BIT(X86_RSI) : 0));
     return true;
 }
 
@@ -479,6 +487,14 @@ static bool jit_sys(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
     if (in->lock || in->p66)
         return false;
     switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_CLD:
+        in->cc = BT_JIT_CLD;
+        super = true;
+        break;
+    case ZYDIS_MNEMONIC_STD:
+        in->cc = BT_JIT_STD;
+        super = true;
+        break;
     case ZYDIS_MNEMONIC_CLI:
         in->cc = BT_JIT_CLI;
         break;

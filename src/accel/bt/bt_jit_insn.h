@@ -19,7 +19,7 @@ enum bt_jit_kind {
     BT_JIT_PUSH, /* of a register or an immediate */
     BT_JIT_POP,  /* to a register but RSP */
     BT_JIT_LEAVEQ,
-    BT_JIT_STRING,   /* MOVS (value 1), STOS (0), perhaps with REP */
+    BT_JIT_STRING,   /* cc: enum bt_jit_string; MOVS and STOS perhaps with REP */
     BT_JIT_BITS,     /* BT and its kin: memory, register */
     BT_JIT_PUSH_MEM, /* of a memory operand */
     BT_JIT_SYS,      /* cc: enum bt_jit_sys */
@@ -31,7 +31,11 @@ enum bt_jit_kind {
     BT_JIT_RET,
 };
 
+enum bt_jit_string { BT_JIT_STOS, BT_JIT_MOVS, BT_JIT_LODS, BT_JIT_SCAS, BT_JIT_CMPS };
+
 enum bt_jit_sys {
+    BT_JIT_CLD,
+    BT_JIT_STD,
     BT_JIT_CLI,
     BT_JIT_STI,
     BT_JIT_PUSHF,

@@ -1,6 +1,6 @@
 /*
- * bt_jit_string.c: instructions that access memory in their own way: REP MOVS and REP STOS within a page, bit
- * strings, pushes of memory. vCPU thread.
+ * bt_jit_string.c: instructions that access memory in their own way: strings (one element, or REP MOVS and
+ * REP STOS within a page), bit strings, pushes of memory. vCPU thread.
  */
 #include "accel/bt/bt_jit_insn.h"
 
@@ -35,7 +35,7 @@ static void string_after(struct bt_jit_gen *g, const struct bt_jit_insn *in, uns
     bt_emit_store(&g->e, T1, keep);
 }
 
-/* mov T1 or RAX, [base] or back, of in's size */
+/* mov or cmp of T1 or RAX with [base], or mov back, of in's size */
 static void string_mov(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsigned op,
                        unsigned reg, unsigned base)
 {
@@ -44,28 +44,45 @@ static void string_mov(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsig
     bt_emit_rm(&g->e, in->size == 1 ? op & ~1u : op, in->size == 8, reg, base, 0);
 }
 
-/* Without REP */
+static void string_step(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsigned reg)
+{
+    bt_emit_rm(&g->e, OP_LEA, bt_jit_wide(g), reg, reg, in->size);
+}
+
+/* Without REP: the element at RSI, or RAX, and the one at RDI. EFLAGS are the instruction's afterwards. */
 static void string_one(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
+    bool rsi = in->cc != BT_JIT_STOS && in->cc != BT_JIT_SCAS, rdi = in->cc != BT_JIT_LODS;
+    unsigned op = in->cc == BT_JIT_STOS || in->cc == BT_JIT_MOVS ? OP_STORE : OP_CMP_LOAD;
     struct bt_emit *e = &g->e;
     const uint8_t *retry = e->p;
 
-    if (in->value) {
+    if (rsi) {
         bt_emit_rr(e, OP_STORE, bt_jit_wide(g), RSI, T0);
         bt_jit_lookup(g, in, 1, in->size, false, retry);
+    }
+    if (rsi && rdi) {
         bt_emit_store(e, T0, BT_JIT_FRAME(keep[0]));
         retry = e->p;
     }
-    bt_emit_rr(e, OP_STORE, bt_jit_wide(g), RDI, T0);
-    bt_jit_lookup(g, in, 1, in->size, true, retry);
+    if (rdi) {
+        bt_emit_rr(e, OP_STORE, bt_jit_wide(g), RDI, T0);
+        bt_jit_lookup(g, in, 1, in->size, op == OP_STORE, retry);
+    }
     bt_jit_flags_before(g, in);
-    if (in->value) {
+    if (rsi && rdi) {
         bt_emit_load(e, T1, BT_JIT_FRAME(keep[0]));
         string_mov(g, in, OP_LOAD, T1, T1);
-        bt_emit_rm(e, OP_LEA, bt_jit_wide(g), RSI, RSI, in->size);
     }
-    string_mov(g, in, OP_STORE, in->value ? T1 : (unsigned)X86_RAX, T0);
-    bt_emit_rm(e, OP_LEA, bt_jit_wide(g), RDI, RDI, in->size);
+    if (rdi)
+        string_mov(g, in, op, rsi ? T1 : (unsigned)X86_RAX, T0);
+    else
+        string_mov(g, in, OP_LOAD, X86_RAX, T0);
+    if (rsi)
+        string_step(g, in, RSI);
+    if (rdi)
+        string_step(g, in, RDI);
+    bt_jit_flags_after(g, in);
 }
 
 static void string_rep(struct bt_jit_gen *g, const struct bt_jit_insn *in, uint32_t point)
@@ -76,14 +93,14 @@ static void string_rep(struct bt_jit_gen *g, const struct bt_jit_insn *in, uint3
         bt_emit_rr(e, OP_STORE, false, RCX, RCX);
     bt_emit_alu_imm(e, 7, true, RCX, PAGE_SIZE / in->size);
     string_late(g, point, CC_A);
-    if (in->value) {
+    if (in->cc == BT_JIT_MOVS) {
         string_operand(g, in, RSI, false, point);
         bt_emit_store(e, T0, BT_JIT_FRAME(keep[0]));
     }
     string_operand(g, in, RDI, true, point);
     bt_jit_flags_before(g, in);
     string_after(g, in, RDI, BT_JIT_FRAME(keep[1]));
-    if (in->value) {
+    if (in->cc == BT_JIT_MOVS) {
         string_after(g, in, RSI, BT_JIT_FRAME(keep[2]));
         bt_emit_load(e, RSI, BT_JIT_FRAME(keep[0]));
     }
@@ -92,9 +109,9 @@ static void string_rep(struct bt_jit_gen *g, const struct bt_jit_insn *in, uint3
         bt_emit8(e, 0x66);
     bt_emit8(e, 0xf3);
     bt_emit_rex(e, in->size == 8, 0, 0, 0);
-    bt_emit8(e, (in->value ? 0xa4u : 0xaau) | (in->size > 1));
+    bt_emit8(e, (in->cc == BT_JIT_MOVS ? 0xa4u : 0xaau) | (in->size > 1));
     bt_emit_load(e, RDI, BT_JIT_FRAME(keep[1]));
-    if (in->value)
+    if (in->cc == BT_JIT_MOVS)
         bt_emit_load(e, RSI, BT_JIT_FRAME(keep[2]));
 }
 

@@ -126,6 +126,14 @@ static void sys_rdtsc(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 void bt_jit_sys(struct bt_jit_gen *g, const struct bt_jit_insn *in, const struct bt_jit_insn *next)
 {
     switch (in->cc) {
+    case BT_JIT_CLD:
+        bt_jit_flags_clobber(g);
+        sys_rflags(g, 4, ~(uint32_t)FLAG_DF);
+        break;
+    case BT_JIT_STD:
+        bt_jit_flags_clobber(g);
+        sys_rflags(g, 1, FLAG_DF);
+        break;
     case BT_JIT_CLI:
         bt_jit_flags_clobber(g);
         sys_rflags(g, 4, ~(uint32_t)FLAG_IF);
