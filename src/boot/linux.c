@@ -124,6 +124,12 @@ static int linux_header_parse(const struct boot_params *p, const uint8_t *data, 
     }
     if (h->version >= 0x20c)
         h->is64 = ld_le16(data + ZP_XLOADFLAGS) & LINUX_XLF_KERNEL_64;
+    /* Linux says where it expects to be loaded, whatever its age. */
+    if (!h->is64 && !ld_le32(data + ZP_CODE32_START))
+        return err_set(e, EINVAL,
+                       "the kernel '%s' has no 32-bit and no 64-bit entry: its 16-bit code needs a "
+                       "BIOS, so boot it from a disk or CD, for instance by GRUB's linux16",
+                       p->kernel);
     if (h->payload_len &&
         (h->payload_off > h->kernel_len || h->payload_len > h->kernel_len - h->payload_off))
         return linux_bad(p, "its compressed part lies outside the file (is it cut short?)", e);

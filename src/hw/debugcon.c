@@ -4,6 +4,8 @@
  */
 #include "hw/debugcon.h"
 
+#include <string.h>
+
 enum { DEBUGCON_SIGNATURE = 0xe9, DEBUGCON_LINE = 256 };
 
 struct debugcon {
@@ -11,6 +13,7 @@ struct debugcon {
     struct chardev *out;
     char line[DEBUGCON_LINE];
     unsigned len;
+    struct log_limit limit;
 };
 
 static struct debugcon *to_debugcon(struct device *d)
@@ -26,9 +29,21 @@ static uint64_t debugcon_read(struct device *d, uint64_t off, unsigned size)
     return DEBUGCON_SIGNATURE;
 }
 
+/* What the user has to know even if he sees no screen, as SeaBIOS says it. */
+static bool debugcon_is_hopeless(const struct debugcon *c)
+{
+    static const char hopeless[] = "No bootable device";
+
+    return c->len >= sizeof(hopeless) - 1 && !memcmp(c->line, hopeless, sizeof(hopeless) - 1);
+}
+
 static void debugcon_log(struct debugcon *c)
 {
-    if (c->len)
+    if (debugcon_is_hopeless(c))
+        log_limited(&c->limit, LOG_WARN, "firmware",
+                    "no bootable device: the firmware has tried all that --boot order= lets it "
+                    "try, and no disk has a system on it");
+    else if (c->len)
         log_debug("firmware", "%.*s", (int)c->len, c->line);
     c->len = 0;
 }

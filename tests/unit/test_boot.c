@@ -234,6 +234,7 @@ static void make_bzimage(struct fixture *f, enum payload_format format)
     memcpy(h + 0x202, "HdrS", 4);
     st_le16(h + 0x206, 0x20f);
     h[0x211] = 1;
+    st_le32(h + 0x214, 0x100000);
     st_le32(h + 0x22c, 0x7fffffff);
     st_le16(h + 0x236, 1);
     st_le32(h + 0x238, 2047);
@@ -342,6 +343,17 @@ static void test_bzimage_refusals(void **ctx)
     write_file(f->initrd, "x", 1);
     assert_int_equal(truncate(f->initrd, RAM), 0);
     expect_error(f, boot(f), "does not fit");
+}
+
+/* As iPXE's: a boot sector and a BIOS's caller, dressed as Linux. */
+static void test_linux_16bit_only(void **ctx)
+{
+    struct fixture *f = *ctx;
+
+    make_bzimage(f, PAYLOAD_GZIP);
+    st_le16(f->img + 0x236, 0);
+    st_le32(f->img + 0x214, 0);
+    expect_error(f, boot(f), "needs a BIOS");
 }
 
 static void test_files(void **ctx)
@@ -551,6 +563,7 @@ int main(void)
         TEST(test_bzimage_formats),
         TEST(test_bzimage_unknown_format),
         TEST(test_bzimage_refusals),
+        TEST(test_linux_16bit_only),
         TEST(test_files),
         TEST(test_pvh),
         TEST(test_low_kernel),

@@ -36,16 +36,18 @@ static void test_stream_and_log(void **ctx)
     assert_non_null(debugcon_create(t->vm, 0x402, out, &e));
     assert_int_equal(testvm_in(t, 0x402, 1), 0xe9);
     put(t, "one\r\ntwo\n");
+    put(t, "\nNo bootable device.\n");
     for (int i = 0; i < 300; i++)
         put(t, "x"); /* a line that never ends */
     chardev_flush(out);
     assert_true(pread(file, text, sizeof(text) - 1, 0) > 300);
-    assert_memory_equal(text, "one\r\ntwo\nxxx", 12);
+    assert_memory_equal(text, "one\r\ntwo\n\nNo bootable device.\nxxx", 33);
     memset(text, 0, sizeof(text));
     assert_true(pread(log, text, sizeof(text) - 1, 0) > 0);
     assert_non_null(strstr(text, "firmware: one\n"));
     assert_non_null(strstr(text, "firmware: two\n"));
     assert_non_null(strstr(text, "firmware: xxxx"));
+    assert_non_null(strstr(text, "warning firmware: no bootable device: "));
     log_setup(STDERR_FILENO, LOG_WARN);
     testvm_destroy(t);
     chardev_close(out);
