@@ -55,7 +55,7 @@ static int luks_check(struct blk *b, const uint8_t *h, struct err *e)
 static int luks_unlock(struct blk *b, const struct blk_opts *o, struct err *e)
 {
     struct luks *l = b->priv;
-    uint8_t *header = malloc(l->payload);
+    uint8_t *header = calloc(1, l->payload + 1);
     int rc = header ? blk_read_sync(b->child, 0, header, l->payload) : -ENOMEM;
 
     if (rc)

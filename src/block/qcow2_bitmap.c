@@ -36,8 +36,7 @@ static uint64_t bitmap_bits(const struct qcow2_bitmap *m, uint64_t size)
     return align_up(size, BIT64(m->grain_bits)) >> m->grain_bits;
 }
 
-/* Is there memory for so many bits more? */
-static bool bitmap_fits(const struct qcow2 *q, uint64_t bits)
+bool qcow2_bitmap_fits(const struct qcow2 *q, uint64_t bits)
 {
     uint64_t bytes = bits / 8;
 
@@ -137,7 +136,7 @@ int qcow2_bitmap_load(struct qcow2 *q, struct qcow2_bitmap *m)
     if (m->bits)
         return 0;
     m->n = bitmap_bits(m, q->b->size);
-    if (!bitmap_fits(q, m->n))
+    if (!qcow2_bitmap_fits(q, m->n))
         return -EFBIG;
     m->bits = calloc(bitmap_words(m->n) + 1, sizeof(*m->bits));
     rc = m->bits ? bitmap_load_all(q, m) : -ENOMEM;
@@ -497,7 +496,7 @@ int qcow2_bitmap_resize(struct qcow2 *q, uint64_t size)
 
         if (!m->bits)
             continue;
-        if (n > m->n && !bitmap_fits(q, n - m->n))
+        if (n > m->n && !qcow2_bitmap_fits(q, n - m->n))
             return -EFBIG;
         bits = calloc(words + 1, sizeof(*bits));
         if (!bits)

@@ -58,6 +58,8 @@ struct json_t *qcow2_bitmap_info(struct qcow2 *q);
 must_check int qcow2_bitmap_begin_writing(struct qcow2 *q, struct err *e);
 /* The guest changes [off, off + len); lock held. */
 void qcow2_bitmap_record(struct qcow2 *q, uint64_t off, uint64_t len);
+/* Is there memory for so many bits more? */
+bool qcow2_bitmap_fits(const struct qcow2 *q, uint64_t bits);
 /* Reads the bits of one into memory. */
 must_check int qcow2_bitmap_load(struct qcow2 *q, struct qcow2_bitmap *m);
 /* Everything to the file; stay: those that record go on doing so, and stay marked. */

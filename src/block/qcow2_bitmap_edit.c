@@ -49,8 +49,10 @@ static int edit_add_check(const struct qcow2 *q, const struct blk_bitmap *o, uin
         grain > BIT64(QCOW2_BITMAP_MAX_GRAIN))
         return err_set(e, EINVAL, "granularity %llu: a power of two from 512 to 2G",
                        (unsigned long long)grain);
-    if (q->b->size / grain > EDIT_BITS_MAX)
-        return err_set(e, EFBIG, "granularity %llu is too fine for a disk of that size",
+    if (q->b->size / grain > EDIT_BITS_MAX || !qcow2_bitmap_fits(q, q->b->size / grain))
+        return err_set(e, EFBIG,
+                       "granularity %llu is too fine for a disk of that size: its bitmaps would "
+                       "need too much memory",
                        (unsigned long long)grain);
     if (q->bitmaps->n >= EDIT_BITMAPS)
         return err_set(e, ENOSPC, "disk '%s' has as many bitmaps as there may be", q->b->path);
@@ -120,12 +122,29 @@ static void edit_or(struct qcow2_bitmap *m, const struct qcow2_bitmap *from)
     }
 }
 
+static int edit_merge_from(struct qcow2 *q, const struct qcow2_bitmaps *list,
+                           struct qcow2_bitmap *m, const char *name, struct err *e)
+{
+    struct qcow2_bitmap *from = edit_find(list, name);
+    int rc;
+
+    if (!from)
+        return edit_missing(q, name, e);
+    if (list != q->bitmaps)
+        from->broken = (from->flags & QCOW2_BITMAP_IN_USE) || !qcow2_bitmap_sound(q, from);
+    if (from->broken)
+        return edit_broken(q, name, e);
+    rc = qcow2_bitmap_load(q, from);
+    if (!rc && from != m)
+        edit_or(m, from);
+    return rc;
+}
+
 static int edit_merge(struct qcow2 *q, struct qcow2_bitmap *m, const struct blk_bitmap *o,
                       struct err *e)
 {
     struct qcow2 *qf = o->from ? qcow2_of(o->from) : q;
     struct qcow2_bitmaps list = { 0 }, *all = q->bitmaps;
-    struct qcow2_bitmap *from;
     int rc = 0;
 
     if (qf != q && o->from->ops != q->b->ops)
@@ -138,16 +157,8 @@ static int edit_merge(struct qcow2 *q, struct qcow2_bitmap *m, const struct blk_
         rc = qcow2_bitmap_dir_load(qf, &list);
         all = &list;
     }
-    from = rc ? NULL : edit_find(all, o->from_name);
-    if (!rc && !from)
-        rc = edit_missing(qf, o->from_name, e);
-    if (!rc && (from->broken || (qf != q && ((from->flags & QCOW2_BITMAP_IN_USE) ||
-                                             !qcow2_bitmap_sound(qf, from)))))
-        rc = edit_broken(qf, o->from_name, e);
     if (!rc)
-        rc = qcow2_bitmap_load(qf, from);
-    if (!rc && from != m)
-        edit_or(m, from);
+        rc = edit_merge_from(qf, all, m, o->from_name, e);
     qcow2_bitmap_dir_unload(&list);
     return rc;
 }

@@ -24,6 +24,7 @@ enum {
     LUKS_ACTIVE = 0x00ac71f3,
     LUKS_DIGEST = 20,
     LUKS_SALT = 32,
+    LUKS_TEXT = 32,
     LUKS_KEY_MAX = 64,
     LUKS_ITERATIONS_MAX = 32 * 1000 * 1000, /* a hostile image must not take for ever */
 
@@ -286,19 +287,25 @@ static uint32_t luks_iterations(const struct qcow2_luks *l, uint64_t ms)
     return (uint32_t)min_u64(max_u64(n, LUKS_ITERATIONS_MIN), LUKS_ITERATIONS_MAX);
 }
 
+static void luks_text(uint8_t *field, const char *text)
+{
+    snprintf((char *)field, LUKS_TEXT, "%s", text);
+}
+
 static int luks_format_fields(struct qcow2_luks *l, const struct qcow2_luks_params *p,
                               uint8_t *header)
 {
+    static const uint8_t magic[] = { 'L', 'U', 'K', 'S', 0xba, 0xbe, 0, 1 };
     const char *hash = p->hash ? p->hash : "sha256";
     uint64_t ms = p->iter_ms ? p->iter_ms : LUKS_ITER_MS;
     uint32_t iterations = luks_iterations(l, ms / LUKS_DIGEST_SHARE);
     uint8_t id[16];
     int rc;
 
-    memcpy(header, "LUKS\xba\xbe\0\1", 8);
-    memcpy(header + 8, "aes", 3);
-    memcpy(header + 40, "xts-plain64", 11);
-    memcpy(header + 72, hash, strlen(hash));
+    memcpy(header, magic, sizeof(magic));
+    luks_text(header + 8, "aes");
+    luks_text(header + 40, "xts-plain64");
+    luks_text(header + 72, hash);
     st_be32(header + 104, (uint32_t)(qcow2_luks_header_len(p) / LUKS_SECTOR));
     st_be32(header + 108, l->key_len);
     st_be32(header + 164, iterations);
