@@ -209,7 +209,7 @@ struct bt_jit {
     struct bt_jit_scratch *scratch;
     uint32_t hot;                 /* BT_JIT_HOT; tests want it sooner */
     uint64_t translated, flushes; /* statistics: instructions; times that all was dropped */
-    uint32_t jc_key[2]; /* code_key of the 64-bit code in the jump cache: [user code] */
+    uint32_t jc_key[2];           /* code_key of the 64-bit code in the jump cache: [user code] */
     bool off;
 };
 
