@@ -364,13 +364,3 @@ int bt_op_wbinvd(struct bt_cpu *c, const struct bt_insn *in)
 {
     return c->cpl ? bt_sys_gp(c, in) : BT_NEXT;
 }
-
-/* Caches are the host's; what is left of it is the access check of a one-byte load. */
-int bt_op_clflush(struct bt_cpu *c, const struct bt_insn *in)
-{
-    uint64_t lin, gpa;
-
-    if (bt_rm_linear(c, in, 1, false, &lin) || bt_translate(c, lin, 0, c->mmu, &gpa))
-        return bt_sys_fault(c, in);
-    return BT_NEXT;
-}

@@ -1,12 +1,11 @@
 /*
- * bt_flags.c: CLI, STI, PUSHF, POPF, CLAC, STAC, LAHF, SAHF (SDM 2A, 2B; virtual interrupt flag: 3B 20.3).
+ * bt_flags.c: CLI, STI, PUSHF, POPF, CLAC, STAC (SDM 2A, 2B; virtual interrupt flag: 3B 20.3).
  */
 #include "accel/bt/bt_sysops.h"
 
 enum {
     POPF_BASE = FLAG_ARITH | FLAG_TF | FLAG_DF | FLAG_NT,
     POPF_WIDE = FLAG_AC | FLAG_ID,
-    LAHF_FLAGS = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF,
 };
 
 /* Do CLI and STI act on IF (direct), on VIF (virtual), or fault? */
@@ -121,22 +120,4 @@ int bt_op_clac(struct bt_cpu *c, const struct bt_insn *in)
 int bt_op_stac(struct bt_cpu *c, const struct bt_insn *in)
 {
     return flags_set_ac(c, in, true);
-}
-
-int bt_op_lahf(struct bt_cpu *c, const struct bt_insn *in)
-{
-    uint64_t ah = (c->s.rflags & LAHF_FLAGS) | FLAG_1;
-
-    (void)in;
-    c->s.gpr[X86_RAX] = (c->s.gpr[X86_RAX] & ~0xff00ull) | ah << 8;
-    return BT_NEXT;
-}
-
-int bt_op_sahf(struct bt_cpu *c, const struct bt_insn *in)
-{
-    uint64_t ah = c->s.gpr[X86_RAX] >> 8;
-
-    (void)in;
-    c->s.rflags = (c->s.rflags & ~(uint64_t)LAHF_FLAGS) | (ah & LAHF_FLAGS);
-    return BT_NEXT;
 }

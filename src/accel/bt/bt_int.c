@@ -92,22 +92,6 @@ int bt_op_int1(struct bt_cpu *c, const struct bt_insn *in)
     return int_enter(c, in, X86_DB, BT_EV_ICEBP);
 }
 
-int bt_op_bound(struct bt_cpu *c, const struct bt_insn *in)
-{
-    unsigned unused = 64 - 8 * in->size;
-    uint64_t lower, upper, ea = bt_ea(c, in);
-    int64_t index = (int64_t)(c->s.gpr[in->reg] << unused) >> unused;
-
-    if (bt_read(c, in->seg, ea, in->size, &lower) ||
-        bt_read(c, in->seg, (ea + in->size) & bt_mask(in->asize), in->size, &upper))
-        return bt_sys_fault(c, in);
-    if (index >= (int64_t)(lower << unused) >> unused &&
-        index <= (int64_t)(upper << unused) >> unused)
-        return BT_NEXT;
-    bt_raise(c, X86_BR);
-    return bt_sys_fault(c, in);
-}
-
 int bt_op_undefined(struct bt_cpu *c, const struct bt_insn *in)
 {
     return bt_sys_ud(c, in);

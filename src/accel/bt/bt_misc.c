@@ -2,7 +2,12 @@
  * bt_misc.c: flag instructions, decimal arithmetic, XLAT, BOUND, hints and fences, invalid opcodes.
  * vCPU thread.
  */
+#include <sched.h>
+
+#include "accel/bt/bt_mem.h"
 #include "accel/bt/bt_ops.h"
+
+enum { PAUSE_YIELDS = 64 }; /* PAUSEs between two offers of the host CPU to others */
 
 int bt_op_ud(struct bt_cpu *c, const struct bt_insn *in)
 {
@@ -202,9 +207,13 @@ static int bt_sfence(struct bt_cpu *c, const struct bt_insn *in)
     return bt_next(c, in);
 }
 
+/* Whoever a spinning processor waits for may need our host CPU. */
 static int bt_pause(struct bt_cpu *c, const struct bt_insn *in)
 {
-    __asm__ volatile("pause");
+    if (++c->mem_priv->pauses % PAUSE_YIELDS)
+        __builtin_ia32_pause();
+    else if (c->vm->nvcpus > 1)
+        sched_yield();
     return bt_next(c, in);
 }
 

@@ -2,7 +2,6 @@
  * bt_sysmisc.c: time stamps, CPUID, HLT and waiting, XCR0, PKRU; and the system half's part in
  * entering and leaving the run loop.
  */
-#include <sched.h>
 
 #include "accel/bt/bt_sysops.h"
 #include "x86/msr.h"
@@ -10,7 +9,6 @@
 enum {
     XSAVE_HEADER = 512,
     XSAVE_PKRU = 2688,
-    PAUSE_YIELDS = 64, /* PAUSEs between two offers of the host CPU to others */
 };
 #define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
 
@@ -116,17 +114,6 @@ int bt_op_mwait(struct bt_cpu *c, const struct bt_insn *in)
         return bt_sys_gp(c, in);
     sched_yield();
     c->event_window = true;
-    return BT_NEXT;
-}
-
-/* Whoever a spinning processor waits for may need our host CPU. */
-int bt_op_pause(struct bt_cpu *c, const struct bt_insn *in)
-{
-    (void)in;
-    if (++c->mem_priv->pauses % PAUSE_YIELDS)
-        __builtin_ia32_pause();
-    else if (c->vm->nvcpus > 1)
-        sched_yield();
     return BT_NEXT;
 }
 

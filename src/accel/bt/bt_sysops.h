@@ -95,15 +95,15 @@ bt_op bt_op_jmp_far, bt_op_call_far, bt_op_jmp_far_mem, bt_op_call_far_mem;
 /* bt_ret.c */
 bt_op bt_op_ret_far, bt_op_iret;
 /* bt_flags.c */
-bt_op bt_op_cli, bt_op_sti, bt_op_pushf, bt_op_popf, bt_op_clac, bt_op_stac, bt_op_lahf, bt_op_sahf;
+bt_op bt_op_cli, bt_op_sti, bt_op_pushf, bt_op_popf, bt_op_clac, bt_op_stac;
 /* bt_int.c */
-bt_op bt_op_int, bt_op_int3, bt_op_into, bt_op_int1, bt_op_bound, bt_op_undefined;
+bt_op bt_op_int, bt_op_int3, bt_op_into, bt_op_int1, bt_op_undefined;
 /* bt_io.c */
 bt_op bt_op_in, bt_op_out, bt_op_ins, bt_op_outs;
 /* bt_cr.c */
 bt_op bt_op_mov_from_cr, bt_op_mov_to_cr, bt_op_mov_from_dr, bt_op_mov_to_dr;
 bt_op bt_op_lmsw, bt_op_smsw, bt_op_clts, bt_op_lgdt, bt_op_lidt, bt_op_sgdt, bt_op_sidt;
-bt_op bt_op_invlpg, bt_op_invpcid, bt_op_wbinvd, bt_op_clflush;
+bt_op bt_op_invlpg, bt_op_invpcid, bt_op_wbinvd;
 /* bt_msr.c */
 bt_op bt_op_rdmsr, bt_op_wrmsr;
 /* bt_syscall.c */
@@ -111,7 +111,7 @@ bt_op bt_op_syscall, bt_op_sysret, bt_op_sysenter, bt_op_sysexit, bt_op_swapgs;
 bt_op bt_op_rdfsbase, bt_op_wrfsbase;
 /* bt_sysmisc.c */
 bt_op bt_op_rdtsc, bt_op_rdtscp, bt_op_rdpid, bt_op_rdpmc, bt_op_cpuid, bt_op_hlt, bt_op_monitor;
-bt_op bt_op_mwait, bt_op_pause, bt_op_xgetbv, bt_op_xsetbv, bt_op_rdpkru, bt_op_wrpkru;
+bt_op bt_op_mwait, bt_op_xgetbv, bt_op_xsetbv, bt_op_rdpkru, bt_op_wrpkru;
 /* bt_hypercall.c */
 bt_op bt_op_vmcall;
 
