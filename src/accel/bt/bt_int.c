@@ -1,5 +1,5 @@
 /*
- * bt_int.c: INT n, INT3, INTO, INT1, BOUND, UD (SDM 2A; virtual 8086 redirection: 3B 20.3).
+ * bt_int.c: INT n, INT3, INTO, INT1, UD (SDM 2A; virtual 8086 redirection: 3B 20.3).
  */
 #include "accel/bt/bt_sysops.h"
 
