@@ -1,6 +1,6 @@
 /*
  * fuzz_machine.c: a guest that reads and writes every port, device register, model-specific register and
- * piece of memory with any size, while time passes.
+ * piece of memory with any size, while time passes and somebody looks at its screen.
  *
  * Input: {operation, operands}, see fuzz_machine_op().
  */
@@ -8,10 +8,12 @@
 #include "fuzz_pc.h"
 #include "mem/guest.h"
 #include "vm/exit.h"
+#include "vm/machine_pc.h"
 
-enum { MAX_OPS = 2000, MAX_ADVANCE_NS = 20000000 };
+enum { MAX_OPS = 2000, MAX_ADVANCE_NS = 20000000, MAX_LOOKS = 2 };
 
 static struct fuzz_pc fuzz_machine;
+static unsigned fuzz_machine_looks; /* at the screen, of this input */
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -30,6 +32,10 @@ static uint64_t fuzz_machine_gpa(struct fuzz_input *in)
 
     if (which == 0xff)
         return fuzz_u64(in);
+    if (which == 0xfd)
+        return 0xa0000 + fuzz_u32(in) % 0x20000;
+    if (which == 0xfc)
+        return FUZZ_PC_VRAM + fuzz_u32(in) % (16 * MIB);
     if (which == 0xfe)
         return FUZZ_PC_FLASH + fuzz_u16(in) % FUZZ_PC_FLASH_LEN;
     return bases[which % 8] + (uint64_t)(which >> 3) * 0x10000 + fuzz_u16(in);
@@ -44,6 +50,8 @@ static uint16_t fuzz_machine_port(struct fuzz_input *in)
                                     0x170,  0x170,  0x171,  0x172,  0x173,  0x174,  0x175,  0x176,
                                     0x177,  0x177,  0x3f6,  0x376,  0xc000, 0xc002, 0xc004, 0xc006,
                                     0xc008, 0xc00a, 0xc00c, 0xc00e, 0x1f0,  0x1f7,  0x170,  0x177 };
+    static const uint16_t vga[] = { 0x3c0, 0x3c0, 0x3c2, 0x3c4, 0x3c5, 0x3c7, 0x3c8, 0x3c9,
+                                    0x3ce, 0x3cf, 0x3d4, 0x3d5, 0x3da, 0x3b4, 0x1ce, 0x1cf };
     uint8_t b = fuzz_u8(in);
 
     if (b < 0x60)
@@ -56,6 +64,8 @@ static uint16_t fuzz_machine_port(struct fuzz_input *in)
         return (uint16_t)(0xcf8 + (b & 7));
     if (b < 0xe0)
         return (uint16_t)(0x600 + (b & 15));
+    if (b < 0xf0)
+        return vga[b % ARRAY_SIZE(vga)];
     return fuzz_u16(in);
 }
 
@@ -112,6 +122,15 @@ static void fuzz_machine_events(struct vcpu *c, uint8_t b)
         exit_eoi(c->vm, b);
 }
 
+/* As `ruche screenshot` does. */
+static void fuzz_machine_look(struct vm *vm, bool text)
+{
+    size_t len;
+
+    if (fuzz_machine_looks++ < MAX_LOOKS)
+        free(machine_pc_screen(vm, text, &len));
+}
+
 static void fuzz_machine_op(struct fuzz_pc *pc, struct fuzz_input *in)
 {
     uint8_t op = fuzz_u8(in);
@@ -150,6 +169,8 @@ static void fuzz_machine_op(struct fuzz_pc *pc, struct fuzz_input *in)
         break;
     case 14:
         fuzz_pc_poll(pc);
+        if (op & 0x40)
+            fuzz_machine_look(pc->vm, op & 0x20);
         break;
     default:
         if (op == 0xff)
@@ -163,6 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct fuzz_input in = { data, len };
 
     fuzz_pc_reset(&fuzz_machine);
+    fuzz_machine_looks = 0;
     for (unsigned i = 0; in.len && i < MAX_OPS; i++)
         fuzz_machine_op(&fuzz_machine, &in);
     fuzz_pc_poll(&fuzz_machine);

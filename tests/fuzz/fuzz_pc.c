@@ -18,6 +18,7 @@ enum {
     IDE_SLOT = 1,
     IDE_FUNCTION = 1 << 8,
     IDE_BM_BAR = 0x20,
+    VGA_SLOT = 31,
     IDE_BM = 0xc000,
     COMMAND = 4,
     DISK = 64 * KIB
@@ -103,6 +104,7 @@ void fuzz_pc_reset(struct fuzz_pc *pc)
 {
     struct err e = { 0 };
 
+    BUG_ON(!machine_pc_has_screen(pc->vm));
     device_quiesce_all(pc->vm->devices);
     clock_set(pc->vm->clock, 0, 0);
     BUG_ON(vm_reset(pc->vm, &e) != 0);
@@ -116,6 +118,8 @@ void fuzz_pc_reset(struct fuzz_pc *pc)
         }
         fuzz_pc_config(pc->vm->vcpu[0], slot, COMMAND, 7);
     }
+    fuzz_pc_config(pc->vm->vcpu[0], VGA_SLOT, BAR0, FUZZ_PC_VRAM);
+    fuzz_pc_config(pc->vm->vcpu[0], VGA_SLOT, COMMAND, 3);
     fuzz_pc_config(pc->vm->vcpu[0], IDE_SLOT, IDE_FUNCTION | IDE_BM_BAR, IDE_BM);
     fuzz_pc_config(pc->vm->vcpu[0], IDE_SLOT, IDE_FUNCTION | COMMAND, 5);
 }

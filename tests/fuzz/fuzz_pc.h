@@ -1,5 +1,5 @@
 /*
- * fuzz_pc.h: the whole `pc` machine with firmware and flash for fuzz targets: 2 processors of accelerator
+ * fuzz_pc.h: the whole `pc` machine with firmware, flash and VGA for fuzz targets: 2 processors of accelerator
  * bt that nobody runs, a clock that is moved by hand, a network that reaches nobody. Single thread.
  */
 #ifndef TESTS_FUZZ_FUZZ_PC_H
@@ -9,6 +9,7 @@
 
 enum { FUZZ_PC_RAM = 2 * MIB, FUZZ_PC_IMAGE = 64 * KIB, FUZZ_PC_FLASH_LEN = 16 * KIB };
 #define FUZZ_PC_FLASH 0xffc00000ull
+#define FUZZ_PC_VRAM  0xd0000000ull
 
 struct fuzz_pc {
     struct vm_config cfg;
