@@ -10,12 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "block/formats.h"
 #include "cmd/args.h"
 #include "cmd/cmd.h"
 #include "cmd/image.h"
 #include "cmd/program.h"
 
-enum { STORE_TEXT = 32, STORE_SHORT_SUM = 12, STORE_WORDS_MAX = 1024 };
+enum { STORE_DISK_MIN = 64 * KIB, STORE_TEXT = 32, STORE_SHORT_SUM = 12, STORE_WORDS_MAX = 1024 };
 
 int image_store_seal(struct store_entry *s, struct err *e)
 {
@@ -307,10 +308,22 @@ static bool image_pull_is_url(const char *source)
 
 static int image_pull_fetch(const struct pull *p, const char *to, struct err *e)
 {
-    const char *const curl[] = {
-        "curl",           "--fail",   "--location", "--proto", "=http,https",
-        "--progress-bar", "--output", to,           p->source, NULL
-    };
+    const char *const curl[] = { "curl",
+                                 "--fail",
+                                 "--location",
+                                 "--proto",
+                                 "=http,https",
+                                 "--connect-timeout",
+                                 "30",
+                                 "--speed-limit",
+                                 "1000", /* bytes a second, ... */
+                                 "--speed-time",
+                                 "60", /* ... or it is given up */
+                                 "--progress-bar",
+                                 "--output",
+                                 to,
+                                 p->source,
+                                 NULL };
 
     return image_pull_is_url(p->source) ? program_run(curl, e) : store_copy(p->source, to, e);
 }
@@ -324,6 +337,38 @@ static int image_pull_check_sum(const struct pull *p, const char *disk, struct e
         return err_set(e, EILSEQ, "%s is not what was asked for: its SHA-256 is %s, not %s",
                        p->source, sum, p->sum);
     return rc;
+}
+
+/* Servers answer with a page of text too: an image has the format that its name says, and some size. */
+static int image_pull_believe(const struct pull *p, const struct blk *b, struct err *e)
+{
+    const char *slash = strrchr(p->source, '/'), *last = slash ? slash + 1 : p->source;
+    char *name = strndup(last, strcspn(last, image_pull_is_url(p->source) ? "?#" : ""));
+    const char *format = name ? blk_format_by_name(name) : "raw";
+    int rc = 0;
+
+    free(name);
+    if (!strcmp(b->ops->format, "raw") && strcmp(format, "raw") != 0)
+        rc = err_set(e, EINVAL,
+                     "%s is no %s image, though its name says so: did the server send something "
+                     "else?",
+                     p->source, format);
+    else if (b->size < STORE_DISK_MIN)
+        rc = err_set(e, EINVAL, "%s has %llu bytes: that is no disk", p->source,
+                     (unsigned long long)b->size);
+    return rc;
+}
+
+/* Not every server says how much there is to come. */
+static int image_pull_check(const struct pull *p, struct blk *b, struct err *e)
+{
+    struct blk_check c = { 0 };
+    int rc = b->ops->check ? b->ops->check(b, 0, &c, e) : 0;
+
+    if (rc || !c.corruptions)
+        return rc;
+    return err_set(e, EINVAL, "%s is damaged: %llu mistakes in its tables; was it cut off?",
+                   p->source, (unsigned long long)c.corruptions);
 }
 
 /* Opens it as a VM would: what cannot be used is refused here. */
@@ -345,6 +390,10 @@ static int image_pull_look(const struct pull *p, struct store_entry *s, const ch
                          "%s is an overlay of %s and nothing without it: make it whole with `ruche "
                          "image convert -O qcow2 %s NEW.qcow2`",
                          p->source, info.backing, p->source);
+        if (!rc)
+            rc = image_pull_believe(p, b, e);
+        if (!rc)
+            rc = image_pull_check(p, b, e);
         json_object_set_new(s->meta, "format", json_string(b->ops->format));
         json_object_set_new(s->meta, "size", json_integer((json_int_t)b->size));
         blk_close(b);
