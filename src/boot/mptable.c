@@ -19,6 +19,7 @@ enum { MP_BUS_PCI = 0, MP_BUS_ISA = 1, MP_ALL_APICS = 0xff };
 enum { MP_ISA_TIMER = 0, MP_TIMER_PIN = 2 };
 enum { MP_LAPIC_VERSION = 0x14, MP_IOAPIC_VERSION = 0x11 };
 enum { MP_ENABLED = 1, MP_BOOT = 2, MP_MAX_CPUS = 255 };
+enum { MP_TABLE_SIGNATURE = 0x504d4350, MP_POINTER_SIGNATURE = 0x5f504d5f }; /* PCMP, _MP_ */
 enum { MP_SIGNATURE = 0x600, MP_FEATURES = 0x201 }; /* family 6; FPU, APIC */
 
 static uint8_t mptable_sum(const uint8_t *p, size_t len)
@@ -106,7 +107,7 @@ static unsigned mptable_entries(struct aml *a, const struct acpi_desc *d)
 
 static void mptable_header(uint8_t *p, size_t len, unsigned entries, const struct acpi_desc *d)
 {
-    memcpy(p, "PCMP", 4);
+    st_le32(p, MP_TABLE_SIGNATURE);
     st_le16(p + 4, (uint16_t)len);
     p[6] = MP_SPEC_1_4;
     memcpy(p + 8, "RUCHE   PC          ", 20);
@@ -117,7 +118,7 @@ static void mptable_header(uint8_t *p, size_t len, unsigned entries, const struc
 
 static void mptable_pointer(uint8_t *p, uint64_t table)
 {
-    memcpy(p, "_MP_", 4);
+    st_le32(p, MP_POINTER_SIGNATURE);
     st_le32(p + 4, (uint32_t)table);
     p[8] = MP_POINTER_LEN / 16;
     p[9] = MP_SPEC_1_4;
