@@ -105,12 +105,14 @@ static unsigned mptable_entries(struct aml *a, const struct acpi_desc *d)
     return n + 2;
 }
 
+static const uint8_t mptable_product[20] = "RUCHE   PC          "; /* OEM ID, product ID */
+
 static void mptable_header(uint8_t *p, size_t len, unsigned entries, const struct acpi_desc *d)
 {
     st_le32(p, MP_TABLE_SIGNATURE);
     st_le16(p + 4, (uint16_t)len);
     p[6] = MP_SPEC_1_4;
-    memcpy(p + 8, "RUCHE   PC          ", 20);
+    memcpy(p + 8, mptable_product, sizeof(mptable_product));
     st_le16(p + 34, (uint16_t)entries);
     st_le32(p + 36, (uint32_t)d->lapic_gpa);
     p[7] = mptable_sum(p, len);
