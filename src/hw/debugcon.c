@@ -41,7 +41,7 @@ static void debugcon_log(struct debugcon *c)
 {
     if (debugcon_is_hopeless(c))
         log_limited(&c->limit, LOG_WARN, "firmware",
-                    "no bootable device: the firmware has tried all that --boot order= lets it "
+                    "it says \"No bootable device\": it has tried all that --boot order= lets it "
                     "try, and no disk has a system on it");
     else if (c->len)
         log_debug("firmware", "%.*s", (int)c->len, c->line);

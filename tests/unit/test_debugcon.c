@@ -47,7 +47,7 @@ static void test_stream_and_log(void **ctx)
     assert_non_null(strstr(text, "firmware: one\n"));
     assert_non_null(strstr(text, "firmware: two\n"));
     assert_non_null(strstr(text, "firmware: xxxx"));
-    assert_non_null(strstr(text, "warning firmware: no bootable device: "));
+    assert_non_null(strstr(text, "warning firmware: it says \"No bootable device\""));
     log_setup(STDERR_FILENO, LOG_WARN);
     testvm_destroy(t);
     chardev_close(out);
