@@ -14,7 +14,7 @@
 enum { ACPI_ALIGN = 64, ACPI_RSDP_LEN = 36, ACPI_HEADER_LEN = 36, ACPI_FADT_LEN = 276 };
 enum { ACPI_TABLES = 5 }; /* in the XSDT: FADT, MADT, HPET, WAET; DSDT hangs off the FADT */
 
-static uint8_t acpi_sum(const uint8_t *p, size_t len)
+uint8_t acpi_checksum(const uint8_t *p, size_t len)
 {
     uint8_t sum = 0;
 
@@ -53,7 +53,7 @@ static void acpi_end(struct aml *a, size_t at)
     if (a->failed)
         return;
     st_le32(a->data + at + 4, (uint32_t)(a->len - at));
-    a->data[at + 9] = acpi_sum(a->data + at, a->len - at);
+    a->data[at + 9] = acpi_checksum(a->data + at, a->len - at);
 }
 
 /* Generic address structure (5.2.3.2); space 0 memory, 1 port I/O. */
@@ -361,10 +361,10 @@ static void acpi_rsdp(uint8_t *p, uint64_t rsdt, uint64_t xsdt)
 
     memcpy(p, head, sizeof(head));
     st_le32(p + 16, (uint32_t)rsdt);
-    p[8] = acpi_sum(p, 20);
+    p[8] = acpi_checksum(p, 20);
     st_le32(p + 20, ACPI_RSDP_LEN);
     st_le64(p + 24, xsdt);
-    p[32] = acpi_sum(p, ACPI_RSDP_LEN);
+    p[32] = acpi_checksum(p, ACPI_RSDP_LEN);
 }
 
 int acpi_build(const struct acpi_desc *d, uint64_t base, struct acpi_tables *out)

@@ -36,5 +36,7 @@ struct acpi_tables {
 
 /* The tables with all addresses made for gpa base (below 4 GiB, 64-byte aligned). 0 or -ENOMEM. */
 must_check int acpi_build(const struct acpi_desc *d, uint64_t base, struct acpi_tables *out);
+/* The byte that makes the sum of all 0, as firmware tables have it, where p[0..len) has 0 in its place. */
+uint8_t acpi_checksum(const uint8_t *p, size_t len);
 
 #endif

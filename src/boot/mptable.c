@@ -22,15 +22,6 @@ enum { MP_ENABLED = 1, MP_BOOT = 2, MP_MAX_CPUS = 255 };
 enum { MP_TABLE_SIGNATURE = 0x504d4350, MP_POINTER_SIGNATURE = 0x5f504d5f }; /* PCMP, _MP_ */
 enum { MP_SIGNATURE = 0x600, MP_FEATURES = 0x201 }; /* family 6; FPU, APIC */
 
-static uint8_t mptable_sum(const uint8_t *p, size_t len)
-{
-    uint8_t sum = 0;
-
-    while (len--)
-        sum = (uint8_t)(sum + *p++);
-    return (uint8_t)-sum;
-}
-
 static void mptable_cpu(struct aml *a, unsigned id)
 {
     aml_raw(a, (uint8_t[]){ MP_PROCESSOR, (uint8_t)id, MP_LAPIC_VERSION }, 3);
@@ -115,7 +106,7 @@ static void mptable_header(uint8_t *p, size_t len, unsigned entries, const struc
     memcpy(p + 8, mptable_product, sizeof(mptable_product));
     st_le16(p + 34, (uint16_t)entries);
     st_le32(p + 36, (uint32_t)d->lapic_gpa);
-    p[7] = mptable_sum(p, len);
+    p[7] = acpi_checksum(p, len);
 }
 
 static void mptable_pointer(uint8_t *p, uint64_t table)
@@ -124,7 +115,7 @@ static void mptable_pointer(uint8_t *p, uint64_t table)
     st_le32(p + 4, (uint32_t)table);
     p[8] = MP_POINTER_LEN / 16;
     p[9] = MP_SPEC_1_4;
-    p[10] = mptable_sum(p, MP_POINTER_LEN);
+    p[10] = acpi_checksum(p, MP_POINTER_LEN);
 }
 
 int mptable_build(const struct acpi_desc *d, uint64_t base, struct mptable *out)
