@@ -61,7 +61,7 @@ char *blk_resolve(const char *path, const char *name)
 
     if (!strncmp(name, "json:", 5))
         return chain_resolve_json(path, name);
-    if (!strncmp(name, "file:", 5) && !strncmp(name + 5, "//", 2))
+    if (!strncmp(name, "file://", 7))
         return strdup(name + 7);
     if (!strncmp(name, "file:", 5))
         return blk_resolve(path, name + 5);
