@@ -71,6 +71,10 @@ struct blk_opts {
     bool no_uring; /* use threads even where io_uring works */
     bool share;    /* take no lock: somebody else may be writing meanwhile. For looking at images */
     struct loop *loop;
+    /* for disks on servers */
+    uint64_t
+        timeout_ms; /* what has not been answered for so long fails, or is tried once more; 0: 30 s */
+    int cancel_fd; /* open() stops waiting for the server when it is readable; 0: none */
 
     /* for a guest's disk */
     enum blk_cache cache; /* of the backing file too, but for flushes */

@@ -110,6 +110,8 @@ int blk_open_backing(struct blk *b, const struct blk_opts *o, const char *name, 
                               .no_uring = o->no_uring,
                               .share = o->share,
                               .loop = o->loop,
+                              .timeout_ms = o->timeout_ms,
+                              .cancel_fd = o->cancel_fd,
                               .cache =
                                   o->cache == BLK_CACHE_NONE || o->cache == BLK_CACHE_DIRECTSYNC
                                       ? BLK_CACHE_NONE

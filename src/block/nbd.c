@@ -3,8 +3,9 @@
  * through libnbd, which is loaded when the first such disk is opened.
  *
  * A thread of its own has the connection; submitted requests wait in `queue` until it looks. If the server goes
- * away, it connects again, and what was in flight is sent once more; after NBD_GIVE_UP_NS requests fail, while it
- * goes on trying.
+ * away, or is silent for as long as `patience_ns` though something is asked of it, the thread connects again, and what
+ * was in flight is sent once more; if nothing has been answered `patience_ns` later, requests fail, while it goes on
+ * trying.
  *
  * Locking: `lock` guards what both sides use; the connection and the commands are the thread's alone.
  */
@@ -18,8 +19,7 @@
 #include "block/formats.h"
 #include "block/nbd_priv.h"
 
-enum { NBD_CONNECT_MS = 10000, NBD_RETRY_MS = 1000, NBD_EXTENTS = 64 };
-#define NBD_GIVE_UP_NS (30 * 1000000000ull)
+enum { NBD_CONNECT_MS = 10000, NBD_PATIENCE_MS = 30000, NBD_RETRY_MS = 1000 };
 
 /* A request on its way: one command, or several if it is longer than the server takes. */
 struct nbd_op {
@@ -46,7 +46,8 @@ struct nbd_disk {
     struct nbd_server server;
     const char *uri; /* the blk's path */
     bool readonly;
-    int wake_fd;
+    uint64_t patience_ns;
+    int wake_fd, stop_fd; /* the second is readable when the thread has to end */
     pthread_t thread;
     bool started;
 
@@ -54,7 +55,9 @@ struct nbd_disk {
     struct nbd_handle *h; /* NULL: not connected */
     struct nbd_op *again; /* to be sent when it is */
     bool sending;         /* inside a call that makes a command */
-    uint64_t lost_ns;     /* since when it is not */
+    unsigned in_flight;   /* what the server has to answer: ops, and a question */
+    uint64_t heard_ns;    /* when the server last moved, or got something to do */
+    uint64_t lost_ns;     /* when the connection was lost; 0: since then something was answered */
 
     pthread_mutex_t lock;
     pthread_cond_t answered;
@@ -112,17 +115,38 @@ static bool nbd_wants_flush_after(const struct nbd_op *op)
            (op->r->op == BLK_WRITE || op->r->op == BLK_WRITE_ZEROES);
 }
 
+/* The server has something to do from now on. */
+static void nbd_count(struct nbd_disk *d)
+{
+    if (!d->in_flight++)
+        d->heard_ns = util_monotonic_ns();
+}
+
+/* The server has answered: it works. */
+static void nbd_found(struct nbd_disk *d)
+{
+    if (d->lost_ns)
+        log_info("block", "disk '%s': the server is back", d->uri);
+    d->lost_ns = 0;
+}
+
 /* One of its commands is done, or all have been made. */
 static void nbd_settle(struct nbd_op *op)
 {
+    struct nbd_disk *d = op->d;
+
     if (--op->commands)
         return;
     if (nbd_wants_flush_after(op)) {
         nbd_flush_after(op);
-    } else if (nbd_is_lost(op->err)) {
-        op->next = op->d->again;
-        op->d->again = op;
+        return;
+    }
+    d->in_flight--;
+    if (nbd_is_lost(op->err)) {
+        op->next = d->again;
+        d->again = op;
     } else {
+        nbd_found(d);
         nbd_finish(op);
     }
 }
@@ -174,6 +198,7 @@ static void nbd_send(struct nbd_op *op)
     op->err = 0;
     op->flushing = false;
     op->commands = 1;
+    nbd_count(op->d);
     do {
         uint64_t len = min_u64(r->len - done, op->d->server.max_len);
 
@@ -268,7 +293,10 @@ static int nbd_extent(void *opaque, const char *context, uint64_t off, uint32_t 
 
 static int nbd_status_done(void *opaque, int *error)
 {
-    nbd_answer(opaque, -*error);
+    struct nbd_disk *d = opaque;
+
+    d->in_flight--;
+    nbd_answer(d, -*error);
     return 1;
 }
 
@@ -278,9 +306,12 @@ static void nbd_ask(struct nbd_disk *d, struct nbd_question *q)
     nbd_completion_callback cb = { .callback = nbd_status_done, .user_data = d };
 
     q->sent = true;
+    nbd_count(d);
     if (!d->h || d->lib.aio_block_status(d->h, min_u64(q->len, d->server.max_len), q->off, extent,
-                                         cb, 0) < 0)
+                                         cb, 0) < 0) {
+        d->in_flight--;
         nbd_answer(d, -EIO);
+    }
 }
 
 static int nbd_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x)
@@ -302,54 +333,82 @@ static int nbd_status(struct blk *b, uint64_t off, uint64_t len, struct blk_exte
 
 /* --- the thread --- */
 
-static void nbd_fail_all(struct nbd_disk *d)
+static void nbd_fail_all(struct nbd_disk *d, int err)
 {
     while (d->again) {
         struct nbd_op *op = d->again;
 
         d->again = op->next;
-        op->err = EIO;
+        op->err = err;
         nbd_finish(op);
     }
 }
 
-static void nbd_lost(struct nbd_disk *d)
+static void nbd_lost(struct nbd_disk *d, const char *why)
 {
-    log_warn("block", "disk '%s': the server is gone (%s); trying to reach it again", d->uri,
-             d->lib.get_error() ? d->lib.get_error() : "it hung up");
-    d->lib.close(d->h); /* completes what was in flight, with an error that says so */
+    if (!d->lost_ns) {
+        log_warn("block", "disk '%s': the server is gone (%s); trying to reach it again", d->uri,
+                 why);
+        d->lost_ns = util_monotonic_ns();
+    }
+    nbd_link_break(&d->lib, d->h); /* completes what was in flight, with an error that says so */
     d->h = NULL;
-    d->lost_ns = util_monotonic_ns();
     nbd_answer(d, -EIO);
 }
 
-static void nbd_reconnect(struct nbd_disk *d)
+static void nbd_resend(struct nbd_disk *d)
 {
     struct nbd_op *op = d->again;
-    struct nbd_server server;
-    struct err e = { 0 };
 
-    d->h = nbd_link_open(&d->lib, d->uri, NBD_CONNECT_MS, &server, &e);
-    if (d->h && (server.size < d->server.size || (server.readonly && !d->readonly))) {
-        log_error("block", "disk '%s': the server is back, but with another disk", d->uri);
-        d->lib.close(d->h);
-        d->h = NULL;
-    }
-    if (!d->h) {
-        if (util_monotonic_ns() - d->lost_ns > NBD_GIVE_UP_NS)
-            nbd_fail_all(d);
-        return;
-    }
-    log_info("block", "disk '%s': the server is back", d->uri);
-    server.size = d->server.size;
-    d->server = server;
     d->again = NULL;
+    if (!op)
+        nbd_found(d);
     while (op) {
         struct nbd_op *next = op->next;
 
         nbd_send(op);
         op = next;
     }
+}
+
+static unsigned nbd_connect_ms(const struct nbd_disk *d)
+{
+    return (unsigned)min_u64(NBD_CONNECT_MS, d->patience_ns / 1000000);
+}
+
+static void nbd_reconnect(struct nbd_disk *d)
+{
+    const struct nbd_patience p = { nbd_connect_ms(d), d->stop_fd };
+    struct nbd_server server;
+    struct err e = { 0 };
+
+    d->h = nbd_link_open(&d->lib, d->uri, &p, &server, &e);
+    if (d->h && (server.size < d->server.size || (server.readonly && !d->readonly))) {
+        log_error("block", "disk '%s': the server is back, but with another disk", d->uri);
+        d->lib.close(d->h);
+        d->h = NULL;
+    }
+    if (!d->h)
+        return;
+    server.size = d->server.size;
+    d->server = server;
+    nbd_resend(d);
+}
+
+/* What is to be done about the connection, once it has been waited for. */
+static void nbd_mend(struct nbd_disk *d)
+{
+    const char *why = d->lib.get_error();
+
+    /* What could not even be sent shows up in no event. */
+    if (d->h && (d->again || !nbd_link_alive(&d->lib, d->h)))
+        nbd_lost(d, why ? why : "it hung up");
+    else if (d->h && d->in_flight && util_monotonic_ns() - d->heard_ns > d->patience_ns)
+        nbd_lost(d, "it does not answer");
+    else if (!d->h)
+        nbd_reconnect(d);
+    if (!d->h && util_monotonic_ns() - d->lost_ns > d->patience_ns)
+        nbd_fail_all(d, ETIMEDOUT);
 }
 
 /* False: to be stopped. */
@@ -383,15 +442,14 @@ static void *nbd_thread(void *opaque)
     eventfd_t count;
 
     while (nbd_look(d)) {
-        /* What could not even be sent shows up in no event. */
-        nbd_link_poll(&d->lib, d->h, d->wake_fd, d->h && !d->again ? -1 : NBD_RETRY_MS);
+        bool idle = d->h && !d->again && !d->in_flight;
+
+        if (nbd_link_poll(&d->lib, d->h, d->wake_fd, idle ? -1 : NBD_RETRY_MS))
+            d->heard_ns = util_monotonic_ns();
         eventfd_read(d->wake_fd, &count);
-        if (d->h && (d->again || !nbd_link_alive(&d->lib, d->h)))
-            nbd_lost(d);
-        else if (!d->h)
-            nbd_reconnect(d);
+        nbd_mend(d);
     }
-    nbd_fail_all(d);
+    nbd_fail_all(d, EIO);
     nbd_link_close(&d->lib, d->h);
     return NULL;
 }
@@ -437,17 +495,34 @@ static void nbd_free(struct nbd_disk *d)
         d->stop = true;
         pthread_mutex_unlock(&d->lock);
         eventfd_write(d->wake_fd, 1);
+        eventfd_write(d->stop_fd, 1);
         pthread_join(d->thread, NULL);
     } else if (d->h) {
         d->lib.close(d->h);
     }
     remote_fini(&d->remote);
     util_close(&d->wake_fd);
+    util_close(&d->stop_fd);
     pthread_cond_destroy(&d->answered);
     pthread_mutex_destroy(&d->lock);
     if (d->lib.handle)
         dlclose(d->lib.handle);
     free(d);
+}
+
+/* A server that lets us connect may still not answer what it is asked. */
+static int nbd_connect(struct nbd_disk *d, const struct blk_opts *o, struct err *e)
+{
+    struct nbd_patience p = { nbd_connect_ms(d), o->cancel_fd ? o->cancel_fd : -1 };
+    struct nbd_handle *h = nbd_link_open(&d->lib, d->uri, &p, &d->server, e);
+    int rc;
+
+    if (!h)
+        return -ECONNREFUSED;
+    p.timeout_ms = (unsigned)(d->patience_ns / 1000000);
+    rc = nbd_link_try(&d->lib, h, d->uri, &p, &d->server, e);
+    d->h = rc ? NULL : h;
+    return rc;
 }
 
 static int nbd_start(struct nbd_disk *d, const struct blk_opts *o, struct err *e)
@@ -457,11 +532,12 @@ static int nbd_start(struct nbd_disk *d, const struct blk_opts *o, struct err *e
     if (!rc)
         rc = remote_init(&d->remote, o->loop, e);
     d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (rc || d->wake_fd < 0)
+    d->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (rc || d->wake_fd < 0 || d->stop_fd < 0)
         return rc ? rc : err_set(e, errno, "no eventfd: %s", strerror(errno));
-    d->h = nbd_link_open(&d->lib, d->uri, NBD_CONNECT_MS, &d->server, e);
-    if (!d->h)
-        return -ECONNREFUSED;
+    rc = nbd_connect(d, o, e);
+    if (rc)
+        return rc;
     if (d->server.readonly && !o->readonly)
         return err_set(e, EROFS, "disk '%s' is read-only at its server: add ,readonly", o->path);
     rc = pthread_create(&d->thread, NULL, nbd_thread, d);
@@ -478,7 +554,8 @@ static int nbd_open(struct blk *b, const struct blk_opts *o, struct err *e)
         return err_set(e, ENOMEM, "out of memory");
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->answered, NULL);
-    d->remote.event_fd = d->wake_fd = -1;
+    d->remote.event_fd = d->wake_fd = d->stop_fd = -1;
+    d->patience_ns = (o->timeout_ms ? o->timeout_ms : NBD_PATIENCE_MS) * 1000000ull;
     d->queue_tail = &d->queue;
     d->uri = b->path;
     d->readonly = o->readonly;

@@ -4,17 +4,19 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
+#include "base/log.h"
 #include "block/nbd_priv.h"
 
-enum { NBD_COMMAND_MAX = 32 * MIB };
+enum { NBD_COMMAND_MAX = 32 * MIB, NBD_GOODBYE_MS = 1000 };
 
 bool nbd_link_alive(const struct nbd_lib *lib, struct nbd_handle *h)
 {
     return h && lib->aio_is_dead(h) == 0 && lib->aio_is_closed(h) == 0;
 }
 
-void nbd_link_poll(const struct nbd_lib *lib, struct nbd_handle *h, int wake_fd, int timeout_ms)
+bool nbd_link_poll(const struct nbd_lib *lib, struct nbd_handle *h, int wake_fd, int timeout_ms)
 {
     unsigned direction = h ? lib->aio_get_direction(h) : 0;
     struct pollfd p[2] = {
@@ -24,39 +26,62 @@ void nbd_link_poll(const struct nbd_lib *lib, struct nbd_handle *h, int wake_fd,
                             (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0)) },
     };
 
-    if (poll(p, ARRAY_SIZE(p), timeout_ms) <= 0 || !h)
-        return;
+    if (poll(p, ARRAY_SIZE(p), timeout_ms) <= 0 || !p[1].revents)
+        return false;
     /* One of them: the other may not be wanted any more afterwards. A failure is seen as a dead link. */
     if (p[1].revents & (POLLIN | POLLHUP | POLLERR) && (direction & LIBNBD_AIO_DIRECTION_READ))
         lib->aio_notify_read(h);
     else if (p[1].revents & (POLLOUT | POLLHUP | POLLERR))
         lib->aio_notify_write(h);
+    return true;
 }
 
-static struct nbd_handle *nbd_link_fail(const struct nbd_lib *lib, struct nbd_handle *h,
-                                        const char *uri, const char *why, struct err *e)
+static bool nbd_link_is_canceled(const struct nbd_patience *p)
 {
-    const char *rest = strstr(why, ": ");
+    struct pollfd cancel = { .fd = p->cancel_fd, .events = POLLIN };
 
-    if (!strncmp(why, "nbd_", strlen("nbd_")) && rest) /* libnbd begins with its function's name */
-        why = rest + 2;
-    err_set(e, ECONNREFUSED, "disk '%s' cannot be reached: %s", uri, why);
-    lib->close(h);
-    return NULL;
+    return poll(&cancel, 1, 0) > 0;
 }
 
-static int nbd_link_wait(const struct nbd_lib *lib, struct nbd_handle *h, int timeout_ms)
+/*
+ * Moves the connection on while it is being made, or (`answered`) until a command is done. -ETIMEDOUT;
+ * -ECANCELED: see nbd_patience.
+ */
+static int nbd_link_wait(const struct nbd_lib *lib, struct nbd_handle *h,
+                         const struct nbd_patience *p, const bool *answered)
 {
-    uint64_t end = util_monotonic_ns() + (uint64_t)timeout_ms * 1000000u;
+    uint64_t end = util_monotonic_ns() + p->timeout_ms * 1000000ull;
 
-    while (lib->aio_is_connecting(h) == 1) {
+    while (answered ? !*answered && nbd_link_alive(lib, h) : lib->aio_is_connecting(h) == 1) {
         uint64_t now = util_monotonic_ns();
 
         if (now >= end)
             return -ETIMEDOUT;
-        nbd_link_poll(lib, h, -1, (int)((end - now) / 1000000u + 1));
+        if (!nbd_link_poll(lib, h, p->cancel_fd, (int)((end - now) / 1000000u + 1)) &&
+            nbd_link_is_canceled(p))
+            return -ECANCELED;
     }
-    return lib->aio_is_ready(h) == 1 ? 0 : -ECONNREFUSED;
+    return 0;
+}
+
+/* What rc means of nbd_link_wait(), or of what was to be waited for (0). */
+static int nbd_link_fail(const struct nbd_lib *lib, const char *uri, const struct nbd_patience *p,
+                         int rc, struct err *e)
+{
+    const char *why = lib->get_error(), *rest = why ? strstr(why, ": ") : NULL;
+
+    if (rc == -ECANCELED)
+        return err_set(e, ECANCELED, "disk '%s': given up while its server was waited for", uri);
+    if (rc == -ETIMEDOUT)
+        return err_set(
+            e, ETIMEDOUT,
+            "disk '%s' cannot be reached: the server says nothing, for %u s now; is it an "
+            "NBD server, and what does its log say?",
+            uri, p->timeout_ms / 1000);
+    if (rest && !strncmp(why, "nbd_", strlen("nbd_"))) /* libnbd begins with its function's name */
+        why = rest + 2;
+    return err_set(e, ECONNREFUSED, "disk '%s' cannot be reached: %s", uri,
+                   why ? why : "the server hung up");
 }
 
 static int nbd_link_ask(const struct nbd_lib *lib, struct nbd_handle *h, const char *uri,
@@ -89,11 +114,12 @@ static int nbd_link_ask(const struct nbd_lib *lib, struct nbd_handle *h, const c
     return 0;
 }
 
-struct nbd_handle *nbd_link_open(const struct nbd_lib *lib, const char *uri, int timeout_ms,
-                                 struct nbd_server *server, struct err *e)
+struct nbd_handle *nbd_link_open(const struct nbd_lib *lib, const char *uri,
+                                 const struct nbd_patience *p, struct nbd_server *server,
+                                 struct err *e)
 {
     struct nbd_handle *h = lib->create();
-    int rc;
+    int rc = 0;
 
     if (!h)
         return err_oom(e);
@@ -101,27 +127,64 @@ struct nbd_handle *nbd_link_open(const struct nbd_lib *lib, const char *uri, int
     lib->add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION);
     lib->set_strict_mode(h, 0);
     lib->set_uri_allow_local_file(h, true); /* the user's own words: keys of nbds:// */
-    if (lib->aio_connect_uri(h, uri) < 0)
-        return nbd_link_fail(lib, h, uri, lib->get_error(), e);
-    rc = nbd_link_wait(lib, h, timeout_ms);
-    if (rc)
-        return nbd_link_fail(lib, h, uri,
-                             rc == -ETIMEDOUT   ? "no answer"
-                             : lib->get_error() ? lib->get_error()
-                                                : "the server hung up",
-                             e);
-    if (nbd_link_ask(lib, h, uri, server, e)) {
+    if (!lib->aio_connect_uri(h, uri))
+        rc = nbd_link_wait(lib, h, p, NULL);
+    if (rc || lib->aio_is_ready(h) != 1)
+        rc = nbd_link_fail(lib, uri, p, rc, e);
+    else
+        rc = nbd_link_ask(lib, h, uri, server, e);
+    if (rc) {
         lib->close(h);
         return NULL;
     }
     return h;
 }
 
+static int nbd_link_answered(void *answered, int *error)
+{
+    (void)error; /* is an answer too */
+    *(bool *)answered = true;
+    return 1;
+}
+
+int nbd_link_try(const struct nbd_lib *lib, struct nbd_handle *h, const char *uri,
+                 const struct nbd_patience *p, const struct nbd_server *server, struct err *e)
+{
+    bool answered = false;
+    nbd_completion_callback cb = { .callback = nbd_link_answered, .user_data = &answered };
+    char sector[BLK_SECTOR];
+    int rc = 0;
+
+    if (server->size < sizeof(sector))
+        return 0;
+    if (lib->aio_pread(h, sector, sizeof(sector), 0, cb, 0) >= 0)
+        rc = nbd_link_wait(lib, h, p, &answered);
+    if (answered)
+        return 0;
+    rc = nbd_link_fail(lib, uri, p, rc, e);
+    lib->close(h); /* no sooner: the sentence may be libnbd's, and the command has our memory */
+    return rc;
+}
+
+/* Of its own, libnbd forgets commands when a connection that works is closed: it has to see the end of that first. */
+void nbd_link_break(const struct nbd_lib *lib, struct nbd_handle *h)
+{
+    shutdown(lib->aio_get_fd(h), SHUT_RDWR);
+    while (nbd_link_alive(lib, h) && nbd_link_poll(lib, h, -1, 0))
+        ;
+    lib->close(h);
+}
+
 void nbd_link_close(const struct nbd_lib *lib, struct nbd_handle *h)
 {
+    const struct nbd_patience goodbye = { NBD_GOODBYE_MS, -1 };
+    bool never = false;
+
     if (!h)
         return;
-    if (nbd_link_alive(lib, h))
-        lib->shutdown(h, 0);
+    /* Until the server hangs up, because some of them take a connection that breaks for a fault. */
+    if (nbd_link_alive(lib, h) && !lib->aio_disconnect(h, 0) &&
+        nbd_link_wait(lib, h, &goodbye, &never))
+        log_debug("block", "an NBD server does not hang up");
     lib->close(h);
 }

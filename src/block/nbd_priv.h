@@ -33,13 +33,13 @@
     F(aio_get_direction)                                                                           \
     F(aio_notify_read)                                                                             \
     F(aio_notify_write)                                                                            \
+    F(aio_disconnect)                                                                              \
     F(aio_pread)                                                                                   \
     F(aio_pwrite)                                                                                  \
     F(aio_flush)                                                                                   \
     F(aio_trim)                                                                                    \
     F(aio_zero)                                                                                    \
-    F(aio_block_status)                                                                            \
-    F(shutdown)
+    F(aio_block_status)
 
 struct nbd_lib {
     void *handle;
@@ -55,15 +55,29 @@ struct nbd_server {
     bool readonly, flush, fua, trim, zero, status;
 };
 
-/*
- * Connects to uri, waiting at most timeout_ms. NULL with a sentence. Any thread.
- */
-struct nbd_handle *nbd_link_open(const struct nbd_lib *lib, const char *uri, int timeout_ms,
-                                 struct nbd_server *server, struct err *e);
+/* How long to wait for a server, and a descriptor that ends the wait when it is readable (-1: none). */
+struct nbd_patience {
+    unsigned timeout_ms;
+    int cancel_fd;
+};
+
+/* Connects to uri. NULL with a sentence. Any thread. */
+struct nbd_handle *nbd_link_open(const struct nbd_lib *lib, const char *uri,
+                                 const struct nbd_patience *p, struct nbd_server *server,
+                                 struct err *e);
+/* Does the server answer a read at all? -errno with a sentence, and h is closed then. */
+must_check int nbd_link_try(const struct nbd_lib *lib, struct nbd_handle *h, const char *uri,
+                            const struct nbd_patience *p, const struct nbd_server *server,
+                            struct err *e);
 /* Is the connection usable? */
 bool nbd_link_alive(const struct nbd_lib *lib, struct nbd_handle *h);
-/* Waits for the server or wake_fd and moves the connection on; timeout_ms -1: as long as it takes. */
-void nbd_link_poll(const struct nbd_lib *lib, struct nbd_handle *h, int wake_fd, int timeout_ms);
+/*
+ * Waits for the server or wake_fd and moves the connection on; timeout_ms -1: as long as it takes. Did something
+ * come from the server, or did it take something?
+ */
+bool nbd_link_poll(const struct nbd_lib *lib, struct nbd_handle *h, int wake_fd, int timeout_ms);
+/* Closes it so that what is in flight completes, as lost. */
+void nbd_link_break(const struct nbd_lib *lib, struct nbd_handle *h);
 void nbd_link_close(const struct nbd_lib *lib, struct nbd_handle *h); /* NULL is fine */
 
 #endif

@@ -35,6 +35,7 @@ static const struct {
     DISK_IO("throttling.bps-read", DISK_IO_SIZE, bps_rd),
     DISK_IO("throttling.bps-write", DISK_IO_SIZE, bps_wr),
     DISK_IO("burst", DISK_IO_SECONDS, burst_ms),
+    DISK_IO("timeout", DISK_IO_SECONDS, timeout_ms),
 };
 
 /* Words of other programs for ours. */

@@ -12,7 +12,7 @@
     "discard=unmap|ignore, "                                                                       \
     "detect-zeroes=off|on|unmap, iops=N, iops_rd=N, iops_wr=N, bps=SIZE, bps_rd=SIZE, "            \
     "bps_wr=SIZE, "                                                                                \
-    "burst=SECONDS, on-io-error=enospc|report|pause|ignore"
+    "burst=SECONDS, timeout=SECONDS, on-io-error=enospc|report|pause|ignore"
 
 /* "name=value": 1 if it was one of these; 0: something else; or -errno. Words are checked by config_check(). */
 must_check int options_disk_io(struct config_disk *d, const char *item, struct err *e);

@@ -34,6 +34,7 @@ struct vmm {
         int fd; /* -1: there is none */
     } log, serial;
     struct loop_fd signals;
+    int cancel_fd; /* readable when a signal came that ends the VM: asked while the machine is set up */
     int ended_by; /* signal number, 0: none */
     bool booting; /* what fails now is the kernel's or the initrd's fault */
 };
@@ -56,6 +57,15 @@ static void vmm_signal(struct loop_fd *w, uint32_t events)
     vm_end(m->vm, VM_END_POWEROFF, 0, "ended by signal %u", si.ssi_signo);
 }
 
+/* The machine is not complete because a signal came. */
+static void vmm_look_for_end(struct vmm *m)
+{
+    struct signalfd_siginfo si;
+
+    if (read(m->cancel_fd, &si, sizeof(si)) == (ssize_t)sizeof(si))
+        m->ended_by = (int)si.ssi_signo;
+}
+
 /* Before any thread exists, so that all of them have the signals blocked. */
 static int vmm_block_signals(sigset_t *set)
 {
@@ -72,9 +82,13 @@ static int vmm_block_signals(sigset_t *set)
 static int vmm_watch_signals(struct vmm *m, const sigset_t *set, struct err *e)
 {
     int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK), r;
+    sigset_t end = *set;
 
-    if (fd < 0)
+    sigdelset(&end, SIGUSR1);
+    m->cancel_fd = signalfd(-1, &end, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0 || m->cancel_fd < 0)
         return err_set(e, errno, "signalfd: %s", strerror(errno));
+    m->vm->cancel_fd = m->cancel_fd;
     r = loop_fd_add(m->vm->loop, &m->signals, fd, EPOLLIN, vmm_signal);
     return r ? err_set(e, -r, "cannot watch for signals: %s", strerror(-r)) : 0;
 }
@@ -287,13 +301,14 @@ static void vmm_destroy(struct vmm *m)
     gdb_destroy(m->gdb);
     vm_destroy(m->vm);
     util_close(&m->signals.fd);
+    util_close(&m->cancel_fd);
     config_fini(&m->cfg);
 }
 
 /* Set-up failed, or a reset did. */
 static int vmm_fail(const struct vmm *m, const struct err *e)
 {
-    int status = cmd_fail(e);
+    int status = m->ended_by ? 128 + m->ended_by : cmd_fail(e);
 
     log_info("vmm", "failed: %s", e->msg); /* it is on stderr already */
     return m->booting && e->code == ENOTSUP ? CMD_BAD_INPUT : status;
@@ -309,9 +324,11 @@ static void vmm_report(int status, const char *reason)
 
 static int vmm_main(int config_fd, pid_t parent)
 {
-    struct vmm m = {
-        .signals.fd = -1, .log.fd = -1, .serial.fd = -1, .dir = { .fd = -1, .lock_fd = -1 }
-    };
+    struct vmm m = { .signals.fd = -1,
+                     .cancel_fd = -1,
+                     .log.fd = -1,
+                     .serial.fd = -1,
+                     .dir = { .fd = -1, .lock_fd = -1 } };
     struct err e = { 0 };
     char *json, reason[256] = "";
     sigset_t set;
@@ -332,6 +349,8 @@ static int vmm_main(int config_fd, pid_t parent)
         status = vmm_run(&m, &e);
     else
         status = CMD_BAD_INPUT;
+    if (e.code == ECANCELED)
+        vmm_look_for_end(&m);
     if (m.vm)
         snprintf(reason, sizeof(reason), "%s", m.vm->end_reason);
     vmm_destroy(&m);

@@ -42,6 +42,7 @@ struct config_disk {
     uint64_t iops, iops_rd, iops_wr; /* limits a second; 0: none */
     uint64_t bps, bps_rd, bps_wr;    /* bytes */
     uint64_t burst_ms;               /* for how long saved-up allowance lasts; 0: a default */
+    uint64_t timeout_ms;             /* how long its server may be silent; 0: a default */
 };
 struct config_forward {
     bool udp;

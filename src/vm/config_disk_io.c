@@ -34,7 +34,7 @@ int config_check_on_io_error(const char *word, struct err *e)
 
 static int config_check_limits(const struct config_disk *d, struct err *e)
 {
-    enum { BURST_MAX_MS = 3600 * 1000 };
+    enum { BURST_MAX_MS = 3600 * 1000, TIMEOUT_MAX_MS = 24 * 3600 * 1000 };
 
     if ((d->iops && (d->iops_rd || d->iops_wr)) || (d->bps && (d->bps_rd || d->bps_wr)))
         return err_set(
@@ -44,6 +44,11 @@ static int config_check_limits(const struct config_disk *d, struct err *e)
             d->path);
     if (d->burst_ms > BURST_MAX_MS)
         return err_set(e, EINVAL, "disk %s: a burst of more than an hour is no limit", d->path);
+    if (d->timeout_ms && strncmp(d->path, "nbd", 3) != 0)
+        return err_set(e, EINVAL, "disk %s: timeout= is for disks on NBD servers: leave it out",
+                       d->path);
+    if (d->timeout_ms > TIMEOUT_MAX_MS)
+        return err_set(e, EINVAL, "disk %s: timeout= is at most a day", d->path);
     return 0;
 }
 

@@ -52,7 +52,7 @@ static const struct config_member disk_members[] = {
     MEMBER(config_disk, KIND_U64, iops),        MEMBER(config_disk, KIND_U64, iops_rd),
     MEMBER(config_disk, KIND_U64, iops_wr),     MEMBER(config_disk, KIND_U64, bps),
     MEMBER(config_disk, KIND_U64, bps_rd),      MEMBER(config_disk, KIND_U64, bps_wr),
-    MEMBER(config_disk, KIND_U64, burst_ms),
+    MEMBER(config_disk, KIND_U64, burst_ms),    MEMBER(config_disk, KIND_U64, timeout_ms),
 };
 static const struct config_member forward_members[] = {
     MEMBER(config_forward, KIND_BOOL, udp),

@@ -112,6 +112,8 @@ static void pc_blk_opts(const struct machine *m, const struct config_disk *d, st
         .format = d->format,
         .readonly = d->readonly,
         .loop = m->vm->loop,
+        .timeout_ms = d->timeout_ms,
+        .cancel_fd = m->vm->cancel_fd,
         .no_uring = d->aio && !strcmp(d->aio, "threads"),
         .cache = pc_cache(d->cache),
         .detect_zeroes = pc_detect(d->detect_zeroes),

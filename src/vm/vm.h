@@ -52,7 +52,8 @@ struct vm {
     int (*inta)(struct vm *vm);             /* the 8259's vector or -1, set by the machine */
     void (*eoi)(struct vm *vm, uint8_t vector); /* the IOAPIC's, set by the machine */
     struct debugger *debugger;                  /* NULL: none; set before the vCPUs start */
-    bool held; /* by the debugger: vm_run() leaves it paused. Controlling thread */
+    int cancel_fd; /* readable: who sets the machine up need not go on waiting; 0: none */
+    bool held;     /* by the debugger: vm_run() leaves it paused. Controlling thread */
 
     pthread_mutex_t lock; /* guards what follows */
     enum vm_end end;      /* what the guest asked for, or why it ended */

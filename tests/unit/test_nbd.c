@@ -10,18 +10,23 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "blkjob.h"
 
-enum { DISK = 1 << 20 };
+enum { DISK = 1 << 20, PATIENCE_MS = 1500 };
 
 struct fixture {
-    bool qemu; /* the server is qemu-nbd */
+    bool qemu;              /* the server is qemu-nbd */
+    const char *read_delay; /* a parameter of nbdkit's delay filter; NULL: none */
+    uint64_t timeout_ms;
     char dir[64], file[96], sock[96], uri[160];
     pid_t server;
     struct loop *loop;
@@ -42,6 +47,9 @@ static void start_server(struct fixture *f)
         if (f->qemu)
             execlp("qemu-nbd", "qemu-nbd", "-t", "-f", "raw", "-k", f->sock, "--discard=unmap",
                    f->file, NULL);
+        else if (f->read_delay)
+            execlp("nbdkit", "nbdkit", "-f", "-U", f->sock, "--filter=delay", "file", f->file,
+                   f->read_delay, NULL);
         else
             execlp("nbdkit", "nbdkit", "-f", "-U", f->sock, "file", f->file, NULL);
         _exit(127);
@@ -66,7 +74,9 @@ static void stop_server(struct fixture *f)
 
 static struct blk *open_disk(struct fixture *f, struct err *e)
 {
-    struct blk_opts o = { .path = f->uri, .format = "raw", .loop = f->loop };
+    struct blk_opts o = {
+        .path = f->uri, .format = "raw", .loop = f->loop, .timeout_ms = f->timeout_ms
+    };
 
     *e = (struct err){ 0 };
     return blk_open(&o, e);
@@ -205,6 +215,64 @@ static void test_reconnect(void **ctx)
     blkjob_expect(f->b, 8192, 0x77, 4096);
 }
 
+static void expect_silence(struct fixture *f, int cancel_fd, int code)
+{
+    struct blk_opts o = {
+        .path = f->uri, .format = "raw", .loop = f->loop, .timeout_ms = 100, .cancel_fd = cancel_fd
+    };
+    struct err e = { 0 };
+
+    assert_null(blk_open(&o, &e));
+    if (e.code == ENOENT || e.code == ENOTSUP) /* no libnbd */
+        skip();
+    assert_int_equal(e.code, code);
+    assert_true(code != ETIMEDOUT || strstr(e.msg, "says nothing"));
+}
+
+/* A server that takes the connection and is silent, at once or when it is asked to read, is not waited for long. */
+static void test_silent_at_open(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), cancel = eventfd(1, EFD_CLOEXEC);
+
+    stop_server(f);
+    unlink(f->sock);
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s", f->sock);
+    assert_int_equal(bind(s, (struct sockaddr *)&a, sizeof(a)) || listen(s, 5), 0);
+    expect_silence(f, 0, ETIMEDOUT);
+    expect_silence(f, cancel, ECANCELED);
+    close(cancel);
+    close(s);
+    f->read_delay = "rdelay=100";
+    start_server(f);
+    if (f->server && !f->qemu)
+        expect_silence(f, 0, ETIMEDOUT);
+}
+
+/* One that falls silent is tried once more; then requests fail, until it answers again. */
+static void test_silent_in_use(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct blk_extent x;
+    uint8_t buf[4096];
+    struct blkjob job;
+
+    memset(buf, 0x66, sizeof(buf));
+    f->timeout_ms = PATIENCE_MS;
+    need_disk(f);
+    kill(f->server, SIGSTOP);
+    blkjob_start(f->b, &job, BLK_WRITE, 0, buf, sizeof(buf), 0);
+    blkjob_wait(f->b, &job);
+    assert_int_equal(job.err, -ETIMEDOUT);
+    assert_int_equal(blk_status(f->b, 0, DISK, &x), 0); /* at once: nobody can be asked */
+    assert_true(x.flags & BLK_X_DATA);
+    kill(f->server, SIGCONT);
+    while (blkjob_run(f->b, BLK_WRITE, 0, buf, sizeof(buf), 0))
+        nap();
+    blkjob_expect(f->b, 0, 0x66, 4096);
+}
+
 static void test_refusals(void **ctx)
 {
     struct fixture *f = *ctx;
@@ -229,8 +297,9 @@ static void test_refusals(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_read_write), BOTH(test_status),   BOTH(test_many),
-        BOTH(test_reconnect),  BOTH(test_refusals),
+        BOTH(test_read_write), BOTH(test_status),         BOTH(test_many),
+        BOTH(test_reconnect),  BOTH(test_silent_at_open), BOTH(test_silent_in_use),
+        BOTH(test_refusals),
     };
 
     signal(SIGPIPE, SIG_IGN);

@@ -159,6 +159,7 @@ static void test_disk(void **ctx)
     REFUSED("number of requests", "--disk", "a,iops=many");
     REFUSED("bytes a second", "--disk", "a,bps_rd=x");
     REFUSED("time in seconds", "--disk", "a,burst=-1");
+    REFUSED("NBD servers", "--disk", "a,timeout=5");
     REFUSED("no file", "--disk", ",readonly");
 }
 
