@@ -145,6 +145,9 @@ static void test_checks_disks(void **ctx)
     c.disk[0].iops = c.disk[0].iops_rd = 100;
     check_refuses(&c, EINVAL, "exclude");
     c.disk[0].iops = 0;
+    c.disk[0].timeout_ms = 1000;
+    check_refuses(&c, EINVAL, "NBD servers");
+    c.disk[0].timeout_ms = 0;
     c.disk[0].bus = strdup("sata");
     check_refuses(&c, EINVAL, "known: virtio, ide, ahci, nvme, scsi, usb");
     memcpy(c.disk[0].bus, "ide", 4);

@@ -124,7 +124,7 @@ static void test_disk_io(void **ctx)
     assert_int_equal(
         PARSE(&o, &e, "--disk",
               "nbd://host/export,cache=none,aio=io_uring,discard=on,detect-zeroes=unmap,"
-              "iops_rd=100,bps=2M,burst=1.5,on-io-error=stop",
+              "iops_rd=100,bps=2M,burst=1.5,timeout=20,on-io-error=stop",
               "--on-io-error", "report"),
         0);
     d = &o.config.disk[0];
@@ -138,6 +138,7 @@ static void test_disk_io(void **ctx)
     assert_int_equal(d->iops_rd, 100);
     assert_int_equal(d->bps, 2 << 20);
     assert_int_equal(d->burst_ms, 1500);
+    assert_int_equal(d->timeout_ms, 20000);
     options_fini(&o);
 }
 
@@ -159,7 +160,6 @@ static void test_disk(void **ctx)
     REFUSED("number of requests", "--disk", "a,iops=many");
     REFUSED("bytes a second", "--disk", "a,bps_rd=x");
     REFUSED("time in seconds", "--disk", "a,burst=-1");
-    REFUSED("NBD servers", "--disk", "a,timeout=5");
     REFUSED("no file", "--disk", ",readonly");
 }
 
