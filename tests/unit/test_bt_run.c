@@ -321,6 +321,24 @@ static void test_mode16(void **state)
     assert_int_equal(t->s.gpr[X86_RSP], 0x8000);
 }
 
+/* Of a stack of 16 bits only SP counts: systems with code of both widths leave anything above it. */
+static void test_stack16_under_esp(void **state)
+{
+    struct btvm *t = *state;
+
+    btvm_mode16(t);
+    t->s.gpr[X86_RSP] = 0x4f000;
+    t->s.gpr[X86_RBP] = 0x3ee00;
+    BTVM_RUN(t, 0xc8, 0x10, 0x00, 0x02, /* enter 16, 2 */
+             0x89, 0xe9, 0x89, 0xe2,    /* mov cx, bp; mov dx, sp */
+             0xc9, 0x60, 0x61);         /* leave; pusha; popa */
+    assert_int_equal(t->s.rip, 11);
+    assert_int_equal(t->s.gpr[X86_RCX] & 0xffff, 0xeffe);
+    assert_int_equal(t->s.gpr[X86_RDX] & 0xffff, 0xf000 - 6 - 16);
+    assert_int_equal(t->s.gpr[X86_RSP], 0x4f000);
+    assert_int_equal(t->s.gpr[X86_RBP], 0x3ee00);
+}
+
 static void test_bits(void **state)
 {
     struct btvm *t = *state;
@@ -401,6 +419,7 @@ int main(void)
         T(test_page_fault_is_precise),
         T(test_mode32),
         T(test_mode16),
+        T(test_stack16_under_esp),
         T(test_bits),
         T(test_compare_exchange),
     };

@@ -104,10 +104,6 @@ static inline uint32_t bt_sel_error(uint16_t sel)
 {
     return sel & ~3u;
 }
-static inline uint64_t bt_mask(unsigned size)
-{
-    return size >= 8 ? ~0ull : BIT64(8 * size) - 1;
-}
 
 bool bt_seg_limit_ok(const struct x86_seg *s, uint64_t off, unsigned len);
 

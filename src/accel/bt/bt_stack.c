@@ -151,9 +151,7 @@ static int bt_enter_display(struct bt_cpu *c, const struct bt_insn *in, unsigned
     uint64_t rbp = c->s.gpr[X86_RBP], v;
 
     for (unsigned i = 1; i < level; i++) {
-        rbp -= in->size;
-        if (c->stack_size < 8)
-            rbp &= c->stack_size == 2 ? 0xffff : 0xffffffff;
+        rbp = (rbp - in->size) & bt_mask(c->stack_size);
         if (bt_op_read(c, X86_SS, rbp, in->size, &v) || bt_push(c, in->size, v))
             return BT_FAULT;
     }
@@ -163,10 +161,10 @@ static int bt_enter_display(struct bt_cpu *c, const struct bt_insn *in, unsigned
 /* SDM 2A, ENTER: the end of the frame must be writable, though nothing is written there. */
 static int bt_enter_probe(struct bt_cpu *c)
 {
-    uint64_t lin;
+    uint64_t lin, sp = c->s.gpr[X86_RSP] & bt_mask(c->stack_size);
     void *hva;
 
-    return bt_linear(c, X86_SS, c->s.gpr[X86_RSP], 1, true, &lin) ||
+    return bt_linear(c, X86_SS, sp, 1, true, &lin) ||
            bt_lin_ptr(c, lin, 1, true, c->mmu, &hva);
 }
 

@@ -9,6 +9,12 @@
 
 #include "accel/bt/bt.h"
 
+/* Of the bits of `size` bytes: c->stack_size of RSP, an instruction's asize of its addresses. */
+static inline uint64_t bt_mask(unsigned size)
+{
+    return size >= 8 ? ~0ull : BIT64(8 * size) - 1;
+}
+
 /* --- soft TLB (bt_tlb.c) --- */
 must_check int bt_mem_create(struct bt_cpu *c); /* c->mem_priv and c->tlb; 0 or -ENOMEM */
 void bt_mem_destroy(struct bt_cpu *c);
