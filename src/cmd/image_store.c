@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +17,9 @@
 #include "cmd/image.h"
 #include "cmd/program.h"
 
+/* What a download leaves free: a part of the file system, but not more than that. */
+#define STORE_KEPT_MAX GIB
+enum { STORE_KEPT_PART = 20 };
 enum { STORE_DISK_MIN = 64 * KIB, STORE_TEXT = 32, STORE_SHORT_SUM = 12, STORE_WORDS_MAX = 1024 };
 
 int image_store_seal(struct store_entry *s, struct err *e)
@@ -306,8 +310,38 @@ static bool image_pull_is_url(const char *source)
     return !strncmp(source, "http://", 7) || !strncmp(source, "https://", 8);
 }
 
-static int image_pull_fetch(const struct pull *p, const char *to, struct err *e)
+/* How many bytes a server may send us: others need room too on that file system. */
+static int image_pull_room(const char *dir, uint64_t *room, uint64_t *kept, struct err *e)
 {
+    uint64_t all, avail;
+    struct statvfs fs;
+
+    if (statvfs(dir, &fs))
+        return err_set(e, errno, "%s: %s", dir, strerror(errno));
+    all = (uint64_t)fs.f_blocks * fs.f_frsize;
+    avail = (uint64_t)fs.f_bavail * fs.f_frsize;
+    *kept = min_u64(STORE_KEPT_MAX, all / STORE_KEPT_PART);
+    *room = avail - min_u64(avail, *kept);
+    return 0;
+}
+
+static int image_pull_no_room(const struct pull *p, const char *dir, uint64_t room, uint64_t kept,
+                              struct err *e)
+{
+    char room_text[STORE_TEXT], kept_text[STORE_TEXT];
+
+    image_human_size(room, room_text, sizeof(room_text));
+    image_human_size(kept, kept_text, sizeof(kept_text));
+    return err_set(e, ENOSPC,
+                   "%s is larger than what there is room for in %.*s: %s (%s are kept free); make "
+                   "room, or set RUCHE_DATA_DIR to a place that has more",
+                   p->source, (int)(strrchr(dir, '/') - dir), dir, room_text, kept_text);
+}
+
+static int image_pull_download(const struct pull *p, const char *dir, const char *to, struct err *e)
+{
+    enum { CURL_TOO_LARGE = 63 };
+    char max[STORE_TEXT];
     const char *const curl[] = { "curl",
                                  "--fail",
                                  "--location",
@@ -318,14 +352,35 @@ static int image_pull_fetch(const struct pull *p, const char *to, struct err *e)
                                  "--speed-limit",
                                  "1000", /* bytes a second, ... */
                                  "--speed-time",
-                                 "60", /* ... or it is given up */
-                                 "--progress-bar",
+                                 "60",             /* ... or it is given up */
+                                 "--max-filesize", /* if the server says how large it is */
+                                 max,
+                                 "--show-error",
+                                 isatty(STDERR_FILENO) ? "--progress-bar" : "--silent",
                                  "--output",
                                  to,
                                  p->source,
                                  NULL };
 
-    return image_pull_is_url(p->source) ? program_run(curl, e) : store_copy(p->source, to, e);
+    uint64_t room = 0, kept = 0;
+    struct stat st;
+    int rc = image_pull_room(dir, &room, &kept, e);
+
+    if (rc)
+        return rc;
+    snprintf(max, sizeof(max), "%llu", (unsigned long long)room);
+    rc = room ? program_status(curl, room, e) : CURL_TOO_LARGE;
+    if (rc <= 0)
+        return rc;
+    if (rc == CURL_TOO_LARGE || (!stat(to, &st) && (uint64_t)st.st_size >= room))
+        return image_pull_no_room(p, dir, room, kept, e);
+    return err_set(e, EIO, "%s was not got: curl says why, above", p->source);
+}
+
+static int image_pull_fetch(const struct pull *p, const char *dir, const char *to, struct err *e)
+{
+    return image_pull_is_url(p->source) ? image_pull_download(p, dir, to, e)
+                                        : store_copy(p->source, to, e);
 }
 
 static int image_pull_check_sum(const struct pull *p, const char *disk, struct err *e)
@@ -409,7 +464,7 @@ static int image_pull_fill(const struct pull *p, struct store_entry *s, struct e
     int rc;
 
     store_file(s, "disk", disk, sizeof(disk));
-    rc = image_pull_fetch(p, disk, e);
+    rc = image_pull_fetch(p, s->dir, disk, e);
     if (!rc)
         rc = image_pull_check_sum(p, disk, e);
     if (!rc)

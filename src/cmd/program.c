@@ -6,31 +6,110 @@
 #include <libgen.h>
 #include <limits.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* The child: it says in `tell` why it could not become the program. */
+static _Noreturn void program_become(const char *const argv[], uint64_t file_max,
+                                     const sigset_t *mask, int tell)
+{
+    struct rlimit limit;
+    int in = open("/dev/null", O_RDONLY);
+
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody would wait for it, or want what it makes */
+    getrlimit(RLIMIT_FSIZE, &limit);
+    if (file_max)
+        limit.rlim_cur = min_u64(file_max, limit.rlim_cur);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    signal(SIGXFSZ, SIG_IGN); /* the limit is an error of its write() */
+    dup2(in, STDIN_FILENO);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    execvp(argv[0], (char *const *)argv);
+    (void)!write(tell, &errno, sizeof(errno));
+    _exit(127);
+}
+
+/* 0 or -errno. */
+static int program_start(const char *const argv[], uint64_t file_max, const sigset_t *mask,
+                         pid_t *child)
+{
+    int tell[2], why = 0;
+
+    if (pipe2(tell, O_CLOEXEC))
+        return -errno;
+    *child = fork();
+    if (!*child)
+        program_become(argv, file_max, mask, tell[1]);
+    why = *child < 0 ? errno : 0;
+    close(tell[1]);
+    if (*child > 0 && read(tell[0], &why, sizeof(why)) == (ssize_t)sizeof(why))
+        waitpid(*child, NULL, 0);
+    close(tell[0]);
+    return -why;
+}
+
+/* Its wait status; *sig: what was to end us meanwhile, which it is told. */
+static int program_wait(pid_t child, const sigset_t *set, int *sig)
+{
+    int status, next;
+
+    for (;;) {
+        pid_t got = waitpid(child, &status, WNOHANG);
+
+        if (got == child)
+            return status;
+        BUG_ON(got < 0); /* it is ours, and SIGCHLD is not ignored */
+        if (sigwait(set, &next) || next == SIGCHLD)
+            continue;
+        *sig = next;
+        kill(child, next);
+    }
+}
+
+/* What is to be waited for: the child's end, and what ends us, unless whoever started us had it ignored (nohup). */
+static void program_signals(sigset_t *set)
+{
+    static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction old;
+
+    sigemptyset(set);
+    sigaddset(set, SIGCHLD);
+    for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+        if (!sigaction(ends[i], NULL, &old) && old.sa_handler != SIG_IGN)
+            sigaddset(set, ends[i]);
+}
+
+int program_status(const char *const argv[], uint64_t file_max, struct err *e)
+{
+    int sig = 0, status = 0, rc;
+    sigset_t set, old;
+    pid_t child = 0;
+
+    program_signals(&set);
+    signal(SIGCHLD, SIG_DFL); /* a caller may have it ignored, and then nobody could wait */
+    sigprocmask(SIG_BLOCK, &set, &old);
+    rc = program_start(argv, file_max, &old, &child);
+    if (!rc)
+        status = program_wait(child, &set, &sig);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    if (rc)
+        return err_set(e, rc == -ENOENT ? ENODEV : -rc, "cannot start %s: %s", argv[0],
+                       rc == -ENOENT ? "it is not installed" : strerror(-rc));
+    if (sig || WIFSIGNALED(status))
+        return err_set(e, EINTR, "%s was ended by signal %d", argv[0],
+                       sig ? sig : WTERMSIG(status));
+    return WEXITSTATUS(status);
+}
+
 int program_run(const char *const argv[], struct err *e)
 {
-    posix_spawn_file_actions_t actions;
-    int status = 0, rc;
-    pid_t child;
+    int status = program_status(argv, 0, e);
 
-    signal(SIGCHLD, SIG_DFL); /* a caller may have it ignored, and then nobody could wait */
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    rc = posix_spawnp(&child, argv[0], &actions, NULL, (char *const *)argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (rc)
-        return err_set(e, rc == ENOENT ? ENODEV : rc, "cannot start %s: %s", argv[0],
-                       rc == ENOENT ? "it is not installed" : strerror(rc));
-    while (waitpid(child, &status, 0) < 0)
-        BUG_ON(errno != EINTR);
-    if (WIFSIGNALED(status))
-        return err_set(e, EINTR, "%s was ended by signal %d", argv[0], WTERMSIG(status));
-    return WEXITSTATUS(status) ? err_set(e, EIO, "%s failed: see above", argv[0]) : 0;
+    return status > 0 ? err_set(e, EIO, "%s failed: see above", argv[0]) : status;
 }
 
 int program_find(const char *name, char *path, size_t len, struct err *e)
