@@ -57,6 +57,8 @@ static int blk_check(const struct blk *b, const struct blk_req *r)
     bool data = r->op == BLK_READ || r->op == BLK_WRITE;
     uint64_t end = b->grows ? INT64_MAX - BLK_SECTOR : b->size;
 
+    if (b->empty)
+        return -ENOMEDIUM;
     if (r->op == BLK_FLUSH)
         return 0;
     if (!r->len || r->off > end || r->len > end - r->off)
@@ -259,7 +261,7 @@ void blk_close(struct blk *b)
 
 struct blk *blk_image(struct blk *b)
 {
-    while (b->ops->layer)
+    while (b->ops->layer && b->child)
         b = b->child;
     return b;
 }
@@ -320,7 +322,7 @@ static struct blk *blk_open_layers(struct blk *b, const struct blk_opts *o, stru
 
 struct blk *blk_open(const struct blk_opts *o, struct err *e)
 {
-    const struct blk_ops *remote = remote_find(o->path);
+    const struct blk_ops *remote = o->fd ? NULL : remote_find(o->path);
     struct blk *file = blk_open_driver(remote ? remote : &blk_file_ops, NULL, o, e), *b = NULL;
     const struct blk_ops *ops = file ? blk_choose(file, o, e) : NULL;
 

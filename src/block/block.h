@@ -67,6 +67,7 @@ struct blk_limits { /* a second; 0: none */
 struct blk_opts {
     const char *path;
     const char *format; /* NULL: probe */
+    int fd; /* 0, or the file that path only names, open: stays the caller's. No other file is opened then */
     bool readonly;
     bool no_uring; /* use threads even where io_uring works */
     bool share;    /* take no lock: somebody else may be writing meanwhile. For looking at images */
@@ -204,6 +205,7 @@ struct blk {
     char *path;            /* as it was opened */
     _Atomic uint64_t size; /* bytes; of a format: a multiple of BLK_SECTOR */
     bool readonly;
+    bool empty;         /* a drive without a medium (block/drive.h) */
     bool write_through; /* every write is on stable storage when it completes */
     /*
      * For a parent: the file may be written beyond its size (which grows with it), and what nobody wrote there

@@ -123,6 +123,12 @@ int blk_open_backing(struct blk *b, const struct blk_opts *o, const char *name, 
 
     if (o->no_backing)
         return 0;
+    if (o->fd)
+        return err_set(
+            e, ENOTSUP,
+            "disk '%s' is based on another image ('%s'), which a VM that runs may not open: "
+            "`ruche image convert` makes one image of both",
+            b->path, name);
     path = o->backing ? strdup(o->backing) : blk_resolve(b->path, name);
     if (!path)
         return err_set(e, ENOMEM, "out of memory");

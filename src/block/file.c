@@ -114,6 +114,24 @@ static int file_open_error(int error, const struct blk_opts *o, struct err *e)
     }
 }
 
+/* Somebody else has opened it: what they may do with it counts. */
+static int file_take_fd(const struct blk_opts *o, struct stat *st, struct err *e)
+{
+    int flags = fcntl(o->fd, F_GETFL), fd, rc;
+
+    if (flags < 0 || fstat(o->fd, st))
+        return file_open_error(errno, o, e);
+    rc = file_refuse_kind(st, o->path, e);
+    if (rc)
+        return rc;
+    if ((flags & (O_PATH | O_APPEND | O_DIRECT)) || (flags & O_ACCMODE) == O_WRONLY ||
+        (!o->readonly && (flags & O_ACCMODE) != O_RDWR))
+        return err_set(e, EBADF, "disk '%s' has not been opened for reading%s", o->path,
+                       o->readonly ? "" : " and writing");
+    fd = fcntl(o->fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    return fd < 0 ? file_open_error(errno, o, e) : fd;
+}
+
 /* stat first: opening a pipe or a terminal would wait or do something. */
 static int file_open_fd(const struct blk_opts *o, struct stat *st, struct err *e)
 {
@@ -121,6 +139,8 @@ static int file_open_fd(const struct blk_opts *o, struct stat *st, struct err *e
     int flags = (o->readonly ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0) | O_CLOEXEC | O_NOCTTY;
     int fd, rc;
 
+    if (o->fd)
+        return file_take_fd(o, st, e);
     if (stat(o->path, st))
         return file_open_error(errno, o, e);
     rc = file_refuse_kind(st, o->path, e);

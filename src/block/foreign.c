@@ -89,6 +89,11 @@ int foreign_add_file(struct foreign *f, const char *name, struct err *e)
             "names '%s', which is in another folder, and is not followed there: "
             "put that file beside it and change the name in the description",
             name);
+    if (f->fixed)
+        return foreign_unsupported(f, e,
+                                   "consists of several files, which a VM that runs may not open: "
+                                   "`ruche image convert` makes "
+                                   "one image of them");
     all = realloc(f->file, (f->n_files + 1) * sizeof(*all));
     if (!all)
         return err_set(e, ENOMEM, "out of memory");
@@ -152,6 +157,7 @@ int foreign_open(struct blk *b, const struct blk_opts *o, struct err *e)
     f->path = b->path;
     f->loop = o->loop;
     f->alone = o->no_backing;
+    f->fixed = o->fd != 0;
     f->file = malloc(sizeof(struct blk *));
     if (!f->file) {
         free(f);

@@ -44,6 +44,7 @@ struct foreign {
     char *backing;       /* what the image says its parent is, or NULL */
     const char *backing_format;
     struct loop *loop;
+    bool fixed;            /* no other file than the child may be opened */
     bool alone;            /* the parent is not asked for and need not be found */
     void *priv;            /* the format's */
     struct foreign_io *io; /* foreign.c's */

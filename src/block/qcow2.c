@@ -97,6 +97,11 @@ static int qcow2_open_data_file(struct qcow2 *q, const struct blk_opts *o, struc
         return err_set(e, EINVAL,
                        "disk '%s' has its data in another file, but does not say in which",
                        q->b->path);
+    if (o->fd)
+        return err_set(e, ENOTSUP,
+                       "disk '%s' has its data in another file, which a VM that runs may not open: "
+                       "`ruche image convert` makes one image of both",
+                       q->b->path);
     path = blk_resolve(q->b->path, q->h.data_file);
     if (path && access(path, F_OK) && !access(q->h.data_file, F_OK)) {
         free(path); /* as QEMU understands it */
