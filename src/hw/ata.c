@@ -407,6 +407,7 @@ void ata_reset(struct ata_drive *d)
 {
     ata_ncq_clear(d);
     d->error = ATA_RESET_OK;
+    d->cd.locked = false;
     d->status = d->disk && !d->cdrom ? ATA_READY : 0;
     memset(d->hob, 0, sizeof(d->hob));
     ata_signature(d);
@@ -416,11 +417,12 @@ void ata_power_on(struct ata_drive *d, struct blk *disk, bool cdrom)
 {
     uint16_t cylinders;
 
-    d->disk = d->cd.disk = disk;
+    d->disk = disk;
     d->cdrom = cdrom;
-    if (disk) {
-        d->write_cache = d->smart = !cdrom;
-        d->multiple = cdrom ? 0 : ATA_MAX_MULTIPLE; /* drivers use it if it is set already */
+    cdrom_power_on(&d->cd, disk, false);
+    if (disk && !cdrom) {
+        d->write_cache = d->smart = true;
+        d->multiple = ATA_MAX_MULTIPLE; /* drivers use it if it is set already */
         d->max = disk->size / ATA_SECTOR;
         ata_geometry(d, &cylinders, &d->heads, &d->sectors);
     }
@@ -429,13 +431,12 @@ void ata_power_on(struct ata_drive *d, struct blk *disk, bool cdrom)
 
 void ata_state(struct ata_drive *d, struct state *s)
 {
-    uint64_t size = d->disk ? d->disk->size : 0;
+    uint64_t here = d->disk && !d->cdrom ? d->disk->size : 0, size = here; /* media change */
     bool cdrom = d->cdrom;
 
     state_u64(s, &size);
     state_bool(s, &cdrom);
-    state_require(s, size == (d->disk ? d->disk->size : 0) && cdrom == d->cdrom,
-                  "there was another drive");
+    state_require(s, (size == here || d->cdrom) && cdrom == d->cdrom, "there was another drive");
     state_bytes(s, d->reg, sizeof(d->reg));
     state_bytes(s, d->hob, sizeof(d->hob));
     state_u8(s, &d->status);

@@ -5,6 +5,49 @@
 #include "hw/cdrom.h"
 
 #include "base/endian.h"
+#include "block/drive.h"
+
+/* --- the drive, as the host sees it --- */
+
+/* A tray that the host has emptied is open; to put a medium in closes it. */
+static void cdrom_medium_changed(void *opaque)
+{
+    struct cdrom *cd = opaque;
+    bool empty = cd->disk->empty;
+
+    cd->open = empty;
+    cd->changed = !empty;
+    cd->event = empty ? CDROM_REMOVED : CDROM_NEW_MEDIUM;
+}
+
+static unsigned cdrom_tray(void *opaque)
+{
+    const struct cdrom *cd = opaque;
+
+    return (cd->open ? (unsigned)DRIVE_OPEN : 0u) | (cd->locked ? (unsigned)DRIVE_LOCKED : 0u);
+}
+
+static void cdrom_ask(void *opaque)
+{
+    ((struct cdrom *)opaque)->event = CDROM_EJECT_WANTED;
+}
+
+void cdrom_power_on(struct cdrom *cd, struct blk *disk, bool spc)
+{
+    static const struct drive_ops ops = {
+        .changed = cdrom_medium_changed,
+        .tray = cdrom_tray,
+        .ask = cdrom_ask,
+    };
+
+    cd->disk = disk;
+    cd->spc = spc;
+    cdrom_sense(cd, SENSE_NONE);
+    cd->locked = cd->open = false;
+    cd->changed = false;
+    cd->event = CDROM_NO_EVENT;
+    drive_attach(disk, &ops, cd);
+}
 
 void cdrom_sense(struct cdrom *cd, uint32_t sense)
 {
@@ -46,7 +89,13 @@ static enum cdrom_act cdrom_start_stop(struct cdrom *cd, uint8_t what)
 
     if (eject && cd->locked)
         return cdrom_fail(cd, SENSE_LOCKED);
-    cd->changed = cd->changed || (load && cd->open);
+    if (load && cd->open && !cd->disk->empty) {
+        cd->changed = true;
+        cd->event = CDROM_NEW_MEDIUM;
+    } else if (eject && cdrom_has_medium(cd)) {
+        cd->changed = false;
+        cd->event = CDROM_REMOVED;
+    }
     cd->open = (cd->open || eject) && !load;
     return CDROM_OK;
 }
@@ -66,10 +115,12 @@ static uint32_t cdrom_not_ready(struct cdrom *cd, uint8_t op)
 {
     bool changed = cd->changed;
 
-    if (cdrom_any_time(op) || (!cd->changed && !cd->open))
+    if (cdrom_any_time(op) || (!cd->changed && cdrom_has_medium(cd)))
         return SENSE_NONE;
     cd->changed = false;
-    return changed ? SENSE_CHANGED : SENSE_NO_MEDIUM;
+    if (changed)
+        return SENSE_CHANGED;
+    return cd->open ? SENSE_TRAY_OPEN : SENSE_NO_MEDIUM;
 }
 
 static enum cdrom_act cdrom_inform(struct cdrom *cd, const uint8_t *cdb, uint8_t *reply,
@@ -117,10 +168,18 @@ enum cdrom_act cdrom_packet(struct cdrom *cd, const uint8_t *cdb, uint8_t *reply
 
 void cdrom_state(struct cdrom *cd, struct state *s)
 {
+    bool locked = cd->locked, open = cd->open;
+    uint8_t news = (uint8_t)(cd->changed | cd->event << 1); /* the event was not always there */
+
     state_u8(s, &cd->sense_key);
     state_u8(s, &cd->asc);
     state_u8(s, &cd->ascq);
-    state_bool(s, &cd->locked);
-    state_bool(s, &cd->open);
-    state_bool(s, &cd->changed);
+    state_bool(s, &locked);
+    state_bool(s, &open);
+    state_u8(s, &news);
+    state_require(s, news >> 1 <= CDROM_REMOVED, "an event that no CD-ROM drive has");
+    cd->locked = locked;
+    cd->open = open;
+    cd->changed = news & 1;
+    cd->event = news >> 1 & 3;
 }

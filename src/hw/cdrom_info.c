@@ -19,6 +19,9 @@ enum {
     MSF_START = 150, /* frames before block 0 */
     MSF_FRAMES = 75,
     EVENT_MEDIA = 4,
+    MEDIUM_DATA = 0x01, /* types of MODE SENSE */
+    MEDIUM_NONE = 0x70,
+    MEDIUM_TRAY_OPEN = 0x71,
 };
 
 struct info_op {
@@ -187,6 +190,13 @@ static uint32_t info_pages(const struct cdrom *cd, const uint8_t *cdb, uint8_t *
     return len;
 }
 
+static uint8_t info_medium_type(const struct cdrom *cd)
+{
+    if (cd->open)
+        return MEDIUM_TRAY_OPEN;
+    return cd->disk->empty ? MEDIUM_NONE : MEDIUM_DATA;
+}
+
 static uint32_t info_mode6(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
 {
     uint32_t len = info_pages(cd, cdb, out + 4);
@@ -194,7 +204,7 @@ static uint32_t info_mode6(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
     if (!len)
         return 0;
     out[0] = (uint8_t)(len + 3);
-    out[1] = cd->open ? 0x71 : 0x01;
+    out[1] = info_medium_type(cd);
     return len + 4;
 }
 
@@ -205,7 +215,7 @@ static uint32_t info_mode10(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
     if (!len)
         return 0;
     st_be16(out, (uint16_t)(len + 6));
-    out[2] = cd->open ? 0x71 : 0x01;
+    out[2] = info_medium_type(cd);
     return len + 8;
 }
 
@@ -229,8 +239,9 @@ static uint32_t info_event(struct cdrom *cd, const uint8_t *cdb, uint8_t *out)
     }
     out[1] = 6;
     out[2] = EVENT_MEDIA;
-    out[4] = cd->changed ? 2 : 0; /* new medium */
-    out[5] = cd->open ? 1 : 2;    /* tray open; medium present */
+    out[4] = cd->event;
+    out[5] = (uint8_t)((cd->open ? 1 : 0) | (cdrom_has_medium(cd) ? 2 : 0));
+    cd->event = CDROM_NO_EVENT; /* is told once */
     return 8;
 }
 
@@ -255,7 +266,7 @@ static uint32_t info_configuration(struct cdrom *cd, const uint8_t *cdb, uint8_t
 {
     static const uint8_t core[8] = { 0, 0, 0, 2, 1 }, tray[4] = { 0x29 }, none[4];
     static const uint8_t readable[8] = { 0, 0, CDROM_BLOCK >> 8, 0, 0, 16, 0, 0 };
-    bool dvd = cdrom_blocks(cd) > CD_BLOCKS_MAX, in = !cd->open;
+    bool dvd = cdrom_blocks(cd) > CD_BLOCKS_MAX, in = cdrom_has_medium(cd);
     const uint8_t profiles[8] = { 0, PROFILE_DVD, in && dvd, 0, 0, PROFILE_CD, in && !dvd, 0 };
     const uint8_t always = FEATURE_PERSISTENT | FEATURE_CURRENT;
     uint32_t at = 8;

@@ -388,20 +388,12 @@ static const struct device_ops fdc_ops = {
 
 static void fdc_power_on(struct fdc *f, struct blk *const disk[FDC_DRIVES])
 {
-    for (unsigned i = 0; i < FDC_UNITS; i++) {
-        f->drive[i].disk = i < FDC_DRIVES ? disk[i] : NULL;
-        f->drive[i].format = f->drive[i].disk ? fdc_format_of(f->drive[i].disk) : NULL;
-        f->drive[i].changed = true;
-    }
+    for (unsigned i = 0; i < FDC_UNITS; i++)
+        fdc_media_init(f, i, i < FDC_DRIVES ? disk[i] : NULL);
     f->dor = FDC_DOR_RUN | FDC_DOR_GATE;
     f->rate = 2;
     f->specify[0] = 0xaf;
     f->specify[1] = 0x02;
-}
-
-uint8_t fdc_cmos_type(const struct blk *disk)
-{
-    return disk ? fdc_format_of(disk)->cmos : 0;
 }
 
 struct fdc *fdc_create(struct vm *vm, const struct fdc_at *at, struct blk *const disk[FDC_DRIVES],

@@ -47,7 +47,7 @@ static void fdc_cmd_sense_drive(struct fdc *f)
 
     if (!d->cyl)
         st3 |= FDC_ST3_TRACK0;
-    if (d->disk && d->disk->readonly)
+    if (fdc_has_floppy(d) && d->disk->readonly)
         st3 |= FDC_ST3_WRITE_PROTECTED;
     fdc_result(f, &st3, 1);
 }
@@ -141,7 +141,7 @@ void fdc_seek_to(struct fdc *f, unsigned unit, uint8_t cyl)
     struct fdc_drive *d = &f->drive[unit];
 
     d->cyl = cyl;
-    if (d->disk)
+    if (fdc_has_floppy(d))
         d->changed = false;
 }
 
@@ -183,7 +183,7 @@ uint8_t fdc_unreadable(const struct fdc *f, unsigned unit)
 {
     const struct fdc_drive *d = &f->drive[unit];
 
-    if (!d->disk || !(d->format->rates & BIT(f->rate)) || d->cyl >= d->format->cyls)
+    if (!fdc_has_floppy(d) || !(d->format->rates & BIT(f->rate)) || d->cyl >= d->format->cyls)
         return FDC_ST1_NO_ADDRESS;
     return 0;
 }

@@ -4,6 +4,7 @@
  *  fdc.c       the device: ports, interrupt, reset, state
  *  fdc_cmd.c   commands
  *  fdc_xfer.c  those that move data
+ *  fdc_media.c which floppy is in a drive, and what becomes of it when another one is put in
  *
  * A command is written to the FIFO byte by byte, is executed, and leaves its result there. While it is executed
  * it waits for time, for the disk, or for the DMA controller; or the FIFO carries its data.
@@ -55,8 +56,10 @@ struct fdc_format {
     uint8_t cmos;
 };
 struct fdc_drive {
-    struct blk *disk;                /* wiring; NULL: not there */
-    const struct fdc_format *format; /* of what is in it */
+    struct fdc *fdc;                 /* wiring */
+    struct blk *disk;                /* NULL: there is no such drive. May be one of block/drive.h */
+    uint32_t sectors;                /* of the largest floppy that it takes */
+    const struct fdc_format *format; /* of what is in it, or was */
     uint8_t cyl;
     uint8_t next_id; /* the sector that comes past the head next */
     bool changed;    /* the disk change line */
@@ -114,6 +117,14 @@ void fdc_data_result(struct fdc *f, uint8_t st0, uint8_t st1, uint8_t st2);
 /* Why the unit's disk cannot be read now, as a status 1; 0: it can. */
 uint8_t fdc_unreadable(const struct fdc *f, unsigned unit);
 
+/* fdc_media.c */
+/* What follows from the disk in the drive when the machine is made. */
+void fdc_media_init(struct fdc *f, unsigned unit, struct blk *disk);
+static inline bool fdc_has_floppy(const struct fdc_drive *d)
+{
+    return d->disk && !d->disk->empty;
+}
+
 /* fdc_xfer.c */
 void fdc_xfer_data(struct fdc *f, enum fdc_op op);
 void fdc_xfer_format(struct fdc *f);
@@ -121,6 +132,5 @@ void fdc_xfer_go(struct fdc *f); /* what waited for the DMA controller may go on
 void fdc_xfer_abort(struct fdc *f);
 uint8_t fdc_fifo_get(struct fdc *f);
 void fdc_fifo_put(struct fdc *f, uint8_t val);
-const struct fdc_format *fdc_format_of(const struct blk *disk);
 
 #endif

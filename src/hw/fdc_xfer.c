@@ -18,46 +18,6 @@ enum {
     FDC_FORMAT_ID = 4,
     FDC_VERIFY_EC = 0x80
 };
-enum {
-    FDC_RATE_500 = BIT(0),
-    FDC_RATE_300 = BIT(1),
-    FDC_RATE_250 = BIT(2),
-    FDC_RATE_1000 = BIT(3)
-};
-enum { FDC_CMOS_360K = 1, FDC_CMOS_1200K, FDC_CMOS_720K, FDC_CMOS_1440K, FDC_CMOS_2880K };
-
-/* By size; what is not among them is the smallest of the last three that it fits on. */
-static const struct fdc_format fdc_formats[] = {
-    { 320, 40, 1, 8, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_360K },
-    { 360, 40, 1, 9, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_360K },
-    { 640, 40, 2, 8, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_360K },
-    { 720, 40, 2, 9, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_360K },
-    { 1280, 80, 2, 8, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_720K },
-    { 1440, 80, 2, 9, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_720K },
-    { 1600, 80, 2, 10, FDC_RATE_250 | FDC_RATE_300, FDC_CMOS_720K },
-    { 2400, 80, 2, 15, FDC_RATE_500, FDC_CMOS_1200K },
-    { 3200, 80, 2, 20, FDC_RATE_500, FDC_CMOS_1440K },
-    { 3444, 82, 2, 21, FDC_RATE_500, FDC_CMOS_1440K },
-    { 2880, 80, 2, 18, FDC_RATE_500, FDC_CMOS_1440K },
-    { 3360, 80, 2, 21, FDC_RATE_500, FDC_CMOS_1440K },
-    { 5760, 80, 2, 36, FDC_RATE_1000, FDC_CMOS_2880K },
-};
-enum { FDC_FIRST_GUESS = 10 };
-
-const struct fdc_format *fdc_format_of(const struct blk *disk)
-{
-    uint64_t sectors = (disk->size + BLK_SECTOR - 1) / BLK_SECTOR;
-    unsigned i = 0;
-
-    while (i < ARRAY_SIZE(fdc_formats) && fdc_formats[i].sectors != sectors)
-        i++;
-    if (i == ARRAY_SIZE(fdc_formats))
-        for (i = FDC_FIRST_GUESS;
-             i + 1 < ARRAY_SIZE(fdc_formats) && fdc_formats[i].sectors < sectors;)
-            i++;
-    return &fdc_formats[i];
-}
-
 /* --- the disk --- */
 
 static struct fdc_drive *fdc_xfer_drive(struct fdc *f)

@@ -63,7 +63,8 @@ enum { /* status */
 };
 enum { /* sense keys with their codes: key << 16 | asc << 8 | ascq */
        SENSE_NONE = 0,
-       SENSE_NO_MEDIUM = 0x023a00,
+       SENSE_NO_MEDIUM = 0x023a01,
+       SENSE_TRAY_OPEN = 0x023a02,
        SENSE_WRITE_ERROR = 0x030c00,
        SENSE_READ_ERROR = 0x031100,
        SENSE_BAD_COMMAND = 0x052000,

@@ -500,7 +500,7 @@ void scsi_disk_keep_sense(struct scsi_command *c)
 
 void scsi_disk_power_on(struct scsi_disk *u)
 {
-    u->cd = (struct cdrom){ .disk = u->disk, .spc = true };
+    cdrom_power_on(&u->cd, u->disk, true);
     u->write_cache = true;
     u->sense = u->attention = SENSE_NONE;
 }
@@ -509,8 +509,7 @@ void scsi_disk_init(struct scsi_disk *u, struct blk *disk, bool cdrom, const cha
 {
     *u =
         (struct scsi_disk){ .disk = disk, .cdrom = cdrom, .removable = cdrom, .write_cache = true };
-    u->cd.disk = disk;
-    u->cd.spc = true;
+    cdrom_power_on(&u->cd, disk, true);
     snprintf(u->serial, sizeof(u->serial), "%s", serial ? serial : "");
 }
 
@@ -518,16 +517,17 @@ void scsi_disk_reset(struct scsi_disk *u)
 {
     u->sense = SENSE_NONE;
     u->attention = SENSE_POWER_ON;
+    u->cd.locked = false;
 }
 
 void scsi_disk_state(struct scsi_disk *u, struct state *s)
 {
-    uint64_t size = u->disk->size;
+    uint64_t here = u->cdrom ? 0 : u->disk->size, size = here; /* media change */
     bool cdrom = u->cdrom;
 
     state_u64(s, &size);
     state_bool(s, &cdrom);
-    state_require(s, size == u->disk->size && cdrom == u->cdrom, "there was another disk");
+    state_require(s, (size == here || u->cdrom) && cdrom == u->cdrom, "there was another disk");
     cdrom_state(&u->cd, s);
     state_bool(s, &u->write_cache);
     state_u32(s, &u->sense);

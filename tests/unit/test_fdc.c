@@ -4,9 +4,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "block/drive.h"
 #include "hw/fdc.h"
 #include "testvm.h"
 
@@ -50,19 +52,32 @@ static struct blk *make_disk(struct testvm *t, uint64_t size, bool readonly)
     return disk;
 }
 
-static struct fixture *start(uint64_t size_a, uint64_t size_b)
+static struct fixture *make_fixture(void)
 {
-    static const struct i8237_at dma = { 0x00, 0xc0, 0x81 };
     struct fixture *f = calloc(1, sizeof(*f));
-    struct fdc_at at = { FDC, testvm_irq(&f->irq), NULL, CHANNEL };
 
     f->t = testvm_create(RAM);
+    return f;
+}
+
+static void make_controller(struct fixture *f)
+{
+    static const struct i8237_at dma = { 0x00, 0xc0, 0x81 };
+    struct fdc_at at = { FDC, testvm_irq(&f->irq), NULL, CHANNEL };
+
     at.dma = f->dma = i8237_create(f->t->vm, &dma, NULL);
-    f->disk[0] = make_disk(f->t, size_a, false);
-    f->disk[1] = size_b ? make_disk(f->t, size_b, true) : NULL;
     assert_non_null(fdc_create(f->t->vm, &at, f->disk, NULL));
     testvm_out(f->t, DOR, 1, 0x1c); /* motor A on */
     testvm_out(f->t, CCR, 1, 0);
+}
+
+static struct fixture *start(uint64_t size_a, uint64_t size_b)
+{
+    struct fixture *f = make_fixture();
+
+    f->disk[0] = make_disk(f->t, size_a, false);
+    f->disk[1] = size_b ? make_disk(f->t, size_b, true) : NULL;
+    make_controller(f);
     return f;
 }
 
@@ -429,9 +444,65 @@ static void test_read_id_and_kinds(void **ctx)
     assert_int_equal(fdc_cmos_type(NULL), 0);
 }
 
+/* A drive that starts empty, of 1.44M: the change line, the new geometry, what does not fit. */
+static void test_media(void **ctx)
+{
+    struct fixture *f = make_fixture();
+    struct blk *small = make_disk(f->t, 720 * KIB, false),
+               *large = make_disk(f->t, 2880 * KIB, true);
+    struct err e = { 0 };
+
+    (void)ctx;
+    f->disk[0] = drive_create(f->t->vm->loop, "fd0", NULL, NULL);
+    make_controller(f);
+    assert_int_equal(fdc_cmos_type(f->disk[0]), 4);
+    seek(f, 0, 1);
+    assert_int_equal(testvm_in(f->t, DIR, 1), 0x80);
+    COMMAND(f, 0x4a, 0x00);
+    expect_result(f, 0x40, 1, 0);
+
+    assert_int_equal(drive_fits(f->disk[0], large, &e), -EFBIG);
+    blk_close(large);
+    assert_int_equal(drive_fits(f->disk[0], small, NULL), 0);
+    drive_change(f->disk[0], small);
+    assert_int_equal(testvm_in(f->t, DIR, 1), 0x80);
+    testvm_out(f->t, CCR, 1, 2);
+    seek(f, 0, 0);
+    assert_int_equal(testvm_in(f->t, DIR, 1), 0);
+    dma_program(f, WRITE_MODE, SECTOR);
+    COMMAND(f, 0xe6, 0x00, 0, 0, 9, 2, 9, 0x1b, 0xff);
+    expect_result(f, 0, 0, 0);
+    assert_sectors(f, 8, 1);
+
+    drive_change(f->disk[0], NULL);
+    assert_int_equal(testvm_in(f->t, DIR, 1), 0x80);
+    COMMAND(f, 0xe6, 0x00, 0, 0, 9, 2, 9, 0x1b, 0xff);
+    expect_result(f, 0x40, 1, 0);
+    finish(f);
+}
+
+/* The floppy is taken out while the FIFO has a sector of it, half read: the command ends. */
+static void test_media_in_transfer(void **ctx)
+{
+    struct fixture *f = make_fixture();
+
+    (void)ctx;
+    f->disk[0] = drive_create(f->t->vm->loop, "fd0", make_disk(f->t, 1440 * KIB, false), NULL);
+    make_controller(f);
+    COMMAND(f, 0x03, 0xdf, 0x03); /* no DMA */
+    COMMAND(f, 0x45, 0x00, 0, 0, 1, 2, 18, 0x1b, 0xff);
+    wait_irq(f);
+    testvm_out(f->t, FIFO, 1, 0x55);
+    drive_change(f->disk[0], NULL);
+    expect_result(f, 0x40, 1, 0);
+    finish(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_media),
+        cmocka_unit_test(test_media_in_transfer),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_seek_and_change_line),

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "base/endian.h"
+#include "block/drive.h"
 #include "diskfile.h"
 #include "hw/scsi_disk.h"
 
@@ -278,7 +279,104 @@ static void test_cdrom(void **ctx)
     assert_disk(f->buf, 5 * 2048, 3 * 2048);
     assert_int_equal(run(f, write, true, 2048), SENSE_BAD_COMMAND);
     assert_int_equal(run(f, eject, false, 0), 0);
+    assert_int_equal(run(f, ready, false, 0), SENSE_TRAY_OPEN);
+}
+
+/* What GET EVENT STATUS NOTIFICATION tells of the medium: the event << 8 | the status. */
+static unsigned events(struct fixture *f)
+{
+    static const uint8_t poll[16] = { 0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8 };
+
+    assert_int_equal(run(f, poll, false, 8), 0);
+    assert_int_equal(f->buf[2], 4);
+    return (unsigned)f->buf[4] << 8 | f->buf[5];
+}
+
+static void test_media(void **ctx)
+{
+    static const uint8_t ready[16] = { 0 }, capacity[16] = { 0x25 }, lock[16] = { 0x1e, [4] = 1 },
+                         unlock[16] = { 0x1e }, eject[16] = { 0x1b, 0, 0, 0, 2 },
+                         load[16] = { 0x1b, 0, 0, 0, 3 }, sense6[16] = { 0x1a, 0, 0x3f, 0, 255 },
+                         config[16] = { 0x46, [8] = 64 };
+    struct fixture *f = *ctx;
+    struct diskfile other;
+    struct blk *medium = f->file.disk;
+
+    diskfile_open(&other, f->loop, DISK / 2, true);
+    f->file.disk = drive_create(f->loop, "cd0", NULL, NULL); /* empty, for tear_down() to close */
+    assert_non_null(f->file.disk);
+    scsi_disk_init(&f->unit, f->file.disk, true, NULL);
+
     assert_int_equal(run(f, ready, false, 0), SENSE_NO_MEDIUM);
+    assert_int_equal(run(f, capacity, false, 8), SENSE_NO_MEDIUM);
+    assert_int_equal(events(f), 0);
+    assert_int_equal(run(f, sense6, false, 255), 0);
+    assert_int_equal(f->buf[1], 0x70);
+    assert_int_equal(run(f, config, false, 64), 0);
+    assert_int_equal(ld_be16(f->buf + 6), 0); /* no profile */
+
+    drive_change(f->file.disk, medium);
+    assert_int_equal(events(f), 0x202); /* new; there */
+    assert_int_equal(events(f), 0x002);
+    assert_int_equal(run(f, ready, false, 0), SENSE_CHANGED);
+    assert_int_equal(run(f, ready, false, 0), 0);
+    assert_int_equal(run(f, capacity, false, 8), 0);
+    assert_int_equal(ld_be32(f->buf), DISK / 2048 - 1);
+
+    assert_int_equal(run(f, lock, false, 0), 0);
+    assert_int_equal(drive_tray(f->file.disk), DRIVE_LOCKED);
+    assert_int_equal(run(f, eject, false, 0), SENSE_LOCKED);
+    drive_ask(f->file.disk);
+    assert_int_equal(events(f), 0x102); /* somebody wants it */
+    assert_int_equal(run(f, unlock, false, 0), 0);
+    assert_int_equal(run(f, eject, false, 0), 0);
+    assert_int_equal(drive_tray(f->file.disk), DRIVE_OPEN);
+    assert_int_equal(events(f), 0x301); /* removed; open */
+    assert_int_equal(run(f, ready, false, 0), SENSE_TRAY_OPEN);
+    assert_int_equal(run(f, load, false, 0), 0);
+    assert_int_equal(run(f, ready, false, 0), SENSE_CHANGED);
+
+    drive_change(f->file.disk, NULL);
+    assert_int_equal(drive_tray(f->file.disk), DRIVE_OPEN);
+    assert_int_equal(run(f, ready, false, 0), SENSE_TRAY_OPEN);
+    drive_change(f->file.disk, other.disk);
+    assert_int_equal(drive_tray(f->file.disk), 0);
+    assert_int_equal(run(f, capacity, false, 8), SENSE_CHANGED);
+    assert_int_equal(run(f, capacity, false, 8), 0);
+    assert_int_equal(ld_be32(f->buf), DISK / 2 / 2048 - 1);
+}
+
+/* What the tray is like and what the guest has not heard yet travel; the medium may be another one. */
+static void test_media_state(void **ctx)
+{
+    static const uint8_t lock[16] = { 0x1e, [4] = 1 }, ready[16] = { 0 };
+    struct fixture *f = *ctx;
+    struct diskfile other;
+    struct state s, load;
+
+    diskfile_open(&other, f->loop, DISK / 2, true);
+    f->file.disk = drive_create(f->loop, "cd0", f->file.disk, NULL);
+    scsi_disk_init(&f->unit, f->file.disk, true, NULL);
+    drive_change(f->file.disk, other.disk);
+    assert_int_equal(run(f, lock, false, 0), 0);
+    state_init_save(&s);
+    state_begin(&s, "unit", "0", 1);
+    scsi_disk_state(&f->unit, &s);
+    state_end(&s);
+    assert_int_equal(state_error(&s), 0);
+
+    scsi_disk_power_on(&f->unit);
+    assert_int_equal(drive_tray(f->file.disk), 0);
+    assert_int_equal(events(f), 2);
+    state_init_load(&load, s.buf, s.len);
+    state_begin(&load, "unit", "0", 1);
+    scsi_disk_state(&f->unit, &load);
+    state_end(&load);
+    assert_int_equal(state_error(&load), 0);
+    assert_int_equal(drive_tray(f->file.disk), DRIVE_LOCKED);
+    assert_int_equal(events(f), 0x202);
+    assert_int_equal(run(f, ready, false, 0), SENSE_CHANGED);
+    state_fini(&s);
 }
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
@@ -297,6 +395,8 @@ int main(void)
         TEST(test_host_errors),
         TEST(test_attention),
         cmocka_unit_test_setup_teardown(test_cdrom, set_up_cd, tear_down),
+        cmocka_unit_test_setup_teardown(test_media, set_up_cd, tear_down),
+        cmocka_unit_test_setup_teardown(test_media_state, set_up_cd, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
