@@ -12,7 +12,7 @@ enum { RPC_REPLY_MAX = 64 * MIB, RPC_REPLY_STEP = 64 * KIB, NS_PER_MS = 1000000 
 
 void rpc_client_init(struct rpc_client *c, int fd)
 {
-    *c = (struct rpc_client){ .fd = fd };
+    *c = (struct rpc_client){ .fd = fd, .pass = -1 };
 }
 
 void rpc_client_fini(struct rpc_client *c)
@@ -46,13 +46,42 @@ static int rpc_client_poll(const struct rpc_client *c, short events, uint64_t de
     }
 }
 
+void rpc_client_pass(struct rpc_client *c, int fd)
+{
+    c->pass = fd;
+}
+
+/* As send(), with what is to be passed beside the first bytes. */
+static ssize_t rpc_client_send_some(struct rpc_client *c, const char *text, size_t len)
+{
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS } };
+    struct iovec iov = { (void *)(uintptr_t)text, len }; /* is only read */
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+    ssize_t n;
+
+    if (c->pass >= 0) {
+        memcpy(CMSG_DATA(&control.head), &c->pass, sizeof(int));
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = sizeof(control.bytes);
+    }
+    n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0)
+        c->pass = -1;
+    return n;
+}
+
 static int rpc_client_send(struct rpc_client *c, const char *text, uint64_t deadline)
 {
     size_t len = strlen(text);
 
     while (len) {
         int rc = rpc_client_poll(c, POLLOUT, deadline);
-        ssize_t n = rc ? 0 : send(c->fd, text, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = rc ? 0 : rpc_client_send_some(c, text, len);
 
         if (rc)
             return rc;

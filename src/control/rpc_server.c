@@ -16,7 +16,8 @@ struct rpc_call {
     struct rpc_server *server;
     struct rpc_call *next;
     struct loop_fd watch;
-    int fd; /* -1: the client left, and a method has not answered yet */
+    int passed; /* a descriptor that came with a request; -1: none */
+    int fd;     /* -1: the client left, and a method has not answered yet */
     bool busy, pumping, at_end, hang_up;
     json_t *id; /* of the request under way; NULL: a notification */
     char *out;  /* the reply that leaves */
@@ -48,6 +49,7 @@ static void rpc_server_forget(struct rpc_call *c)
         p = &(*p)->next;
     *p = c->next;
     c->server->n_clients--;
+    util_close(&c->passed);
     json_decref(c->id);
     free(c->out);
     free(c);
@@ -197,14 +199,48 @@ static bool rpc_server_line(struct rpc_call *c)
     return true;
 }
 
+int rpc_take_fd(struct rpc_call *c)
+{
+    int fd = c->passed;
+
+    c->passed = -1;
+    return fd;
+}
+
+/* Keeps the last descriptor, and closes all others. */
+static void rpc_server_take_fds(struct rpc_call *c, struct msghdr *msg)
+{
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(msg); h; h = CMSG_NXTHDR(msg, h)) {
+        size_t len = h->cmsg_len - CMSG_LEN(0);
+
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t at = 0; at + sizeof(int) <= len; at += sizeof(int)) {
+            util_close(&c->passed);
+            memcpy(&c->passed, CMSG_DATA(h) + at, sizeof(int));
+        }
+    }
+}
+
 /* false: nothing more now; an end is noted. */
 static bool rpc_server_receive(struct rpc_call *c)
 {
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = { c->in + c->in_len, sizeof(c->in) - c->in_len };
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
+                          .msg_control = control.bytes,
+                          .msg_controllen = sizeof(control.bytes) };
     ssize_t n;
 
     do
-        n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
+        n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
+    if (n >= 0)
+        rpc_server_take_fds(c, &msg);
     if (n > 0) {
         c->in_len += (size_t)n;
         return true;
@@ -273,6 +309,7 @@ int rpc_server_adopt(struct rpc_server *s, int fd)
     memset(c, 0, offsetof(struct rpc_call, in)); /* the rest is not touched before it is used */
     c->server = s;
     c->fd = fd;
+    c->passed = -1;
     rc = loop_fd_add(s->loop, &c->watch, fd, EPOLLIN, rpc_server_ready);
     if (rc) {
         free(c);

@@ -32,6 +32,8 @@ void rpc_server_destroy(struct rpc_server *s);
 /* One more client, on a connected stream socket; owned by the server if it returns 0. */
 must_check int rpc_server_adopt(struct rpc_server *s, int fd);
 
+/* The last file descriptor that came beside the client's bytes (SCM_RIGHTS): the caller's now; -1: none. */
+int rpc_take_fd(struct rpc_call *c);
 void rpc_answer(struct rpc_call *c, json_t *result); /* takes result; NULL: out of memory */
 void rpc_refuse(struct rpc_call *c, int code, const char *fmt, ...) printf_like(3, 4);
 

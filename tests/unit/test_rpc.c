@@ -8,9 +8,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "control/rpc_client.h"
 #include "control/rpc_server.h"
 
 struct fixture {
@@ -43,9 +45,24 @@ static void answer_no(void *opaque, struct rpc_call *c, json_t *params)
     rpc_refuse(c, RPC_FAILED, "cannot %s", "do it");
 }
 
+/* Reads a byte through the descriptor that came beside the request. */
+static void answer_passed(void *opaque, struct rpc_call *c, json_t *params)
+{
+    int fd = rpc_take_fd(c);
+    char byte = '-';
+
+    (void)opaque;
+    (void)params;
+    if (fd >= 0)
+        assert_int_equal(pread(fd, &byte, 1, 0), 1);
+    util_close(&fd);
+    rpc_answer(c, json_integer(byte));
+}
+
 static const struct rpc_method methods[] = {
     { "later", "", "", answer_later },
     { "no", "", "", answer_no },
+    { "passed", "", "", answer_passed },
     { "sum", "", "", answer_sum },
 };
 
@@ -224,6 +241,73 @@ static void test_end_refuses_who_waits(void **state)
     assert_non_null(strstr(get(f->fd), "the VM has ended"));
 }
 
+static int file_of(char byte)
+{
+    int fd = memfd_create("passed", MFD_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, &byte, 1), 1);
+    return fd;
+}
+
+/* Sends both beside the text, and closes them here. */
+static void put_with(int to, const char *text, int a, int b)
+{
+    const int fds[2] = { a, b };
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(fds))];
+    } control = { .head = { CMSG_LEN(sizeof(fds)), SOL_SOCKET, SCM_RIGHTS } };
+    struct iovec iov = { (void *)(uintptr_t)text, strlen(text) };
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
+                          .msg_control = control.bytes,
+                          .msg_controllen = sizeof(control.bytes) };
+
+    memcpy(CMSG_DATA(&control.head), fds, sizeof(fds));
+    assert_int_equal(sendmsg(to, &msg, 0), (ssize_t)strlen(text));
+    close(a);
+    close(b);
+}
+
+/* A client may pass a descriptor. Of several the last counts, and none is left open. */
+static void test_descriptors(void **state)
+{
+    static const char request[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"passed\"}\n";
+    struct fixture *f = *state;
+    int free_fd = dup(f->fd), again;
+
+    close(free_fd);
+    for (int i = 0; i < 3; i++) {
+        put_with(f->fd, request, file_of('A'), file_of('B'));
+        loop_poll(f->loop, 0);
+        assert_string_equal(get(f->fd), "{\"jsonrpc\":\"2.0\",\"result\":66,\"id\":1}\n");
+        check_reply(f, request, "{\"jsonrpc\":\"2.0\",\"result\":45,\"id\":1}\n");
+    }
+    put_with(f->fd, "\n", file_of('A'), file_of('B')); /* nobody asks for these */
+    loop_poll(f->loop, 0);
+    close(f->fd);
+    loop_poll(f->loop, 0);
+    again = f->fd = connect_client(f);
+    assert_true(again <= free_fd);
+}
+
+static void test_client_passes(void **state)
+{
+    struct fixture *f = *state;
+    struct rpc_client c;
+    int fd = file_of('C');
+    struct err e = { 0 };
+
+    /* Nobody answers meanwhile: the request and what goes with it are sent all the same. */
+    rpc_client_init(&c, f->fd);
+    rpc_client_pass(&c, fd);
+    assert_int_equal(rpc_client_call(&c, "passed", NULL, 1, NULL, &e), -ETIMEDOUT);
+    loop_poll(f->loop, 0);
+    assert_non_null(strstr(get(f->fd), "\"result\":67"));
+    close(fd);
+}
+
 static void test_replies(void **state)
 {
     json_t *result = NULL;
@@ -254,6 +338,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_too_long, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_end_refuses_who_waits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_descriptors, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_client_passes, set_up, tear_down),
         cmocka_unit_test(test_replies),
     };
 
