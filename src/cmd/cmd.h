@@ -23,6 +23,7 @@ int cmd_help(int argc, char **argv);
 int cmd_key(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
+int cmd_media(int argc, char **argv);
 int cmd_pause(int argc, char **argv);
 int cmd_reset(int argc, char **argv);
 int cmd_resume(int argc, char **argv);

@@ -264,8 +264,6 @@ static int options_cdrom(struct options *o, const char *value, struct err *e)
     o->config.n_disks++;
     d->cdrom = d->readonly = true;
     r = options_string(&d->path, value, e);
-    if (!r)
-        r = options_string(&d->format, "raw", e);
     if (r)
         return r;
     bus = options_cdrom_bus(d->path);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/control_media.h"
 #include "control/rpc_server.h"
 #include "control/typist.h"
 #include "vm/machine_pc.h"
@@ -63,14 +64,15 @@ static const char *control_state(const struct vm *vm)
     return atomic_load(&vm->suspended) ? "suspended" : "running";
 }
 
-static json_t *control_disks(const struct vm_config *cfg)
+static json_t *control_disks(struct vm *vm)
 {
+    const struct vm_config *cfg = vm->cfg;
     json_t *disks = json_array();
 
     for (unsigned i = 0; i < cfg->n_disks; i++)
-        json_array_append_new(disks,
-                              json_pack("{s:s?, s:b, s:b}", "file", cfg->disk[i].path, "readonly",
-                                        cfg->disk[i].readonly, "cdrom", cfg->disk[i].cdrom));
+        json_array_append_new(disks, json_pack("{s:s?, s:b, s:b}", "file", control_disk_file(vm, i),
+                                               "readonly", cfg->disk[i].readonly, "cdrom",
+                                               cfg->disk[i].cdrom));
     return disks;
 }
 
@@ -105,7 +107,7 @@ static void control_status(void *opaque, struct rpc_call *c, json_t *params)
         RUCHE_VERSION, "accel", ctl->vm->accel ? ctl->vm->accel->name : "none", "cpus",
         (int)ctl->vm->nvcpus, "memory", (json_int_t)cfg->memory, "uptime_ms",
         (json_int_t)((util_monotonic_ns() - ctl->start_ns) / NS_PER_MS), "kernel", cfg->kernel,
-        "firmware", cfg->firmware, "disks", control_disks(cfg), "net", cfg->net, "forwards",
+        "firmware", cfg->firmware, "disks", control_disks(ctl->vm), "net", cfg->net, "forwards",
         control_forwards(cfg), "display", *display ? display : NULL, "reason",
         ctl->vm->stalls ? ctl->vm->stall_reason : NULL, "log", ctl->log_path);
     rpc_answer(c, status);
@@ -228,6 +230,11 @@ static void control_press(void *opaque, struct rpc_call *c, json_t *params)
         typist_press(ctl->typist, c, keys);
 }
 
+static void control_drives(void *opaque, struct rpc_call *c, json_t *params)
+{
+    control_media(((struct control *)opaque)->vm, c, params);
+}
+
 /* --- its life --- */
 
 /* What a debugger holds is the debugger's. */
@@ -313,6 +320,10 @@ static void control_methods(void *opaque, struct rpc_call *c, json_t *params);
 static const struct rpc_method control_table[] = {
     { "key", "keys: [\"ctrl-alt-del\", ...]", "presses keys; answers when the last is let go",
       control_press },
+    { "media",
+      "drive: \"cd0\", file: its name (and its descriptor beside the request) or eject: true, "
+      "format, force, readonly; or none",
+      "puts a medium in or takes it out; gives what is in the drives", control_drives },
     { "methods", "", "lists the methods", control_methods },
     { "pause", "", "stops the guest and its clock", control_pause },
     { "power-button", "", "presses the power button", control_power_button },

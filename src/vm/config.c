@@ -97,7 +97,7 @@ static int config_check_disk(const struct vm_config *c, unsigned i, struct err *
 
     if (config_check_disk_io(d, e) || config_check_bus(c, d, e))
         return -EINVAL;
-    if (config_disk_is_remote(d))
+    if (config_disk_is_remote(d) || config_disk_is_empty(d))
         return 0;
     if (stat(d->path, &st))
         return err_set(e, errno, "disk %s cannot be used: %s", d->path, strerror(errno));
@@ -114,7 +114,8 @@ static int config_check_disk(const struct vm_config *c, unsigned i, struct err *
         return err_set(e, EINVAL, "disk %s: the serial number has more than 20 characters",
                        d->path);
     for (unsigned j = 0; j < i; j++) {
-        if (stat(c->disk[j].path, &other) || other.st_dev != st.st_dev || other.st_ino != st.st_ino)
+        if (config_disk_is_empty(&c->disk[j]) || stat(c->disk[j].path, &other) ||
+            other.st_dev != st.st_dev || other.st_ino != st.st_ino)
             continue;
         if (!d->readonly || !c->disk[j].readonly)
             return err_set(e, EINVAL, "disk %s is given twice; that would destroy its contents",

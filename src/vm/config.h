@@ -24,12 +24,13 @@ enum config_bus {
     CONFIG_BUS_FLOPPY,
     CONFIG_BUSES /* none of them */
 };
+#define CONFIG_NO_MEDIUM       "none"
 #define CONFIG_BUS_WORDS       "virtio, ide, ahci, nvme, scsi, usb, floppy"
 #define CONFIG_BUS_CDROM_WORDS "ide, ahci, scsi, usb"
 #define CONFIG_NET_MODELS      "virtio|e1000|rtl8139|rtl8139c"
 
 struct config_disk {
-    char *path;
+    char *path;   /* CONFIG_NO_MEDIUM of a CD or floppy: the drive is empty */
     char *format; /* "raw"; NULL: found out at open */
     char *serial; /* NULL: none */
     char *bus;    /* a word of CONFIG_BUS_WORDS; NULL: virtio */
@@ -107,6 +108,7 @@ must_check int config_check_usb(const struct vm_config *c, struct err *e);
 enum config_bus config_disk_bus(const struct config_disk *d);
 /* Neither a CD nor a floppy. */
 bool config_disk_is_hard(const struct config_disk *d);
+bool config_disk_is_empty(const struct config_disk *d); /* a drive without a medium */
 bool config_disk_is_ide(const struct config_disk *d);
 const char *config_disk_linux_root(const struct config_disk *d);
 must_check int config_check_bus(const struct vm_config *c, const struct config_disk *d,

@@ -34,6 +34,11 @@ bool config_disk_is_hard(const struct config_disk *d)
     return !d->cdrom && config_disk_bus(d) != CONFIG_BUS_FLOPPY;
 }
 
+bool config_disk_is_empty(const struct config_disk *d)
+{
+    return !config_disk_is_hard(d) && !strcmp(d->path, CONFIG_NO_MEDIUM);
+}
+
 bool config_disk_is_ide(const struct config_disk *d)
 {
     return config_disk_bus(d) == CONFIG_BUS_IDE;

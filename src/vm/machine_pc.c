@@ -310,6 +310,8 @@ int machine_pc_create(struct vm *vm, struct err *e)
     if (!rc)
         rc = pc_create_usb(m, e);
     if (!rc)
+        rc = pc_create_media(m, e);
+    if (!rc)
         rc = pc_create_display(m, e);
     if (!rc && vm->cfg->firmware)
         rc = pc_create_firmware(m, e);

@@ -15,6 +15,29 @@ must_check int machine_pc_boot(struct vm *vm, struct err *e);
 must_check int machine_pc_wake(struct vm *vm, struct err *e);
 /* The host presses the power button. Loop thread. */
 void machine_pc_power_button(struct vm *vm);
+/* A drive whose medium can be changed. file, format: NULL if it is empty; valid until the next change. */
+enum { MACHINE_DRIVE_NAME = 16 };
+struct machine_drive {
+    char name[MACHINE_DRIVE_NAME]; /* "cd0", "fd1" */
+    const char *file, *format;
+    uint64_t size;
+    bool floppy, readonly, open, locked; /* open, locked: its tray, by the guest */
+};
+/* Of disk number index of the configuration; false: it is a hard disk. Loop thread. */
+bool machine_pc_drive(struct vm *vm, unsigned index, struct machine_drive *d);
+/* An image to be put in: open, because the VM may open no file any more. */
+struct machine_medium {
+    int fd;                    /* not 0; the caller's */
+    const char *path, *format; /* path: what it is called; format NULL: as at the start */
+    bool readonly;
+};
+/*
+ * Puts the medium into the drive of this name, instead of the one that is there; NULL: leaves it empty. force: also
+ * if the guest has locked the tray. 0, or -errno with a sentence. Loop thread.
+ */
+must_check int machine_pc_change_medium(struct vm *vm, const char *name,
+                                        const struct machine_medium *from, bool force,
+                                        struct err *e);
 /* Where to put keys and pointer events (display/input.h). */
 struct input *machine_pc_input(struct vm *vm);
 /* Writes the screen to the file of --screenshot, if there is one. Loop thread. */

@@ -105,7 +105,7 @@ static enum blk_on_error pc_on_error(const char *word)
     return pc_word(word, words, ARRAY_SIZE(words));
 }
 
-static void pc_blk_opts(const struct machine *m, const struct config_disk *d, struct blk_opts *o)
+void pc_blk_opts(const struct machine *m, const struct config_disk *d, struct blk_opts *o)
 {
     *o = (struct blk_opts){
         .path = d->path,
@@ -143,10 +143,9 @@ static int pc_read_key(const char *path, char *buf, size_t size, struct err *e)
     return 0;
 }
 
-struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e)
+/* The image, or NULL with a sentence. */
+static struct blk *pc_open_image(struct machine *m, const struct config_disk *d, struct err *e)
 {
-    const struct vm_config *cfg = m->vm->cfg;
-    const struct config_disk *d = &cfg->disk[index];
     char key[PC_KEY_MAX] = "";
     struct blk_opts o;
     struct blk *disk;
@@ -157,12 +156,38 @@ struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e)
     o.passphrase = d->key_file ? key : NULL;
     disk = blk_open(&o, e);
     explicit_bzero(key, sizeof(key));
+    return disk;
+}
+
+/* A drive for media, with the medium that the VM starts with. */
+static struct blk *pc_open_drive(struct machine *m, unsigned index, struct err *e)
+{
+    const struct config_disk *d = &m->vm->cfg->disk[index];
+    struct blk *medium = NULL, *drive;
+
+    if (!config_disk_is_empty(d)) {
+        medium = pc_open_image(m, d, e);
+        if (!medium)
+            return NULL;
+    }
+    drive = pc_create_drive(m, index, medium, e);
+    if (!drive)
+        blk_close(medium);
+    return drive;
+}
+
+struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e)
+{
+    const struct vm_config *cfg = m->vm->cfg;
+    const struct config_disk *d = &cfg->disk[index];
+    struct blk *disk = config_disk_is_hard(d) ? pc_open_image(m, d, e) : pc_open_drive(m, index, e);
+
     if (!disk)
         return NULL;
     if (pc_is_first_disk(cfg, index))
         pc_look_at_disk(m, disk);
     m->disk_watcher = (struct blk_watcher){ pc_disk_stuck, pc_disk_unstuck };
-    if (blk_guard_add(disk, d->path,
+    if (blk_guard_add(disk, disk->path,
                       pc_on_error(d->on_io_error ? d->on_io_error : cfg->on_io_error),
                       &m->disk_watcher, e)) {
         blk_close(disk);

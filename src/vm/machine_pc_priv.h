@@ -4,6 +4,7 @@
  *  machine_pc.c           chips and devices
  *  machine_pc_blk.c       the disks' contents: what the options ask of the block layer
  *  machine_pc_disks.c     their controllers
+ *  machine_pc_media.c     the drives whose medium can be changed
  *  machine_pc_memory.c    what answers where in guest memory: RAM, shadow RAM, ROM
  *  machine_pc_display.c   the screen
  *  machine_pc_legacy.c    DMA controllers, floppies, parallel port
@@ -148,7 +149,9 @@ struct machine {
     char disk_path[CONFIG_MAX_DISKS][64]; /* as firmware calls it (Open Firmware) */
     unsigned net_slot;                    /* 0: no network card */
     char disk_id[CONFIG_MAX_DISKS][16];
-    bool uefi_disk;                  /* the first disk boots by UEFI alone */
+    struct blk
+        *drive[CONFIG_MAX_DISKS]; /* those of removable media (block/drive.h); their controllers' */
+    bool uefi_disk;               /* the first disk boots by UEFI alone */
     struct blk_watcher disk_watcher; /* of all disks */
     struct chardev *serial, *console, *firmware_log, *parallel;
 };
@@ -165,6 +168,12 @@ must_check int pc_create_disk_controllers(struct machine *m, struct err *e); /* 
 /* machine_pc_blk.c */
 /* Disk number index of the configuration, opened as it says; who attaches it owns it. */
 struct blk *pc_open_disk(struct machine *m, unsigned index, struct err *e);
+struct blk_opts;
+void pc_blk_opts(const struct machine *m, const struct config_disk *d, struct blk_opts *o);
+/* machine_pc_media.c */
+/* The drive of disk number index, with the medium (NULL: none) in it, which it owns if it succeeds. */
+struct blk *pc_create_drive(struct machine *m, unsigned index, struct blk *medium, struct err *e);
+must_check int pc_create_media(struct machine *m, struct err *e); /* after all controllers */
 
 /* machine_pc_memory.c */
 must_check int pc_create_ram(struct machine *m, struct err *e);
