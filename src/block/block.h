@@ -111,6 +111,12 @@ struct blk_extent {
     unsigned depth; /* the layer that says it: 0 the disk itself, 1 its backing file, ... */
     uint64_t host_off;
     const struct blk *layer; /* that layer; with BLK_X_OFFSET, the file that has the bytes */
+    /*
+     * With BLK_X_COMPRESSED, if not 0: layer is the file, host_off is valid, and blk_ops.unpack() of `packer` makes
+     * all of the extent, and nothing else, of so many bytes from there.
+     */
+    uint32_t packed_len;
+    struct blk *packer;
 };
 
 /* What an image says about itself. Strings are the disk's own, or NULL. */
@@ -186,6 +192,8 @@ struct blk_ops {
      */
     /* This layer's answer for off, x->len at most len; without BLK_X_ALLOCATED the backing file is asked. */
     int (*status)(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x);
+    /* in is x->packed_len bytes, out x->len. Any thread, whatever is in flight. */
+    int (*unpack)(struct blk *b, const struct blk_extent *x, const void *in, void *out);
     void (*info)(struct blk *b, struct blk_info *i); /* *i is zeroed */
     int (*truncate)(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *e);
     int (*check)(struct blk *b, unsigned fix, struct blk_check *c, struct err *e);

@@ -204,6 +204,37 @@ void foreign_map(const struct blk *b, uint64_t off, uint64_t len, struct foreign
     x->len = len;
 }
 
+/* Below the driver of raw images, which changes nothing. */
+static const struct blk *foreign_file(const struct foreign *f, unsigned i)
+{
+    return f->file[i]->child ? f->file[i]->child : f->file[i];
+}
+
+int foreign_unpack(struct blk *b, const struct blk_extent *x, const void *in, void *out)
+{
+    const struct foreign *f = b->priv;
+    struct foreign_extent unit = { .kind = FOREIGN_PACKED, .len = x->len };
+
+    while (unit.file < f->n_files && foreign_file(f, unit.file) != x->layer)
+        unit.file++;
+    return foreign_format_of(b)->unpack(f, &unit, in, x->packed_len, out);
+}
+
+/* A unit of which only a part is asked for, or there, is not to be had this way. */
+static void foreign_status_packed(struct blk *b, const struct foreign_extent *x,
+                                  struct blk_extent *out)
+{
+    const struct foreign *f = b->priv;
+    const struct blk *file = foreign_file(f, x->file);
+
+    if (x->skip || x->len != f->unit || x->host_off >= file->size)
+        return;
+    out->host_off = x->host_off;
+    out->packed_len = (uint32_t)min_u64(x->host_len, file->size - x->host_off);
+    out->packer = b;
+    out->layer = file;
+}
+
 int foreign_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     static const unsigned flags[] = {
@@ -219,6 +250,8 @@ int foreign_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent 
     foreign_map(b, off, len, &x);
     out->flags = flags[x.kind];
     out->len = x.len;
+    if (x.kind == FOREIGN_PACKED)
+        foreign_status_packed(b, &x, out);
     if (x.kind != FOREIGN_DATA)
         return 0;
     file = f->file[x.file];
@@ -227,7 +260,7 @@ int foreign_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent 
         return 0;
     }
     out->host_off = x.host_off;
-    out->layer = file->child ? file->child : file;
+    out->layer = foreign_file(f, x.file);
     return 0;
 }
 

@@ -91,13 +91,14 @@ void foreign_close(struct blk *b);
 void foreign_submit(struct blk *b, struct blk_req *r);
 void foreign_wait(struct blk *b);
 int foreign_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x);
+int foreign_unpack(struct blk *b, const struct blk_extent *x, const void *in, void *out);
 void foreign_info(struct blk *b, struct blk_info *i);
 int foreign_check(struct blk *b, unsigned fix, struct blk_check *c, struct err *e);
 #define FOREIGN_BLK(name)                                                                          \
     {                                                                                              \
         .format = #name, .probe = name##_probe, .open = foreign_open, .close = foreign_close,      \
         .submit = foreign_submit, .wait = foreign_wait, .status = foreign_status,                  \
-        .info = foreign_info, .check = foreign_check                                               \
+        .unpack = foreign_unpack, .info = foreign_info, .check = foreign_check                     \
     }
 
 /* foreign_io.c: requests of an open image. */

@@ -125,7 +125,7 @@ static void foreign_finish(struct loop_work *w)
 
 /* --- what is packed --- */
 
-static void foreign_unpack(struct work *w)
+static void foreign_piece_unpack(struct work *w)
 {
     struct foreign_piece *p = container_of(w, struct foreign_piece, work);
     struct foreign_io *io = p->io; /* p is the loop thread's once it is in the list */
@@ -157,7 +157,7 @@ static void foreign_packed_done(struct blk_req *r, int err)
     pthread_mutex_lock(&p->io->lock);
     p->io->unpacking++;
     pthread_mutex_unlock(&p->io->lock);
-    p->work.run = foreign_unpack;
+    p->work.run = foreign_piece_unpack;
     workq_submit(p->io->workq, &p->work);
 }
 

@@ -349,6 +349,28 @@ static void qcow2_close(struct blk *b)
 
 /* --- what is where --- */
 
+/* Who reads the file by himself finds nothing behind its end; we know better what that means. */
+static const struct blk *qcow2_status_layer(const struct qcow2 *q, const struct qcow2_map *m)
+{
+    const struct blk *file = q->data->child ? q->data->child : q->data;
+
+    return m->host + m->len <= q->data->size ? file : q->b;
+}
+
+/* A cluster of which only a part is asked for, or there, is not to be had this way. */
+static void qcow2_status_packed(const struct qcow2 *q, uint64_t off, const struct qcow2_map *m,
+                                struct blk_extent *x)
+{
+    uint64_t len;
+
+    if (qcow2_in_cluster(q, off) || m->len != q->cluster_size)
+        return;
+    qcow2_map_packed(q, m->entry, &x->host_off, &len);
+    x->packed_len = (uint32_t)min_u64(len, q->file->size - x->host_off);
+    x->packer = q->b;
+    x->layer = q->file;
+}
+
 static int qcow2_status(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *x)
 {
     struct qcow2 *q = qcow2_of(b);
@@ -377,10 +399,11 @@ static int qcow2_status(struct blk *b, uint64_t off, uint64_t len, struct blk_ex
     case QCOW2_K_DATA:
         x->flags = BLK_X_ALLOCATED | BLK_X_DATA | (q->luks ? 0 : BLK_X_OFFSET);
         x->host_off = m.host;
-        x->layer = q->external ? q->data : b;
+        x->layer = qcow2_status_layer(q, &m);
         break;
     case QCOW2_K_PACKED:
         x->flags = BLK_X_ALLOCATED | BLK_X_DATA | BLK_X_COMPRESSED;
+        qcow2_status_packed(q, off, &m, x);
         break;
     }
     return 0;
@@ -395,6 +418,7 @@ const struct blk_ops blk_qcow2_ops = {
     .commit = qcow2_submit_commit,
     .wait = qcow2_wait,
     .status = qcow2_status,
+    .unpack = qcow2_packed_unpack,
     .info = qcow2_info,
     .truncate = qcow2_truncate,
     .check = qcow2_check,

@@ -155,17 +155,27 @@ static void packed_end(struct packed_job *job, bool on_loop)
     free(job);
 }
 
+static int packed_cluster(struct qcow2 *q, uint8_t *out, const uint8_t *in, size_t in_len)
+{
+    int rc = q->h.compression == QCOW2_ZSTD ? packed_unzstd(out, q->cluster_size, in, in_len)
+                                            : packed_inflate(out, q->cluster_size, in, in_len);
+
+    if (rc == -EIO)
+        log_limited(&q->limit, LOG_ERROR, "block", "disk '%s': a compressed cluster is damaged",
+                    q->b->path);
+    return rc;
+}
+
+int qcow2_packed_unpack(struct blk *b, const struct blk_extent *x, const void *in, void *out)
+{
+    return packed_cluster(qcow2_of(b), out, in, x->packed_len);
+}
+
 static void packed_unpack(struct work *work)
 {
     struct packed_job *job = container_of(work, struct packed_job, work);
-    struct qcow2 *q = job->q;
 
-    job->err = q->h.compression == QCOW2_ZSTD
-                   ? packed_unzstd(job->data, q->cluster_size, job->packed, job->len)
-                   : packed_inflate(job->data, q->cluster_size, job->packed, job->len);
-    if (job->err == -EIO)
-        log_limited(&q->limit, LOG_ERROR, "block", "disk '%s': a compressed cluster is damaged",
-                    q->b->path);
+    job->err = packed_cluster(job->q, job->data, job->packed, job->len);
     packed_end(job, false);
 }
 

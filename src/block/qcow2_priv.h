@@ -468,6 +468,8 @@ int qcow2_zero_job(struct qcow2_op *op); /* in a meta job */
 /* Reads len bytes from guest offset off, all in one packed cluster; lock held. */
 must_check int qcow2_packed_read(struct qcow2_op *op, const struct qcow2_map *m, uint64_t off,
                                  uint64_t len, struct qcow2_issue *issue);
+/* As struct blk_ops says. */
+int qcow2_packed_unpack(struct blk *b, const struct blk_extent *x, const void *in, void *out);
 void qcow2_packed_fini(struct qcow2 *q);
 void qcow2_packed_forget(struct qcow2 *q, uint64_t entry); /* it means something new; lock held */
 /* The first step of a compressed write: 1: it waits for a thread; 0: as it is; lock held. */

@@ -48,6 +48,8 @@ struct copy_worker {
     struct copy *copy;
     pthread_t thread;
     struct out_chunk chunk;
+    uint8_t *packed; /* what the disk has packed, as it is read */
+    uint32_t packed_room;
     uint64_t number;
     uint64_t zero_off, zero_len; /* instead of a chunk */
     unsigned from, to;           /* extents that the chunk touches */
@@ -152,10 +154,32 @@ static int copy_pread(int fd, uint8_t *buf, uint64_t len, uint64_t off)
     return 0;
 }
 
-/* [off, off + len) of extent x into buf. */
-static int copy_read_extent(struct copy *c, const struct copy_extent *x, uint64_t off, uint8_t *buf,
-                            uint64_t len)
+/* The whole of extent x, which is packed, into buf. */
+static int copy_unpack(struct copy_worker *w, const struct copy_extent *x, uint8_t *buf)
 {
+    const struct blk_extent whole = { .len = x->len,
+                                      .layer = x->layer,
+                                      .host_off = x->host_off,
+                                      .packed_len = x->packed_len,
+                                      .packer = x->packer };
+    int rc;
+
+    if (w->packed_room < x->packed_len) {
+        free(w->packed);
+        w->packed = malloc(x->packed_len);
+        w->packed_room = w->packed ? x->packed_len : 0;
+    }
+    if (!w->packed)
+        return -ENOMEM;
+    rc = copy_pread(x->fd, w->packed, x->packed_len, x->host_off);
+    return rc ? rc : x->packer->ops->unpack(x->packer, &whole, w->packed, buf);
+}
+
+/* [off, off + len) of extent x into buf. */
+static int copy_read_extent(struct copy_worker *w, const struct copy_extent *x, uint64_t off,
+                            uint8_t *buf, uint64_t len)
+{
+    struct copy *c = w->copy;
     struct iovec iov = { buf, len };
     struct blk_req r = { .op = BLK_READ, .len = len, .iov = &iov, .niov = 1 };
 
@@ -163,20 +187,24 @@ static int copy_read_extent(struct copy *c, const struct copy_extent *x, uint64_
         memset(buf, 0, len);
         return 0;
     }
-    if (x->fd >= 0)
+    if (x->fd >= 0 && x->packed_len && len == x->len)
+        return copy_unpack(w, x, buf);
+    if (x->fd >= 0 && !x->packed_len)
         return copy_pread(x->fd, buf, len, x->host_off + (off - x->off));
     r.off = off - c->map.start[x->disk] + c->map.skip;
     return disk_io_wait(c->disk[x->disk], &r);
 }
 
 /* Sector by sector around what cannot be read. */
-static void copy_salvage(struct copy *c, const struct copy_extent *x, uint64_t off, uint8_t *buf,
-                         uint64_t len)
+static void copy_salvage(struct copy_worker *w, const struct copy_extent *x, uint64_t off,
+                         uint8_t *buf, uint64_t len)
 {
+    struct copy *c = w->copy;
+
     for (uint64_t at = 0; at < len; at += BLK_SECTOR) {
         uint64_t n = min_u64(BLK_SECTOR, len - at);
 
-        if (!copy_read_extent(c, x, off + at, buf + at, n))
+        if (!copy_read_extent(w, x, off + at, buf + at, n))
             continue;
         memset(buf + at, 0, n);
         pthread_mutex_lock(&c->lock);
@@ -219,9 +247,9 @@ static int copy_read(struct copy *c, struct copy_worker *w)
         int rc;
 
         memset(w->chunk.data + (pos - start), 0, from - pos);
-        rc = copy_read_extent(c, x, from, w->chunk.data + (from - start), to - from);
+        rc = copy_read_extent(w, x, from, w->chunk.data + (from - start), to - from);
         if (rc && c->opts->salvage)
-            copy_salvage(c, x, from, w->chunk.data + (from - start), to - from);
+            copy_salvage(w, x, from, w->chunk.data + (from - start), to - from);
         else if (rc)
             return rc;
         if (!x->zero || c->out->allocate)
@@ -347,6 +375,7 @@ static void copy_worker_fini(struct copy_worker *w)
 {
     const struct out_ops *ops = w->copy->out->ops;
 
+    free(w->packed);
     free(w->chunk.data);
     free(w->chunk.used);
     free(w->chunk.packed);

@@ -69,11 +69,14 @@ static void copy_map_add(struct copy_map *m, unsigned disk, const struct blk_ext
     struct copy_extent *last = m->n ? &m->extent[m->n - 1] : NULL;
 
     n.zero = x->flags & BLK_X_ZERO;
-    if (!n.zero && (x->flags & BLK_X_OFFSET) && !(x->flags & BLK_X_COMPRESSED)) {
+    if (!n.zero && ((x->flags & BLK_X_OFFSET) || x->packed_len)) {
         n.fd = copy_map_file(m, x->layer);
         n.host_off = x->host_off;
+        n.packed_len = x->packed_len;
+        n.packer = x->packer;
+        n.layer = x->layer;
     }
-    if (last && last->off + last->len == n.off && last->zero == n.zero && last->fd == n.fd &&
+    if (last && !last->packed_len && !n.packed_len && last->off + last->len == n.off && last->zero == n.zero && last->fd == n.fd &&
         last->disk == disk && (n.fd < 0 || last->host_off + last->len == n.host_off))
         last->len += n.len;
     else

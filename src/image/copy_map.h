@@ -7,13 +7,16 @@
 
 #include "block/block.h"
 
-enum { COPY_MAP_EXTENTS = 8192, COPY_MAP_DISKS = 64, COPY_MAP_FILES = 64 };
+enum { COPY_MAP_EXTENTS = 4096, COPY_MAP_DISKS = 64, COPY_MAP_FILES = 64 };
 
 struct copy_extent {
     uint64_t off, len; /* of all the disks behind each other */
     uint64_t host_off; /* with fd */
-    int fd;            /* the bytes are there as they are; -1: ask the disk */
+    int fd;            /* the bytes are there; -1: ask the disk */
     unsigned disk;
+    uint32_t packed_len; /* 0: as they are; else these are, packed, the whole extent's: */
+    struct blk *packer;  /* see struct blk_extent */
+    const struct blk *layer;
     bool zero; /* is to be written as zeros */
 };
 

@@ -15,7 +15,7 @@
 #include "block/block.h"
 
 enum {
-    OUT_CHUNK = 512 * KIB,        /* the usual chunk; more if a unit is larger */
+    OUT_CHUNK = 256 * KIB,        /* the usual chunk; more if a unit is larger */
     OUT_CHUNK_PACKED = 128 * KIB, /* for what takes long anyway */
     OUT_CHUNK_MAX = 2 * MIB,
     OUT_UNIT_MIN = 512,
