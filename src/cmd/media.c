@@ -123,7 +123,7 @@ static int media_do(struct vms_vm *vm, const struct media_args *a, json_t **list
 {
     if (!a->drive)
         return vms_call(vm, "media", NULL, MEDIA_TIMEOUT_MS, list, e);
-    if (!a->eject)
+    if (a->file)
         return media_insert(vm, a, list, e);
     return vms_call(vm, "media",
                     json_pack("{s:s, s:b, s:b}", "drive", a->drive, "eject", 1, "force", a->force),

@@ -700,6 +700,12 @@ int options_last_disk(struct options *o, const char *path, const char *format, s
     return r;
 }
 
+/* Who names a file for UEFI variables wants UEFI. */
+static bool options_keeps_vars(const struct vm_config *c)
+{
+    return c->uefi_vars && strcmp(c->uefi_vars, "none");
+}
+
 int options_parse(struct options *o, int argc, char **argv, struct err *e)
 {
     struct vm_config *c = &o->config;
@@ -717,7 +723,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
     if (!o->mac_given)
         options_derive_mac(c);
     if (!c->kernel && !c->firmware && (c->n_disks || o->image) &&
-        options_firmware(o, c->uefi_vars ? "uefi" : "auto", e))
+        options_firmware(o, options_keeps_vars(c) ? "uefi" : "auto", e))
         return -ENOMEM;
     if (!c->append && c->kernel && options_is_linux(c->kernel))
         return options_linux_append(o, e);

@@ -1,10 +1,11 @@
-/* rm.c: `ruche rm`: removes VMs that `ruche run NAME` has made, with their disks. */
+/* rm.c: `ruche rm`: removes VMs that `ruche run NAME` has made, with their disks; and UEFI variables kept by name. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cmd/args.h"
 #include "cmd/cmd.h"
+#include "cmd/run_uefi.h"
 #include "control/rundir.h"
 #include "image/store.h"
 
@@ -14,12 +15,17 @@ static int rm_one(const char *name, struct err *e)
 {
     struct rundir dir;
     pid_t pid = rundir_open(&dir, name) ? 0 : rundir_holder(&dir);
+    int rc, vars;
 
     rundir_close(&dir);
     if (pid)
         return err_set(e, EBUSY, "the VM %s is running, as process %d: `ruche stop %s` first", name,
                        (int)pid, name);
-    return store_remove(STORE_VMS, name, e);
+    vars = run_uefi_remove(name, e);
+    if (vars && vars != -ENOENT)
+        return vars;
+    rc = store_remove(STORE_VMS, name, e);
+    return rc == -ENOENT ? vars : rc;
 }
 
 int cmd_rm(int argc, char **argv)

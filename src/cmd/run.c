@@ -23,6 +23,7 @@
 #include "cmd/options.h"
 #include "cmd/run_image.h"
 #include "cmd/run_seed.h"
+#include "cmd/run_uefi.h"
 
 enum { RUN_TELL_S = 5 };
 #define RUN_INSIST_NS (2 * 1000000000ull)
@@ -243,6 +244,7 @@ static int run_config(struct options *o, struct err *e)
 
     if (run_image_prepare(o, e) || run_seed_prepare(o, e))
         return cmd_fail(e);
+    run_uefi_prepare(o);
     if (config_check(&o->config, e))
         return cmd_fail(e);
     if (o->dry_run)

@@ -31,10 +31,11 @@ bool store_name_ok(const char *name)
 
 /* --- folders --- */
 
-static int store_root(char *path, size_t len, enum store_kind kind, struct err *e)
+/* sub: what is kept there. */
+static int store_root(char *path, size_t len, const char *sub, struct err *e)
 {
     const char *ours = getenv("RUCHE_DATA_DIR"), *xdg = getenv("XDG_DATA_HOME");
-    const char *home = getenv("HOME"), *sub = store_kinds[kind];
+    const char *home = getenv("HOME");
     int n;
 
     if (ours && *ours == '/')
@@ -109,7 +110,7 @@ static int store_set_name(struct store_entry *s, enum store_kind kind, const cha
                        "%.64s: a name has 1 to 64 letters, digits and characters of . _ - :, and "
                        "does not begin with . or -",
                        name);
-    rc = store_root(root, sizeof(root), kind, e);
+    rc = store_root(root, sizeof(root), store_kinds[kind], e);
     if (rc)
         return rc;
     snprintf(s->name, sizeof(s->name), "%s", name);
@@ -165,7 +166,7 @@ int store_list(enum store_kind kind, struct store_names *l)
     int rc;
 
     *l = (struct store_names){ 0 };
-    rc = store_root(root, sizeof(root), kind, NULL);
+    rc = store_root(root, sizeof(root), store_kinds[kind], NULL);
     d = rc ? NULL : opendir(root);
     if (!d)
         return rc || errno == ENOENT ? rc : -errno;
@@ -218,7 +219,7 @@ int store_begin(struct store_entry *s, enum store_kind kind, const char *name, s
         rc = err_set(e, EEXIST, "there is a%s %s already, in %s",
                      kind == STORE_IMAGES ? "n image" : " VM", name, s->dir);
     if (!rc)
-        rc = store_root(root, sizeof(root), kind, e);
+        rc = store_root(root, sizeof(root), store_kinds[kind], e);
     if (!rc)
         rc = store_make_folders(root, e);
     if (rc)
@@ -259,6 +260,19 @@ void store_abort(struct store_entry *s)
 {
     (void)!store_remove_folder(s->dir);
     store_close(s);
+}
+
+int store_uefi_vars(const char *name, bool make, char *path, size_t len, struct err *e)
+{
+    char root[PATH_MAX - STORE_NAME_MAX - 32];
+    int rc = store_name_ok(name) ? store_root(root, sizeof(root), "uefi", e)
+                                 : err_set(e, EINVAL, "%.64s is no name for a file", name);
+
+    if (!rc && make)
+        rc = store_make_folders(root, e);
+    if (!rc && (size_t)snprintf(path, len, "%s/%s.vars", root, name) >= len)
+        rc = err_set(e, ENAMETOOLONG, "the path of the UEFI variables is too long");
+    return rc;
 }
 
 int store_remove(enum store_kind kind, const char *name, struct err *e)

@@ -7,6 +7,8 @@
  *   images/NAME/vmlinuz, initrd.img   of those that can be booted directly
  *   vms/NAME/disk.qcow2       overlay of an image, with what the VM has written
  *   vms/NAME/vm.json          which image
+ *   vms/NAME/uefi.vars        its UEFI variables, if it boots by UEFI
+ *   uefi/NAME.vars            those of VMs that have only a name
  *
  * Single thread.
  */
@@ -49,6 +51,12 @@ must_check int store_commit(struct store_entry *s, enum store_kind kind, struct 
 void store_abort(struct store_entry *s);
 /* -ENOENT: there is none. */
 must_check int store_remove(enum store_kind kind, const char *name, struct err *e);
+
+/*
+ * The file of the UEFI variables of a VM that has a name and no folder here; its own folder is made if make. 0 or -errno
+ * with a sentence.
+ */
+must_check int store_uefi_vars(const char *name, bool make, char *path, size_t len, struct err *e);
 
 /* The names there are, sorted; store_names_free() is due if it returns 0. -errno. */
 struct store_names {

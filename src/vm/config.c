@@ -304,7 +304,8 @@ static int config_check_boot(const struct vm_config *c, struct err *e)
         r = err_set(e, EINVAL,
                     "--boot order=%s: known letters are a (floppy), c (disk), d (CD), n (network)",
                     c->boot_order);
-    if (!r && c->uefi_vars && (!c->firmware || strcmp(c->firmware, "uefi")))
+    if (!r && c->uefi_vars &&
+        (!c->firmware || (strcmp(c->firmware, "uefi") && strcmp(c->firmware, "auto"))))
         r = err_set(e, EINVAL, "--uefi-vars needs --firmware uefi");
     if (!r && c->firmware_log)
         r = config_check_stream("--firmware-log", c->firmware_log, e);

@@ -58,8 +58,9 @@ struct vm_config {
     char *accel;                    /* "auto", "kvm", "kvm-only", "bt" */
     char *cpu;                      /* CPU model; "host" */
     char *kernel, *initrd, *append; /* NULL: none */
-    char *firmware;     /* "auto", "bios", "uefi" or a file; NULL: a kernel is booted without */
-    char *uefi_vars;    /* file of the UEFI variables; NULL: they are forgotten */
+    char *firmware; /* "auto", "bios", "uefi" or a file; NULL: a kernel is booted without */
+    char *
+        uefi_vars; /* file of the UEFI variables, made if UEFI is what boots; NULL: they are forgotten */
     char *firmware_log; /* what firmware writes to its debug port, as serial; NULL: only the log */
     char *boot_order;   /* letters of devices in their order: a c d n; NULL: firmware's own */
     bool boot_menu;

@@ -185,6 +185,10 @@ static int pc_put_vars(struct machine *m, struct firmware *f, struct err *e)
         fd = pflash_file_open(path, f->vars, f->vars_len, e);
         if (fd < 0)
             return fd;
+        log_info("firmware", "UEFI variables are kept in %s", path);
+    } else {
+        log_info("firmware",
+                 "UEFI variables are forgotten at the end: --name or --uefi-vars keeps them");
     }
     rc = pc_create_vars(m, f->vars, f->vars_len, fd, e);
     if (rc)
