@@ -1,15 +1,11 @@
 /*
  * fuzz_disks.c: a guest that drives a SATA controller, an NVMe controller and a virtio-scsi host, each with a disk
- * (and a CD), with commands of its own making. They are set up properly in the beginning, so that commands come
+ * (and a CD), with commands of its own making; CDs are changed meanwhile. They are set up properly in the beginning, so that commands come
  * through; registers and memory may be anything from then on. A state of any bytes may be loaded, too.
  *
  * Input: {operation, operands}, see fuzz_disks_op().
  */
-#include "fuzz.h"
-
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include "fuzz_media.h"
 
 #include "hw/ahci.h"
 #include "hw/nvme.h"
@@ -37,24 +33,14 @@ static struct fuzz_disks {
     struct vdrv scsi;
     struct vring ring[3];
     uint16_t tail[2];
+    struct blk *cd[2]; /* drives */
 } fuzz_disks;
 
 /* --- set-up --- */
 
-static struct blk *fuzz_disks_open(bool readonly)
+static struct blk *fuzz_disks_open(struct fuzz_disks *f)
 {
-    char path[64];
-    int fd = memfd_create("disk", MFD_CLOEXEC);
-    struct blk_opts o = { .path = path, .format = "raw", .readonly = readonly };
-    struct blk *disk;
-
-    o.loop = fuzz_disks.t->vm->loop;
-    BUG_ON(fd < 0 || ftruncate(fd, DISK) != 0);
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    disk = blk_open(&o, NULL);
-    BUG_ON(!disk);
-    close(fd);
-    return disk;
+    return fuzz_media_open(f->t->vm, DISK, false);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -67,12 +53,14 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     f->t = testvm_create(RAM);
     f->bus = pci_bus_create(f->t->vm, NULL);
     BUG_ON(!f->bus);
-    const struct ahci_media sata[2] = { { fuzz_disks_open(false), false, NULL },
-                                        { fuzz_disks_open(true), true, NULL } };
-    const struct virtio_scsi_media scsi[2] = { { fuzz_disks_open(false), false, "serial" },
-                                               { fuzz_disks_open(true), true, NULL } };
+    for (unsigned i = 0; i < ARRAY_SIZE(f->cd); i++)
+        f->cd[i] = fuzz_media_drive(f->t->vm, DISK, true);
+    const struct ahci_media sata[2] = { { fuzz_disks_open(f), false, NULL },
+                                        { f->cd[0], true, NULL } };
+    const struct virtio_scsi_media scsi[2] = { { fuzz_disks_open(f), false, "serial" },
+                                               { f->cd[1], true, NULL } };
     BUG_ON(ahci_create(f->bus, AHCI_SLOT, sata, 2, NULL) != 0);
-    BUG_ON(nvme_create(f->bus, NVME_SLOT, "nvme0", fuzz_disks_open(false), NULL, 2, NULL) != 0);
+    BUG_ON(nvme_create(f->bus, NVME_SLOT, "nvme0", fuzz_disks_open(f), NULL, 2, NULL) != 0);
     BUG_ON(virtio_scsi_create(f->bus, SCSI_SLOT, "scsi0", scsi, 2, 1, NULL) != 0);
     return 0;
 }
@@ -122,6 +110,8 @@ static void fuzz_disks_begin(struct fuzz_disks *f)
     struct vm *vm = f->t->vm;
 
     device_quiesce_all(vm->devices);
+    for (unsigned i = 0; i < ARRAY_SIZE(f->cd); i++)
+        fuzz_media_restore(vm, f->cd[i], DISK, true);
     device_reset_all(vm->devices);
     device_sync_all(vm->devices);
     memset(f->t->ram.hva, 0, RAM);
@@ -243,7 +233,9 @@ static void fuzz_disks_load(struct fuzz_disks *f, struct fuzz_input *in)
 
 static void fuzz_disks_op(struct fuzz_disks *f, struct fuzz_input *in)
 {
-    switch (fuzz_u8(in) & 15) {
+    uint8_t op = fuzz_u8(in);
+
+    switch (op & 15) {
     case 0:
     case 1:
         fuzz_disks_poke(f, in, true);
@@ -272,6 +264,8 @@ static void fuzz_disks_op(struct fuzz_disks *f, struct fuzz_input *in)
         fuzz_disks_scsi(f, in);
         break;
     case 13:
+        if (op & 0x80)
+            fuzz_media_op(f->t->vm, f->cd[op >> 6 & 1], in);
         device_quiesce_all(f->t->vm->devices);
         device_sync_all(f->t->vm->devices);
         break;

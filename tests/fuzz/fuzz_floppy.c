@@ -1,55 +1,37 @@
 /*
  * fuzz_floppy.c: a guest that sends anything to the floppy controller, the DMA controllers and the parallel port,
- * while the disks and time go on. A state of any bytes may be loaded, too.
+ * while the disks and time go on, and floppies are changed. A state of any bytes may be loaded, too.
  *
  * Input: {operation, operands}, see fuzz_floppy_op().
  */
-#include "fuzz.h"
-
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include "fuzz_media.h"
 
 #include "hw/fdc.h"
 #include "hw/parport.h"
 #include "testvm.h"
 
 enum { MAX_OPS = 600, RAM = 1 << 20, STATE_MAX = 20000, MAX_ADVANCE_NS = 2000000, CHANNEL = 2 };
+enum { SIZE_A = 1440 * KIB, SIZE_B = 100 * KIB };
 
 static struct fuzz_floppy {
     struct testvm *t;
+    struct blk *disk[FDC_DRIVES];
     bool irq[2];
 } fuzz_floppy;
-
-static struct blk *fuzz_floppy_disk(off_t size, bool readonly)
-{
-    char path[64];
-    int fd = memfd_create("floppy", MFD_CLOEXEC);
-    struct blk_opts o = {
-        .path = path, .format = "raw", .loop = vm_loop(fuzz_floppy.t->vm), .readonly = readonly
-    };
-    struct blk *disk;
-
-    BUG_ON(fd < 0 || ftruncate(fd, size) != 0);
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    disk = blk_open(&o, NULL);
-    BUG_ON(!disk);
-    return disk;
-}
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     static const struct i8237_at dma = { 0x00, 0xc0, 0x81 };
     struct fdc_at at = { 0x3f0, testvm_irq(&fuzz_floppy.irq[0]), NULL, CHANNEL };
-    struct blk *disk[FDC_DRIVES];
+    struct blk **disk = fuzz_floppy.disk;
     struct chardev *printer;
 
     (void)argc;
     (void)argv;
     fuzz_confine();
     fuzz_floppy.t = testvm_create(RAM);
-    disk[0] = fuzz_floppy_disk(1440 * KIB, false);
-    disk[1] = fuzz_floppy_disk(100 * KIB, true);
+    disk[0] = fuzz_media_drive(fuzz_floppy.t->vm, SIZE_A, false);
+    disk[1] = fuzz_media_drive(fuzz_floppy.t->vm, SIZE_B, true);
     at.dma = i8237_create(fuzz_floppy.t->vm, &dma, NULL);
     printer = chardev_open("none", vm_loop(fuzz_floppy.t->vm), NULL, NULL, NULL);
     BUG_ON(!at.dma || !printer || !fdc_create(fuzz_floppy.t->vm, &at, disk, NULL));
@@ -63,6 +45,8 @@ static void fuzz_floppy_begin(void)
     struct vm *vm = fuzz_floppy.t->vm;
 
     device_quiesce_all(vm->devices);
+    fuzz_media_restore(vm, fuzz_floppy.disk[0], SIZE_A, false);
+    fuzz_media_restore(vm, fuzz_floppy.disk[1], SIZE_B, true);
     clock_set(vm_clock(vm), 0, 0);
     device_reset_all(vm->devices);
     device_sync_all(vm->devices);
@@ -138,6 +122,8 @@ static void fuzz_floppy_op(struct fuzz_input *in)
     default:
         if (op == 0xff)
             fuzz_floppy_load(in);
+        else if (op & 0x80)
+            fuzz_media_op(t->vm, fuzz_floppy.disk[op >> 6 & 1], in);
         else
             device_quiesce_all(t->vm->devices);
         break;
