@@ -415,8 +415,6 @@ void ata_reset(struct ata_drive *d)
 
 void ata_power_on(struct ata_drive *d, struct blk *disk, bool cdrom)
 {
-    uint16_t cylinders;
-
     d->disk = disk;
     d->cdrom = cdrom;
     cdrom_power_on(&d->cd, disk, false);
@@ -424,7 +422,10 @@ void ata_power_on(struct ata_drive *d, struct blk *disk, bool cdrom)
         d->write_cache = d->smart = true;
         d->multiple = ATA_MAX_MULTIPLE; /* drivers use it if it is set already */
         d->max = disk->size / ATA_SECTOR;
-        ata_geometry(d, &cylinders, &d->heads, &d->sectors);
+        if (!d->chs.heads)
+            d->chs = ata_chs_usual(d->max);
+        d->heads = d->chs.heads;
+        d->sectors = d->chs.sectors;
     }
     ata_reset(d);
 }

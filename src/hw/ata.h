@@ -11,6 +11,7 @@
 #ifndef HW_ATA_H
 #define HW_ATA_H
 
+#include "hw/ata_chs.h"
 #include "hw/cdrom.h"
 
 enum { /* command block registers; read: FEATURE is Error, COMMAND is Status */
@@ -50,6 +51,7 @@ struct ata_drive {
     bool cdrom;
     bool sata; /* queued commands, TRIM, logs */
     char serial[ATA_SERIAL_MAX + 1];
+    struct ata_chs chs; /* 0 heads: ata_power_on() fills in the usual */
 
     /* guest-visible state */
     uint8_t reg[ATA_DEVICE], hob[ATA_DEVICE]; /* FEATURE to LBA2, and what they held before */
@@ -116,6 +118,5 @@ void ata_ncq_clear(struct ata_drive *d);
 void ata_fail(struct ata_job *j, uint8_t error);
 void ata_send(struct ata_job *j, uint32_t len);
 void ata_identify(const struct ata_drive *d, uint8_t *out); /* 512 bytes; of both kinds of drive */
-void ata_geometry(const struct ata_drive *d, uint16_t *cylinders, uint8_t *heads, uint8_t *sectors);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "base/endian.h"
 
-enum { ID_BYTES = 512, ID_HEADS = 16, ID_SECTORS = 63, ID_CYLINDERS = 16383 };
+enum { ID_BYTES = 512 };
 #define ID_MAX28 0x0fffffffu
 
 static void ata_word(uint8_t *out, unsigned n, uint16_t val)
@@ -22,15 +22,6 @@ static void ata_text(uint8_t *out, unsigned first, unsigned words, const char *t
 
     for (size_t i = 0; i < 2 * (size_t)words; i++)
         out[2 * first + (i ^ 1)] = i < len ? (uint8_t)text[i] : ' ';
-}
-
-void ata_geometry(const struct ata_drive *d, uint16_t *cylinders, uint8_t *heads, uint8_t *sectors)
-{
-    uint64_t n = d->disk->size / BLK_SECTOR / (ID_HEADS * ID_SECTORS);
-
-    *cylinders = (uint16_t)min_u64(max_u64(n, 1), ID_CYLINDERS);
-    *heads = ID_HEADS;
-    *sectors = ID_SECTORS;
 }
 
 /* Modes of transfers: all up to PIO 4, multiword DMA 2, Ultra DMA 5; the high bytes say which is set. */
@@ -49,15 +40,12 @@ static void ata_identify_modes(const struct ata_drive *d, uint8_t *out)
 static void ata_identify_chs(const struct ata_drive *d, uint8_t *out)
 {
     uint64_t total = min_u64(d->max, ID_MAX28), current;
-    uint8_t heads, sectors;
-    uint16_t cylinders;
 
-    ata_geometry(d, &cylinders, &heads, &sectors);
-    ata_word(out, 1, cylinders);
-    ata_word(out, 3, heads);
-    ata_word(out, 4, BLK_SECTOR * ID_SECTORS); /* unformatted bytes, of old */
+    ata_word(out, 1, d->chs.cylinders);
+    ata_word(out, 3, d->chs.heads);
+    ata_word(out, 4, (uint16_t)(BLK_SECTOR * d->chs.sectors)); /* unformatted bytes, of old */
     ata_word(out, 5, BLK_SECTOR);
-    ata_word(out, 6, sectors);
+    ata_word(out, 6, d->chs.sectors);
     current = min_u64(d->max / ((uint64_t)d->heads * d->sectors), UINT16_MAX);
     ata_word(out, 54, (uint16_t)current);
     ata_word(out, 55, d->heads);

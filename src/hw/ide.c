@@ -146,7 +146,7 @@ static void ide_destroy(struct device *d)
 
 static const struct device_ops ide_ops = {
     .type = "piix3-ide",
-    .version = 2, /* with what is to be done again */
+    .version = 3, /* 2: with what is to be done again; 3: with geometries */
     .state = ide_state,
     .sync = ide_sync,
     .quiesce = ide_quiesce,
@@ -175,6 +175,7 @@ static void ide_init_channel(struct ide *ide, unsigned n, const struct ide_at *a
         struct ide_drive *d = &ch->drive[i];
 
         d->ch = ch;
+        d->ata.chs = media[i].chs;
         ata_power_on(&d->ata, media[i].disk, media[i].cdrom);
         if (media[i].serial)
             snprintf(d->ata.serial, sizeof(d->ata.serial), "%s", media[i].serial);

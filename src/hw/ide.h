@@ -10,6 +10,7 @@
 
 #include "block/block.h"
 #include "bus/pci.h"
+#include "hw/ata_chs.h"
 
 enum { IDE_CHANNELS = 2, IDE_UNITS = 2, IDE_DRIVES = IDE_CHANNELS * IDE_UNITS };
 
@@ -22,6 +23,7 @@ struct ide_media {
     struct blk *disk; /* NULL: there is no such drive */
     bool cdrom;
     const char *serial; /* NULL: one by its place */
+    struct ata_chs chs; /* of a hard disk; 0 heads: the usual */
 };
 
 /*

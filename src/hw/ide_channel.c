@@ -262,6 +262,8 @@ void ide_channel_state(struct ide_channel *ch, struct state *s)
         state_u8(s, &ch->again);
     else if (state_loading(s))
         ch->again = IDE_AGAIN_NO;
+    for (unsigned i = 0; state_version(s) >= 3 && i < IDE_UNITS; i++)
+        ata_chs_state(&ch->drive[i].ata.chs, s);
     state_require(s, ide_again_ok(ch), "nothing that could be done again");
     if (state_error(s))
         ch->again = IDE_AGAIN_NO;

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "hw/ahci.h"
-#include "hw/ide.h"
 #include "hw/nvme.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_scsi.h"
@@ -95,7 +94,7 @@ static int pc_open_ide(struct machine *m, struct ide_media *media, bool cdroms, 
         if (!disk)
             return -e->code;
         place = pc_ide_place(media, cdroms);
-        media[place] = (struct ide_media){ disk, cdroms, d->serial };
+        media[place] = (struct ide_media){ .disk = disk, .cdrom = cdroms, .serial = d->serial };
         pc_set_path(m, i, PC_PCI_PATH "/ide@1,1/drive@%x/disk@%x", place / IDE_UNITS,
                     place % IDE_UNITS);
     }
@@ -116,8 +115,10 @@ static int pc_create_ide(struct machine *m, struct err *e)
     rc = pc_open_ide(m, media, true, e);
     if (!rc)
         rc = pc_open_ide(m, media, false, e);
-    if (!rc)
+    if (!rc) {
+        pc_ide_geometry(m, media);
         rc = ide_create(m->vm, m->pci, PCI_DEVFN(1, 1), at, media, e);
+    }
     for (unsigned i = 0; rc && i < IDE_DRIVES; i++)
         blk_close(media[i].disk);
     return rc;

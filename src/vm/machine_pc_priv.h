@@ -21,6 +21,7 @@
 #include "boot/boot.h"
 #include "boot/smbios.h"
 #include "hw/i440fx.h"
+#include "hw/ide.h"
 #include "vm/machine_pc.h"
 
 #define PC_LOW_MAX    (3 * GIB)
@@ -190,6 +191,10 @@ void pc_acpi_desc(const struct machine *m, struct acpi_desc *d);
 void pc_uuid(const struct vm_config *cfg, uint8_t uuid[16]);
 must_check int pc_smbios(const struct machine *m, uint64_t base, struct smbios_tables *out,
                          struct err *e);
+
+/* machine_pc_cmos.c */
+/* Finds the geometries of the disks (members chs), and tells firmware of them. */
+void pc_ide_geometry(struct machine *m, struct ide_media media[IDE_DRIVES]);
 
 /* machine_pc_display.c */
 must_check int pc_create_vga(struct machine *m, struct err *e);

@@ -470,8 +470,8 @@ static void create_ide(struct rig *r, struct err *e)
     struct ide_media media[IDE_DRIVES] = { 0 };
     struct pci_bus *bus = create_pci(r, e);
 
-    media[0] = (struct ide_media){ create_disk(r, false), false, NULL };
-    media[3] = (struct ide_media){ create_disk(r, true), true, NULL };
+    media[0] = (struct ide_media){ .disk = create_disk(r, false) };
+    media[3] = (struct ide_media){ .disk = create_disk(r, true), .cdrom = true };
     if (ide_create(r->t->vm, bus, PCI_DEVFN(1, 1), at, media, e))
         return;
     assert_int_equal(pci_assign(bus, 0xc0000000, 0x10000000, 0xc000, 4 * GIB, e), 0);

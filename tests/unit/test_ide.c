@@ -67,9 +67,11 @@ static int set_up(void **ctx)
     assert_non_null(f);
     f->t = testvm_create(RAM);
     bus = pci_bus_create(f->t->vm, &e);
-    media[0] = (struct ide_media){ open_disk(f, 0, DISK), false, "serial-123" };
+    media[0] = (struct ide_media){ .disk = open_disk(f, 0, DISK),
+                                   .serial = "serial-123",
+                                   .chs = { 50, 16, 63 } };
     f->disk = media[0].disk;
-    media[2] = (struct ide_media){ open_disk(f, 1, CD), true, NULL };
+    media[2] = (struct ide_media){ .disk = open_disk(f, 1, CD), .cdrom = true };
     const struct ide_at at[IDE_CHANNELS] = {
         { PRIMARY, PRIMARY + CONTROL, testvm_irq(&f->irq[0]) },
         { SECONDARY, SECONDARY + CONTROL, testvm_irq(&f->irq[1]) },
@@ -194,6 +196,9 @@ static void test_identify(void **ctx)
     take_words(f, PRIMARY, id, sizeof(id));
     assert_int_equal(in(f, PRIMARY + 7), READY);
     assert_false(f->irq[0]);
+    assert_int_equal(ld_le16(id + 2), 50);
+    assert_int_equal(ld_le16(id + 6), 16);
+    assert_int_equal(ld_le16(id + 12), 63);
     assert_int_equal(ld_le32(id + 120), SECTORS);
     assert_int_equal(ld_le64(id + 200), SECTORS);
     assert_memory_equal(id + 20, "esirla1-32", 10); /* the words' bytes are swapped */

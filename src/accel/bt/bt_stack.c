@@ -164,8 +164,7 @@ static int bt_enter_probe(struct bt_cpu *c)
     uint64_t lin, sp = c->s.gpr[X86_RSP] & bt_mask(c->stack_size);
     void *hva;
 
-    return bt_linear(c, X86_SS, sp, 1, true, &lin) ||
-           bt_lin_ptr(c, lin, 1, true, c->mmu, &hva);
+    return bt_linear(c, X86_SS, sp, 1, true, &lin) || bt_lin_ptr(c, lin, 1, true, c->mmu, &hva);
 }
 
 static int bt_enter_frame(struct bt_cpu *c, const struct bt_insn *in)
