@@ -320,10 +320,22 @@ static struct blk *blk_open_layers(struct blk *b, const struct blk_opts *o, stru
     return b;
 }
 
-struct blk *blk_open(const struct blk_opts *o, struct err *e)
+/* The file, or what stands for it at a server, as bytes. */
+static struct blk *blk_open_file(const struct blk_opts *o, struct err *e)
 {
     const struct blk_ops *remote = o->fd ? NULL : remote_find(o->path);
-    struct blk *file = blk_open_driver(remote ? remote : &blk_file_ops, NULL, o, e), *b = NULL;
+    struct blk *file = blk_open_driver(remote ? remote : &blk_file_ops, NULL, o, e), *b = file;
+
+    if (file && blk_blocks_wanted(file))
+        b = blk_open_driver(&blk_blocks_ops, file, o, e);
+    if (!b)
+        blk_close(file);
+    return b;
+}
+
+struct blk *blk_open(const struct blk_opts *o, struct err *e)
+{
+    struct blk *file = blk_open_file(o, e), *b = NULL;
     const struct blk_ops *ops = file ? blk_choose(file, o, e) : NULL;
 
     if (ops)

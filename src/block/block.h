@@ -220,6 +220,8 @@ struct blk {
      * reads as zeros. Otherwise its size is all there is.
      */
     bool grows;
+    uint32_t
+        block; /* of a server's disk: it takes only whole blocks of so many bytes; 0: not one */
     const struct blk *above; /* whose backing disk it is, or NULL */
     void *priv;
     atomic_uint in_flight;

@@ -13,6 +13,10 @@ const char *blk_format_names(void);
 /* Instead of a file, disks on servers (remote.h). */
 extern const struct blk_ops blk_nbd_ops, blk_rbd_ops;
 
+/* On top of a server's disk: any bytes of it. */
+extern const struct blk_ops blk_blocks_ops;
+bool blk_blocks_wanted(const struct blk *file);
+
 /* Layers on top of a format: what the options ask for. */
 extern const struct blk_ops blk_filter_ops, blk_throttle_ops;
 bool blk_filter_wanted(const struct blk_opts *o);

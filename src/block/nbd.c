@@ -383,7 +383,8 @@ static void nbd_reconnect(struct nbd_disk *d)
     struct err e = { 0 };
 
     d->h = nbd_link_open(&d->lib, d->uri, &p, &server, &e);
-    if (d->h && (server.size < d->server.size || (server.readonly && !d->readonly))) {
+    if (d->h && (server.size < d->server.size || server.block > d->server.block ||
+                 (server.readonly && !d->readonly))) {
         log_error("block", "disk '%s': the server is back, but with another disk", d->uri);
         d->lib.close(d->h);
         d->h = NULL;
@@ -565,6 +566,7 @@ static int nbd_open(struct blk *b, const struct blk_opts *o, struct err *e)
         return rc;
     }
     b->size = d->server.size;
+    b->block = d->server.block;
     b->priv = d;
     return 0;
 }

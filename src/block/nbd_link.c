@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "block/nbd_priv.h"
 
-enum { NBD_COMMAND_MAX = 32 * MIB, NBD_GOODBYE_MS = 1000 };
+enum { NBD_COMMAND_MAX = 32 * MIB, NBD_GOODBYE_MS = 1000, NBD_BLOCK_MAX = 64 * KIB };
 
 bool nbd_link_alive(const struct nbd_lib *lib, struct nbd_handle *h)
 {
@@ -84,6 +84,16 @@ static int nbd_link_fail(const struct nbd_lib *lib, const char *uri, const struc
                    why ? why : "the server hung up");
 }
 
+/* What one command may have: whole blocks and sectors; `most` is the server's word, if it is positive. */
+static uint32_t nbd_link_max(int64_t most, uint64_t block)
+{
+    uint64_t unit = max_u64(block, BLK_SECTOR);
+
+    if (most <= 0 || most > NBD_COMMAND_MAX)
+        return NBD_COMMAND_MAX;
+    return (uint32_t)max_u64(align_down((uint64_t)most, unit), unit);
+}
+
 static int nbd_link_ask(const struct nbd_lib *lib, struct nbd_handle *h, const char *uri,
                         struct nbd_server *s, struct err *e)
 {
@@ -93,17 +103,17 @@ static int nbd_link_ask(const struct nbd_lib *lib, struct nbd_handle *h, const c
     if (size < 0)
         return err_set(e, EIO, "disk '%s': the server does not say its size: %s", uri,
                        lib->get_error());
-    if (least > BLK_SECTOR)
-        return err_set(
-            e, ENOTSUP,
-            "disk '%s': the server only takes blocks of %lld bytes, and disks have 512: put "
-            "nbdkit's blocksize filter or qemu-nbd in between",
-            uri, (long long)least);
+    if (least <= 0) /* it does not say */
+        least = 1;
+    if (least > NBD_BLOCK_MAX || !is_pow2((uint64_t)least))
+        return err_set(e, EINVAL,
+                       "disk '%s': the server wants blocks of %lld bytes, which no NBD server may: "
+                       "put nbdkit's blocksize filter in between",
+                       uri, (long long)least);
     *s = (struct nbd_server){
         .size = (uint64_t)size,
-        .max_len = most > 0 && most < NBD_COMMAND_MAX
-                       ? (uint32_t)align_down((uint64_t)most, BLK_SECTOR)
-                       : NBD_COMMAND_MAX,
+        .block = (uint32_t)least,
+        .max_len = nbd_link_max(most, (uint64_t)least),
         .readonly = lib->is_read_only(h) == 1,
         .flush = lib->can_flush(h) == 1,
         .fua = lib->can_fua(h) == 1,
@@ -152,18 +162,19 @@ int nbd_link_try(const struct nbd_lib *lib, struct nbd_handle *h, const char *ur
 {
     bool answered = false;
     nbd_completion_callback cb = { .callback = nbd_link_answered, .user_data = &answered };
-    char sector[BLK_SECTOR];
+    char *block = malloc(server->block);
     int rc = 0;
 
-    if (server->size < sizeof(sector))
-        return 0;
-    if (lib->aio_pread(h, sector, sizeof(sector), 0, cb, 0) >= 0)
+    if (!block || server->size < server->block)
+        answered = true; /* there is nothing to ask */
+    else if (lib->aio_pread(h, block, server->block, 0, cb, 0) >= 0)
         rc = nbd_link_wait(lib, h, p, &answered);
-    if (answered)
-        return 0;
-    rc = nbd_link_fail(lib, uri, p, rc, e);
-    lib->close(h); /* no sooner: the sentence may be libnbd's, and the command has our memory */
-    return rc;
+    if (!answered) {
+        rc = nbd_link_fail(lib, uri, p, rc, e);
+        lib->close(h); /* no sooner: the sentence may be libnbd's, and the command has our memory */
+    }
+    free(block);
+    return answered ? 0 : rc;
 }
 
 /* Of its own, libnbd forgets commands when a connection that works is closed: it has to see the end of that first. */

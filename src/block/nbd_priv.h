@@ -51,6 +51,7 @@ struct nbd_lib {
 /* What the server said when it was connected to. */
 struct nbd_server {
     uint64_t size;
+    uint32_t block;   /* what offsets and lengths are multiples of */
     uint32_t max_len; /* of one command */
     bool readonly, flush, fua, trim, zero, status;
 };

@@ -24,8 +24,8 @@
 enum { DISK = 1 << 20, PATIENCE_MS = 1500 };
 
 struct fixture {
-    bool qemu;              /* the server is qemu-nbd */
-    const char *read_delay; /* a parameter of nbdkit's delay filter; NULL: none */
+    bool qemu;                         /* the server is qemu-nbd */
+    const char *filter, *parameter[2]; /* of nbdkit; NULL: none */
     uint64_t timeout_ms;
     char dir[64], file[96], sock[96], uri[160];
     pid_t server;
@@ -47,9 +47,9 @@ static void start_server(struct fixture *f)
         if (f->qemu)
             execlp("qemu-nbd", "qemu-nbd", "-t", "-f", "raw", "-k", f->sock, "--discard=unmap",
                    f->file, NULL);
-        else if (f->read_delay)
-            execlp("nbdkit", "nbdkit", "-f", "-U", f->sock, "--filter=delay", "file", f->file,
-                   f->read_delay, NULL);
+        else if (f->filter)
+            execlp("nbdkit", "nbdkit", "-f", "-U", f->sock, f->filter, "file", f->file,
+                   f->parameter[0], f->parameter[1], NULL);
         else
             execlp("nbdkit", "nbdkit", "-f", "-U", f->sock, "file", f->file, NULL);
         _exit(127);
@@ -215,6 +215,36 @@ static void test_reconnect(void **ctx)
     blkjob_expect(f->b, 8192, 0x77, 4096);
 }
 
+/* A server that takes nothing but blocks of 4 KiB: a disk with sectors of 512 bytes all the same. */
+static void test_blocks(void **ctx)
+{
+    struct fixture *f = *ctx;
+    uint8_t buf[10000];
+    struct blk_extent x;
+
+    if (f->qemu)
+        skip();
+    stop_server(f);
+    f->filter = "--filter=blocksize-policy";
+    f->parameter[0] = "blocksize-minimum=4096";
+    f->parameter[1] = "blocksize-error-policy=error";
+    start_server(f);
+    need_disk(f);
+    memset(buf, 0x55, sizeof(buf));
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 512, buf, 512, BLK_F_FUA), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 5120, buf, 9728, 0), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE_ZEROES, 5632, NULL, 8192, BLK_F_UNMAP), 0);
+    assert_int_equal(blkjob_run(f->b, BLK_FLUSH, 0, NULL, 0, 0), 0);
+    blkjob_expect(f->b, 0, 0, 512);
+    blkjob_expect(f->b, 512, 0x55, 512);
+    blkjob_expect(f->b, 1024, 0, 4096);
+    blkjob_expect(f->b, 5120, 0x55, 512);
+    blkjob_expect(f->b, 5632, 0, 8192);
+    blkjob_expect(f->b, 13824, 0x55, 1024);
+    assert_int_equal(blk_status(f->b, 512, DISK - 512, &x), 0);
+    assert_true(x.flags & BLK_X_DATA);
+}
+
 static void expect_silence(struct fixture *f, int cancel_fd, int code)
 {
     struct blk_opts o = {
@@ -244,7 +274,8 @@ static void test_silent_at_open(void **ctx)
     expect_silence(f, cancel, ECANCELED);
     close(cancel);
     close(s);
-    f->read_delay = "rdelay=100";
+    f->filter = "--filter=delay";
+    f->parameter[0] = "rdelay=100";
     start_server(f);
     if (f->server && !f->qemu)
         expect_silence(f, 0, ETIMEDOUT);
@@ -297,8 +328,13 @@ static void test_refusals(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_read_write), BOTH(test_status),         BOTH(test_many),
-        BOTH(test_reconnect),  BOTH(test_silent_at_open), BOTH(test_silent_in_use),
+        BOTH(test_read_write),
+        BOTH(test_status),
+        BOTH(test_many),
+        cmocka_unit_test_prestate_setup_teardown(test_blocks, set_up, tear_down, NULL),
+        BOTH(test_reconnect),
+        BOTH(test_silent_at_open),
+        BOTH(test_silent_in_use),
         BOTH(test_refusals),
     };
 
