@@ -18,10 +18,11 @@ bool nbd_link_alive(const struct nbd_lib *lib, struct nbd_handle *h)
 
 bool nbd_link_poll(const struct nbd_lib *lib, struct nbd_handle *h, int wake_fd, int timeout_ms)
 {
-    unsigned direction = h ? lib->aio_get_direction(h) : 0;
+    bool alive = nbd_link_alive(lib, h); /* else its questions would only be mistakes of ours */
+    unsigned direction = alive ? lib->aio_get_direction(h) : 0;
     struct pollfd p[2] = {
         { .fd = wake_fd, .events = POLLIN },
-        { .fd = h ? lib->aio_get_fd(h) : -1,
+        { .fd = alive ? lib->aio_get_fd(h) : -1,
           .events = (short)((direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
                             (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0)) },
     };

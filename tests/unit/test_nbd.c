@@ -21,7 +21,7 @@
 
 #include "blkjob.h"
 
-enum { DISK = 1 << 20, PATIENCE_MS = 1500 };
+enum { DISK = 1 << 20, PATIENCE_MS = 3000 };
 
 struct fixture {
     bool qemu;                         /* the server is qemu-nbd */
@@ -124,6 +124,11 @@ static void need_disk(struct fixture *f)
     if (!f->server)
         skip();
     f->b = open_disk(f, &e);
+    for (unsigned i = 0; i < 500 && !f->b && e.code == ECONNREFUSED;
+         i++) { /* bound, but not listening */
+        nap();
+        f->b = open_disk(f, &e);
+    }
     if (!f->b && (e.code == ENOENT || e.code == ENOTSUP)) /* no libnbd */
         skip();
     if (!f->b)
@@ -293,6 +298,7 @@ static void test_silent_in_use(void **ctx)
     f->timeout_ms = PATIENCE_MS;
     need_disk(f);
     kill(f->server, SIGSTOP);
+    assert_int_equal(waitpid(f->server, NULL, WUNTRACED), f->server); /* all of its threads stand */
     blkjob_start(f->b, &job, BLK_WRITE, 0, buf, sizeof(buf), 0);
     blkjob_wait(f->b, &job);
     assert_int_equal(job.err, -ETIMEDOUT);
@@ -334,7 +340,8 @@ int main(void)
         cmocka_unit_test_prestate_setup_teardown(test_blocks, set_up, tear_down, NULL),
         BOTH(test_reconnect),
         BOTH(test_silent_at_open),
-        BOTH(test_silent_in_use),
+
+        cmocka_unit_test_prestate_setup_teardown(test_silent_in_use, set_up, tear_down, NULL),
         BOTH(test_refusals),
     };
 
