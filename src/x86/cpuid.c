@@ -106,14 +106,19 @@ static const struct {
     [CPUID_7_2_EDX] = { LEAF_EXTENDED_FEATURES, 2, EDX },
 };
 
-static const struct {
+/* Processors of old, for systems that a later one's answers confuse: 32 bits, and no leaf after max. */
+#define OLD_PENTIUM 0x008003bdu                 /* fpu de pse tsc msr mce cx8 apic mmx */
+#define OLD_P6      (OLD_PENTIUM | 0x0303f840u) /* pae sep mtrr pge mca cmov pat pse36 fxsr sse */
+
+static const struct cpuid_model {
     const char *name;
     unsigned level;
+    uint32_t features; /* of leaf 1 EDX, and no others; 0: those of the level */
+    uint32_t signature, max;
 } cpuid_models[] = {
-    { "x86-64-v2", 2 },
-    { "x86-64-v3", 3 },
-    { "x86-64-v4", 4 },
-    { "host", LEVEL_HOST },
+    { "pentium", 1, OLD_PENTIUM, 0x543, 1 }, { "pentium3", 1, OLD_P6, 0x686, 2 },
+    { .name = "x86-64-v2", .level = 2 },     { .name = "x86-64-v3", .level = 3 },
+    { .name = "x86-64-v4", .level = 4 },     { .name = "host", .level = LEVEL_HOST },
 };
 
 void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
@@ -227,23 +232,30 @@ static size_t cpuid_name(char *names, size_t at, size_t len, const char *name)
     return at + (size_t)(n > 0 ? n : 0);
 }
 
+static bool cpuid_wanted(const struct cpuid_model *m, const struct cpuid_feature *f)
+{
+    if (m->features)
+        return f->leaf == LEAF_FEATURES && f->reg == EDX && (m->features >> f->bit & 1);
+    return f->models == LEVEL_ANY || f->models <= m->level;
+}
+
 /* Sets every feature of the model that host and limits allow; what it requires and lacks is named. */
-static int cpuid_build_features(struct cpuid *c, unsigned level, const struct cpuid_caps *caps,
-                                struct err *e)
+static int cpuid_build_features(struct cpuid *c, const struct cpuid_model *m,
+                                const struct cpuid_caps *caps, struct err *e)
 {
     char missing[256] = "", forced[80] = "";
     size_t n_missing = 0, n_forced = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(cpuid_features); i++) {
         const struct cpuid_feature *f = &cpuid_features[i];
-        bool wanted = f->models == LEVEL_ANY || f->models <= level;
+        bool wanted = cpuid_wanted(m, f);
 
-        if (wanted && cpuid_possible(f, level, caps)) {
+        if (wanted && cpuid_possible(f, m->level, caps)) {
             cpuid_put(c, f);
         } else if (caps->l.forced && cpuid_in(caps->l.forced, f)) {
             cpuid_put(c, f);
             n_forced = cpuid_name(forced, n_forced, sizeof(forced), f->name);
-        } else if (wanted && f->models <= level && level < LEVEL_ANY) {
+        } else if (wanted && f->models <= m->level && m->level < LEVEL_ANY) {
             n_missing = cpuid_name(missing, n_missing, sizeof(missing), f->name);
         }
     }
@@ -470,30 +482,22 @@ static void cpuid_build_extended(struct cpuid *c, const struct cpuid_limits *l)
     cpuid_set(c, LEAF_SIZES, 0, true, out);
 }
 
-int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *limits,
-                unsigned ncpus, struct err *e)
+static void cpuid_build_old(struct cpuid *c, const struct cpuid_model *m)
 {
-    struct cpuid_caps caps = { .l = *limits, .always = true };
-    unsigned level = 0;
-    int r;
+    const uint32_t vendor[4] = { m->max, 0x756e6547, 0x6c65746e, 0x49656e69 };
+    const uint32_t caches[4] = { 0x03020101, 0, 0, 0x0c040882 }; /* 16K, 16K, 256K */
 
-    caps.avx = limits->avx && limits->xsave;
-    caps.avx512 = limits->avx512 && caps.avx;
-    for (size_t i = 0; i < ARRAY_SIZE(cpuid_models); i++)
-        if (!strcmp(model, cpuid_models[i].name))
-            level = cpuid_models[i].level;
-    if (!level)
-        return err_set(e, EINVAL,
-                       "there is no CPU model \"%s\"; choose x86-64-v2, x86-64-v3, x86-64-v4 "
-                       "or host",
-                       model);
-    memset(c, 0, sizeof(*c));
-    snprintf(c->model, sizeof(c->model), "%s", model);
-    c->ncpus = ncpus;
-    c->isolated = limits->isolated;
-    r = cpuid_build_features(c, level, &caps, e);
-    if (r)
-        return r;
+    cpuid_set(c, 0, 0, true, vendor);
+    memcpy(c->vendor, "GenuineIntel", sizeof(c->vendor));
+    cpuid_add(c, LEAF_FEATURES, 0, true)->eax = m->signature;
+    if (m->max >= 2)
+        cpuid_set(c, 2, 0, true, caches);
+    c->xcr0 = XCR0_X87;
+    c->phys_bits = 36;
+}
+
+static void cpuid_build_rest(struct cpuid *c, const struct cpuid_limits *limits)
+{
     for (uint32_t sub = 1; sub <= 2; sub++)
         if (cpuid_find(c, LEAF_EXTENDED_FEATURES, sub))
             cpuid_add(c, LEAF_EXTENDED_FEATURES, 0, false)->eax = sub; /* the highest */
@@ -504,7 +508,51 @@ int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *l
     cpuid_build_xsave(c);
     cpuid_build_kvm(c, limits);
     cpuid_build_extended(c, limits);
+}
+
+int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *limits,
+                unsigned ncpus, struct err *e)
+{
+    struct cpuid_caps caps = { .l = *limits, .always = true };
+    const struct cpuid_model *m = NULL;
+    int r;
+
+    caps.avx = limits->avx && limits->xsave;
+    caps.avx512 = limits->avx512 && caps.avx;
+    for (size_t i = 0; i < ARRAY_SIZE(cpuid_models); i++)
+        if (!strcmp(model, cpuid_models[i].name))
+            m = &cpuid_models[i];
+    if (!m)
+        return err_set(e, EINVAL,
+                       "there is no CPU model \"%s\"; choose pentium, pentium3, x86-64-v2, "
+                       "x86-64-v3, x86-64-v4 or host",
+                       model);
+    memset(c, 0, sizeof(*c));
+    snprintf(c->model, sizeof(c->model), "%s", model);
+    c->ncpus = ncpus;
+    c->isolated = limits->isolated;
+    r = cpuid_build_features(c, m, &caps, e);
+    if (r)
+        return r;
+    if (m->features)
+        cpuid_build_old(c, m);
+    else
+        cpuid_build_rest(c, limits);
     return 0;
+}
+
+/* Intel: beyond the last leaf, of either range, the last basic one answers. */
+static uint32_t cpuid_leaf(const struct cpuid *c, uint32_t leaf)
+{
+    const struct cpuid_entry *ext = cpuid_find(c, LEAF_EXT, 0);
+    uint32_t max;
+
+    if (leaf >> 28 == LEAF_KVM >> 28 || memcmp(c->vendor, "GenuineIntel", sizeof(c->vendor)))
+        return leaf;
+    max = cpuid_find(c, 0, 0)->eax;
+    if (leaf < LEAF_EXT)
+        return leaf > max ? max : leaf;
+    return ext && leaf <= ext->eax ? leaf : max;
 }
 
 /* Bytes of an XSAVE area for the components of mask; compact: XSAVEC's format. */
@@ -560,13 +608,9 @@ static void cpuid_personal(const struct cpuid *c, uint32_t leaf, uint32_t sublea
 void cpuid_query(const struct cpuid *c, uint32_t leaf, uint32_t subleaf, uint32_t apic_id,
                  uint64_t cr4, uint64_t xcr0, uint32_t out[4])
 {
-    bool hypervisor = leaf >> 28 == LEAF_KVM >> 28;
     const struct cpuid_entry *e;
 
-    /* Intel: beyond the last leaf, of either range, the last basic one answers. */
-    if (!hypervisor && (leaf < LEAF_EXT ? leaf > LEAF_BASIC_MAX : leaf > LEAF_SIZES) &&
-        !cpuid_is_amd())
-        leaf = LEAF_BASIC_MAX;
+    leaf = cpuid_leaf(c, leaf);
     e = cpuid_find(c, leaf, subleaf);
     memset(out, 0, 4 * sizeof(out[0]));
     if (e) {

@@ -61,7 +61,8 @@ struct cpuid_limits {
 enum { CPUID_LAPIC_KHZ = 1000000 }; /* input clock of the local APIC's timer, as under KVM */
 
 /*
- * model: "x86-64-v2", "x86-64-v3", "x86-64-v4", "host" (all the host has that we support).
+ * model: "x86-64-v2", "x86-64-v3", "x86-64-v4", "host" (all the host has that we support), and for old systems
+ * the 32-bit processors "pentium" and "pentium3".
  * -ENOTSUP with a sentence naming the missing features if this host lacks some of the model's.
  */
 must_check int cpuid_build(struct cpuid *c, const char *model, const struct cpuid_limits *limits,

@@ -49,8 +49,8 @@ static void test_unknown_model(void **state)
     struct cpuid c;
     struct err e = { 0 };
 
-    assert_int_equal(cpuid_build(&c, "pentium", &all, 1, &e), -EINVAL);
-    assert_non_null(strstr(e.msg, "pentium"));
+    assert_int_equal(cpuid_build(&c, "pentium9", &all, 1, &e), -EINVAL);
+    assert_non_null(strstr(e.msg, "\"pentium9\""));
 }
 
 static void test_v2_has_no_avx(void **state)
@@ -210,6 +210,32 @@ static void test_beyond_the_last_leaf(void **state)
     assert_int_equal(out[EAX] | out[EBX] | out[ECX] | out[EDX], 0);
 }
 
+/* 32 bits, no leaf but a few, no hypervisor: what Windows NT 4 can live with. */
+static void test_old_models(void **state)
+{
+    (void)state;
+    struct cpuid_limits poor = { .phys_bits = 40 };
+    uint32_t out[4];
+    struct cpuid c;
+
+    build(&c, "pentium", &poor, 2);
+    query(&c, 0, 0, out);
+    assert_int_equal(out[EAX], 1);
+    assert_int_equal(out[EBX], 0x756e6547);
+    query(&c, 1, 0, out);
+    assert_int_equal(out[EAX], 0x543);
+    assert_int_equal(out[ECX] & ~BIT(27), 0); /* OSXSAVE is query()'s */
+    assert_int_equal(out[EDX], 0x008003bd);
+    query(&c, 0x80000000, 0, out); /* beyond all */
+    assert_int_equal(out[EAX], 0x543);
+    build(&c, "pentium3", &all, 1);
+    query(&c, 5, 0, out);
+    assert_int_equal(out[EAX], 0x03020101);
+    assert_true(cpuid_has(&c, 1, 0, EDX, 6)); /* PAE */
+    assert_false(cpuid_has(&c, 0x80000001, 0, EDX, 29));
+    assert_int_equal(c.xcr0, 1);
+}
+
 /* A named model is one set of features, whatever else an accelerator can or cannot do. */
 static void test_named_models_are_fixed(void **state)
 {
@@ -290,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_clocks),
         cmocka_unit_test(test_arch_capabilities),
         cmocka_unit_test(test_beyond_the_last_leaf),
+        cmocka_unit_test(test_old_models),
         cmocka_unit_test(test_named_models_are_fixed),
         cmocka_unit_test(test_offered_and_forced),
         cmocka_unit_test(test_what_is_lacking_has_names),
