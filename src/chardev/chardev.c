@@ -163,7 +163,7 @@ static void chardev_in_ready(struct loop_fd *w, uint32_t events)
     chardev_pump_in(container_of(w, struct chardev, in_watch));
 }
 
-/* One piece of the ring into the file; false: all is there. What nobody waited for may be gone already. */
+/* One piece of the ring to who keeps it; false: they have all. What nobody waited for may be gone already. */
 static bool chardev_keep_piece(struct chardev *c)
 {
     uint8_t piece[1024];
@@ -177,12 +177,14 @@ static bool chardev_keep_piece(struct chardev *c)
     memcpy(piece, c->out + at, len);
     pthread_mutex_unlock(&c->lock);
     c->out_kept += len;
-    return len && !tail_file_write(c->keep, piece, len);
+    if (c->heard)
+        c->heard(c->heard_opaque, piece, len);
+    return len && !(c->keep && tail_file_write(c->keep, piece, len));
 }
 
 static void chardev_keep_new(struct chardev *c)
 {
-    while (c->keep && chardev_keep_piece(c))
+    while ((c->keep || c->heard) && chardev_keep_piece(c))
         ;
 }
 
@@ -313,6 +315,13 @@ void chardev_keep(struct chardev *c, struct tail_file *f)
     c->keep = f;
 }
 
+void chardev_listen(struct chardev *c,
+                    void (*heard)(void *opaque, const uint8_t *bytes, size_t len), void *opaque)
+{
+    c->heard = heard;
+    c->heard_opaque = opaque;
+}
+
 size_t chardev_write(struct chardev *c, const void *buf, size_t len)
 {
     const uint8_t *p = buf;
@@ -332,7 +341,7 @@ size_t chardev_write(struct chardev *c, const void *buf, size_t len)
     }
     if (!c->connected)
         c->out_sent = c->out_head;
-    post = (c->connected || c->keep) && taken;
+    post = (c->connected || c->keep || c->heard) && taken;
     pthread_mutex_unlock(&c->lock);
     if (post)
         loop_post(c->loop, &c->kick);

@@ -27,6 +27,9 @@ void chardev_attach(struct chardev *c, const struct chardev_ops *ops, void *opaq
 /* All that is written is also kept there, whoever is connected; f outlives c. Before the VM runs. */
 struct tail_file;
 void chardev_keep(struct chardev *c, struct tail_file *f);
+/* All that is written is also told to heard(), on the loop thread, as far as it follows. Before the VM runs. */
+void chardev_listen(struct chardev *c,
+                    void (*heard)(void *opaque, const uint8_t *bytes, size_t len), void *opaque);
 size_t chardev_write(struct chardev *c, const void *buf, size_t len); /* any thread: bytes taken */
 size_t chardev_read(struct chardev *c, void *buf, size_t len);        /* any thread: 0 if none */
 void chardev_flush(struct chardev *c); /* at the end of the VM: writes out, at most a second */

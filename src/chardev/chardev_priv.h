@@ -36,10 +36,12 @@ struct chardev {
     void *leave_opaque;
     const struct chardev_ops *ops;
     void *opaque;
-    struct tail_file *keep; /* NULL: nowhere */
+    struct tail_file *keep;                                        /* NULL: nowhere */
+    void (*heard)(void *opaque, const uint8_t *bytes, size_t len); /* NULL: nobody listens */
+    void *heard_opaque;
 
     /* loop thread */
-    uint64_t out_kept;                  /* bytes that are in it */
+    uint64_t out_kept;                  /* bytes that have been kept and heard */
     int in_fd, out_fd;                  /* -1: not connected; closed by the core */
     struct loop_fd in_watch, out_watch; /* exist only while there is something to wait for */
     struct loop_work kick;

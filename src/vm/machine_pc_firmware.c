@@ -181,6 +181,7 @@ static int pc_put_vars(struct machine *m, struct firmware *f, struct err *e)
 
     if (!f->vars)
         return 0;
+    pc_listen_to_uefi(m);
     if (path) {
         fd = pflash_file_open(path, f->vars, f->vars_len, e);
         if (fd < 0)

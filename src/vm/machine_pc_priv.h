@@ -9,6 +9,7 @@
  *  machine_pc_display.c   the screen
  *  machine_pc_legacy.c    DMA controllers, floppies, parallel port
  *  machine_pc_net.c       the network card
+ *  machine_pc_uefi.c      what UEFI firmware says on its console
  *  machine_pc_usb.c       USB
  *  machine_pc_boot.c      direct boot of a kernel: what firmware would have done
  *  machine_pc_firmware.c  boot through firmware: its image, and what it is told through fw_cfg
@@ -116,6 +117,12 @@ struct pc_typing {
     uint16_t bios_tail;     /* of the BIOS's ring of keys before the last one; 0: there was none */
     uint64_t full_since_ns; /* it has no room; 0: it has */
 };
+/* The line that UEFI firmware writes to its console. Not the guest's state; loop thread. */
+struct pc_uefi {
+    char line[192];
+    unsigned len;
+    struct log_limit limit;
+};
 struct machine {
     struct vm *vm;
     /* RAM: two blocks; the guest sees `low` through views, because parts of it can be switched */
@@ -154,6 +161,7 @@ struct machine {
         *drive[CONFIG_MAX_DISKS]; /* those of removable media (block/drive.h); their controllers' */
     bool uefi_disk;               /* the first disk boots by UEFI alone */
     struct blk_watcher disk_watcher; /* of all disks */
+    struct pc_uefi uefi;
     struct chardev *serial, *console, *firmware_log, *parallel;
 };
 
@@ -217,6 +225,9 @@ void pc_set_path(struct machine *m, unsigned index, const char *format, ...) pri
 
 /* machine_pc_usb.c */
 must_check int pc_create_usb(struct machine *m, struct err *e);
+
+/* machine_pc_uefi.c: a line in the log when UEFI firmware finds nothing to boot */
+void pc_listen_to_uefi(struct machine *m);
 
 /* machine_pc_firmware.c */
 must_check int pc_create_firmware(struct machine *m, struct err *e); /* after all devices */

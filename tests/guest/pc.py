@@ -172,6 +172,8 @@ class Ruche(Machine):
 
     def press(self, key):
         """One key after the other, as the guest can take them."""
+        while not self.vnc.exists() and self.vmm.poll() is None:
+            time.sleep(POLL)
         if not self.viewer:
             self.viewer = self.greet()
         keysym = KEYS.get(key) or ord(key)
@@ -212,9 +214,10 @@ class Qemu(Machine):
             if getattr(guest, k):
                 args += [f'-{k}', getattr(guest, k)]
         for i, d in enumerate(guest.disks):
-            if guest.bus in ('nvme', 'ahci'):
+            if guest.bus in ('nvme', 'ahci', 'scsi'):
                 args += ['-drive', f'file={d},format=raw,if=none,id=d{i}', *{
                     'nvme': ['-device', f'nvme,drive=d{i},serial={i}'],
+                    'scsi': ['-device', f'virtio-scsi-pci,id=s{i}', '-device', f'scsi-hd,drive=d{i},bus=s{i}.0'],
                     'ahci': ['-device', f'ich9-ahci,id=a{i}', '-device', f'ide-hd,drive=d{i},bus=a{i}.0']}[guest.bus]]
             else:
                 args += ['-drive', f'file={d},format=raw,if={guest.bus}']
@@ -222,6 +225,8 @@ class Qemu(Machine):
             args += ['-drive', f'file={guest.floppy},format=raw,if=floppy']
         if '--debug-exit' in guest.options:
             args += ['-device', 'isa-debug-exit,iobase=0xf4,iosize=4']
+        if 'menu' in guest.options:
+            args += ['-boot', 'menu=on']
         if '--no-reboot' in guest.options:
             args += ['-no-reboot']
         super().__init__(['qemu-system-x86_64', *args])

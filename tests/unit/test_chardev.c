@@ -453,12 +453,34 @@ static void test_keeps_output(void **ctx)
     }
 }
 
+static void hear(void *opaque, const uint8_t *bytes, size_t len)
+{
+    strncat(opaque, (const char *)bytes, len);
+}
+
+/* Also without a file to keep it in, and with nobody connected. */
+static void test_tells_listener(void **ctx)
+{
+    struct fixture *f = *ctx;
+    struct chardev *c = open_kind(f, "none");
+    char text[32] = "";
+
+    chardev_listen(c, hear, text);
+    assert_int_equal(chardev_write(c, "one ", 4), 4);
+    turn(f);
+    assert_string_equal(text, "one ");
+    assert_int_equal(chardev_write(c, "two", 3), 3);
+    chardev_close(c);
+    assert_string_equal(text, "one two");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_specs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_none_takes_all, setup, teardown),
         cmocka_unit_test_setup_teardown(test_keeps_output, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tells_listener, setup, teardown),
         cmocka_unit_test_setup_teardown(test_file_appends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unix_replay_and_refusal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unix_stale_and_foreign, setup, teardown),
