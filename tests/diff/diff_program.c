@@ -84,7 +84,11 @@ static void program_alu(struct diff_program_gen *g)
 
     if (size == 0)
         bt_emit8(e, 0x66);
-    switch (program_below(g, 5)) {
+    switch (program_below(g, 6)) {
+    case 5: /* AH, CH, DH, BH */
+        bt_emit_rm(e, op << 3 | 2 * program_below(g, 2), false, 4 + program_below(g, 3), X86_RBX,
+                   program_disp(g));
+        break;
     case 0:
         bt_emit_rr(e, op << 3 | 1, w, program_reg(g), program_reg(g));
         break;
@@ -104,13 +108,33 @@ static void program_alu(struct diff_program_gen *g)
     }
 }
 
+/* MULX or ANDN: three registers, or two and memory. */
+static void program_vex(struct diff_program_gen *g)
+{
+    unsigned r = program_reg(g), v = program_reg(g), rm = program_reg(g), mul = program_below(g, 2);
+    bool mem = program_below(g, 2);
+    struct bt_emit *e = &g->e;
+
+    bt_emit8(e, 0xc4);
+    bt_emit8(e, (r < 8 ? 0x80 : 0) | 0x40 | (mem || rm < 8 ? 0x20 : 0) | 2);
+    bt_emit8(e, (program_wide(g) ? 0x80u : 0) | (~v & 15) << 3 | (mul ? 3 : 0));
+    bt_emit8(e, mul ? 0xf6 : 0xf2);
+    if (mem)
+        bt_emit_modrm(e, r, X86_RBX, program_disp(g));
+    else
+        bt_emit8(e, 0xc0 | (r & 7) << 3 | (rm & 7));
+}
+
 static void program_misc(struct diff_program_gen *g)
 {
     struct bt_emit *e = &g->e;
     unsigned r = program_reg(g);
     bool w = program_wide(g);
 
-    switch (program_below(g, 14)) {
+    switch (program_below(g, 15)) {
+    case 13:
+        program_vex(g);
+        break;
     case 0:
         bt_emit_rr(e, 0xff, w, program_below(g, 2), r); /* inc, dec */
         break;
@@ -238,21 +262,23 @@ static void program_string(struct diff_program_gen *g)
 {
     static const uint8_t bit_ops[] = { 0xa3, 0xab, 0xb3, 0xbb };
     struct bt_emit *e = &g->e;
+    unsigned r;
 
     switch (program_below(g, 4)) {
     case 0:
         bt_emit_rm(e, 0xff, false, 6, program_base(g), program_disp(g));
         return;
     case 1:
-        bt_emit_imm(e, X86_RCX, program_below(g, 200));
+        r = g->code32 || program_below(g, 2) ? X86_RCX : X86_R10;
+        bt_emit_imm(e, r, program_below(g, 200));
         if (program_below(g, 2))
             bt_emit8(e, 0xf0);
-        bt_emit_rex(e, program_wide(g), X86_RCX, 0, X86_RBX);
+        bt_emit_rex(e, program_wide(g), r, 0, X86_RBX);
         bt_emit8(e, 0x0f);
         bt_emit8(e, bit_ops[program_below(g, 4)]);
         if (e->p[-1] == 0xa3 && (e->p[-3] == 0xf0 || e->p[-4] == 0xf0))
             e->p[-1] = 0xab; /* BT cannot be locked */
-        bt_emit_modrm(e, X86_RCX, X86_RBX, program_locked_disp(g));
+        bt_emit_modrm(e, r, X86_RBX, program_locked_disp(g));
         return;
     default:
         bt_emit_rm(e, OP_LEA, !g->code32, X86_RSI, program_base(g), program_disp(g));
@@ -332,6 +358,13 @@ static void program_jump(struct diff_program_gen *g)
         bt_emit8(&g->e, r >= 8 ? 4 : 3);
         bt_emit_rr(&g->e, 0xf7, false, 2, r);
         bt_emit8(&g->e, 0xc3);
+        break;
+    case 5: /* LOOPNE, LOOPE, LOOP, JRCXZ */
+        if (program_below(g, 3) == 0)
+            bt_emit8(&g->e, 0x67);
+        program_patchable(g, 0xe0, 3);
+        bt_emit8(&g->e, 0xe0 | program_below(g, 4));
+        program_fix(g, DIFF_FIX_REL8, to);
         break;
     default:
         program_patchable(g, 0x70, 0xf);

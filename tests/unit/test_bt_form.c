@@ -95,13 +95,13 @@ static void assert_same_jit(const struct bt_jit_insn *a, const struct bt_jit_ins
                             a->rex,       a->word,      a->size,     a->cc,     a->mem,
                             a->mem_read,  a->mem_write, a->asize,    a->seg,    a->base,
                             a->index,     a->scale,     a->fpu,      a->faults, a->x87,
-                            a->high_store };
+                            a->high_swap, a->fldcw };
     const uint8_t was[] = { b->len,       b->kind,      b->encoding, b->prefix, b->opcode,
                             b->modrm,     b->imm,       b->p66,      b->lock,   b->rep,
                             b->rex,       b->word,      b->size,     b->cc,     b->mem,
                             b->mem_read,  b->mem_write, b->asize,    b->seg,    b->base,
                             b->index,     b->scale,     b->fpu,      b->faults, b->x87,
-                            b->high_store };
+                            b->high_swap, b->fldcw };
 
     assert_memory_equal(now, was, sizeof(now));
     assert_memory_equal(a->slot, b->slot, sizeof(a->slot));

@@ -142,6 +142,44 @@ static void branch_jcc(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     bt_jit_set_rel(skip, g->e.p);
 }
 
+/*
+ *          lea   rcx, [rcx - 1]      LOOP; no flag is changed
+ *          jnz   next                LOOPE; jz: LOOPNE
+ *          jrcxz 1f                  JRCXZ: and taken from here on
+ *          jmp   taken
+ *      1:  jmp   next
+ *   taken: ...
+ */
+static void branch_loop(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+{
+    enum { JMP_SHORT = 0xeb, JRCXZ = 0xe3, CC_Z = 4 };
+    struct bt_emit *e = &g->e;
+    uint8_t *next, *other = NULL;
+    unsigned flags;
+
+    if (branch_backward(in))
+        bt_jit_safepoint(g, in);
+    bt_jit_flags_host(g);
+    bt_jit_flags_before(g, in);
+    if (in->cc != BT_JIT_RCXZ)
+        bt_emit_rm(e, OP_LEA, in->asize == 8, X86_RCX, X86_RCX, -1);
+    if (in->cc == BT_JIT_LOOP_E || in->cc == BT_JIT_LOOP_NE)
+        other = bt_jit_jump(g, in->cc == BT_JIT_LOOP_E ? CC_NZ : CC_Z);
+    if (in->asize == 4)
+        bt_emit8(e, 0x67);
+    bt_emit8(e, JRCXZ);
+    bt_emit8(e, in->cc == BT_JIT_RCXZ ? BT_JIT_JUMP : 2);
+    if (in->cc != BT_JIT_RCXZ)
+        bt_emit16(e, BT_JIT_JUMP << 8 | JMP_SHORT);
+    next = bt_jit_jump(g, BT_JIT_ALWAYS);
+    flags = g->flags;
+    bt_jit_exit_to(g, branch_target(in));
+    g->flags = flags;
+    bt_jit_set_rel(next, e->p);
+    if (other)
+        bt_jit_set_rel(other, e->p);
+}
+
 static void branch_push_next(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t disp)
 {
     struct bt_emit *e = &g->e;
@@ -246,6 +284,9 @@ void bt_jit_branch(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     switch (in->kind) {
     case BT_JIT_JCC:
         branch_jcc(g, in);
+        break;
+    case BT_JIT_LOOP:
+        branch_loop(g, in);
         break;
     case BT_JIT_JMP:
         if (branch_backward(in))

@@ -121,12 +121,20 @@ static bool jit_slot(const ZydisDecodedInstruction *z, const ZydisDecodedOperand
     return true;
 }
 
+/* ALU, MOV, TEST, XCHG of a high byte and memory: they have no other registers. */
+static bool jit_swaps_high(const struct bt_jit_insn *in)
+{
+    unsigned op = in->bytes[in->opcode];
+
+    return in->encoding == BT_JIT_LEGACY && (op < 0x40 || (op >= 0x84 && op <= 0x8b)) && op != 0x0f;
+}
+
 /* Can the registers of the instruction be renamed? */
 static bool jit_slots(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
                       struct bt_jit_insn *in)
 {
     bool ok = true, high = false, rex = in->mem || in->rex;
-    unsigned in_memory = 0;
+    unsigned in_memory = 0, loaded = 0;
 
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
         in->slot[i].reg = BT_JIT_NO_REG;
@@ -148,14 +156,19 @@ static bool jit_slots(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
 
         if (s->reg == BT_JIT_NO_REG)
             continue;
-        in_memory |= bt_jit_in_memory(s->reg) ? BIT(s->reg) : 0;
+        if (bt_jit_in_memory(s->reg)) {
+            in_memory |= BIT(s->reg);
+            loaded |= s->load ? BIT(s->reg) : 0;
+        }
         high |= s->high;
         rex |= s->reg >= 8 || (s->byte && s->reg >= 4) || s->reg == X86_RSP;
     }
-    in->high_store = in->mem && in->slot[BT_JIT_SLOT_REG].high && in->bytes[in->opcode] == 0x88;
-    if (high && rex && !in->high_store) /* the high bytes cannot be named beside REX */
+    in->high_swap = in->mem && high && jit_swaps_high(in);
+    if (high && rex && !in->high_swap) /* the high bytes cannot be named beside REX */
         ok = false;
-    return ok && __builtin_popcount(in_memory) <= (in->mem ? 1 : 2);
+    /* Two scratch registers, one of which has the address: what is only written may take its place. */
+    return ok && __builtin_popcount(loaded) <= (in->mem ? 1 : 2) &&
+           __builtin_popcount(in_memory & ~loaded) <= 2 && __builtin_popcount(in_memory) <= 3;
 }
 
 /* --- flags --- */
@@ -297,6 +310,29 @@ static bool jit_segment(const struct bt_cpu *c, const struct bt_jit_insn *in)
     return c->code_size == 8 || !in->mem || bt_jit_code32_mem(c, in);
 }
 
+static bool jit_loop(const ZydisDecodedInstruction *z, struct bt_jit_insn *in)
+{
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_LOOP:
+        in->cc = BT_JIT_LOOP_ANY;
+        break;
+    case ZYDIS_MNEMONIC_LOOPE:
+        in->cc = BT_JIT_LOOP_E;
+        break;
+    case ZYDIS_MNEMONIC_LOOPNE:
+        in->cc = BT_JIT_LOOP_NE;
+        break;
+    case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JRCXZ:
+        in->cc = BT_JIT_RCXZ;
+        return true;
+    default:
+        return false;
+    }
+    in->writes = BIT(X86_RCX);
+    return true;
+}
+
 static void jit_branch(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
                        const ZydisDecodedOperand *ops, struct bt_jit_insn *in)
 {
@@ -309,6 +345,9 @@ static void jit_branch(const struct bt_cpu *c, const ZydisDecodedInstruction *z,
     if (z->meta.category == ZYDIS_CATEGORY_COND_BR && bt_cc_of(z->mnemonic) >= 0) {
         in->kind = BT_JIT_JCC;
         in->cc = (uint8_t)bt_cc_of(z->mnemonic);
+    } else if (z->address_width >= 32 && jit_loop(z, in)) {
+        in->kind = BT_JIT_LOOP;
+        in->asize = z->address_width / 8;
     } else if (z->mnemonic == ZYDIS_MNEMONIC_JMP) {
         in->kind = rel ? BT_JIT_JMP : BT_JIT_JMP_IND;
     } else if (z->mnemonic == ZYDIS_MNEMONIC_CALL) {
@@ -563,13 +602,13 @@ static bool jit_raw(struct bt_cpu *c, const ZydisDecodedInstruction *z,
     if (z->mnemonic == ZYDIS_MNEMONIC_DIV || z->mnemonic == ZYDIS_MNEMONIC_IDIV ||
         z->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
         in->faults = true;
+    in->fldcw = z->mnemonic == ZYDIS_MNEMONIC_FLDCW;
     if (z->mnemonic == ZYDIS_MNEMONIC_XCHG && in->mem)
         in->lock = true; /* as if it had the prefix */
     in->kind = BT_JIT_RAW;
     if (jit_bit_string(z, in)) { /* the bit may lie outside the operand */
         in->kind = BT_JIT_BITS;
-        return in->size >= 4 && in->asize == in->word &&
-               !bt_jit_in_memory(in->slot[BT_JIT_SLOT_REG].reg);
+        return in->size >= 4 && in->asize == in->word;
     }
     return true;
 }

@@ -251,7 +251,8 @@ static void gen_tail(struct bt_jit_gen *g, const struct bt_jit_insn *in, const s
         gen_modrm_in_place(g, in, m);
     } else if (in->modrm) {
         modrm = in->bytes[in->modrm];
-        if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG && !in->slot[BT_JIT_SLOT_REG].high)
+        if (in->slot[BT_JIT_SLOT_REG].reg != BT_JIT_NO_REG &&
+            (!in->slot[BT_JIT_SLOT_REG].high || in->high_swap))
             modrm = (modrm & ~0x38u) | (m->host[BT_JIT_SLOT_REG] & 7) << 3;
         if (in->slot[BT_JIT_SLOT_RM].reg != BT_JIT_NO_REG && !in->slot[BT_JIT_SLOT_RM].high)
             modrm = (modrm & ~7u) | (m->host[BT_JIT_SLOT_RM] & 7);
@@ -271,27 +272,17 @@ static void gen_tail(struct bt_jit_gen *g, const struct bt_jit_insn *in, const s
 /* Host registers for the slots; those of registers in memory are loaded. */
 static void gen_slots(struct bt_jit_gen *g, const struct bt_jit_insn *in, struct gen_map *m)
 {
-    unsigned scratch = T1; /* a second one, T0, is asked for only where no operand is in memory */
+    uint32_t loaded = 0;
 
+    bt_jit_slot_hosts(in, m->in_place, m->host);
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++) {
-        unsigned r = in->slot[i].reg;
+        const struct bt_jit_slot *s = &in->slot[i];
 
-        m->host[i] = r;
-        if (r == BT_JIT_NO_REG || i == m->in_place)
+        if (i == m->in_place || s->reg == BT_JIT_NO_REG || !bt_jit_in_memory(s->reg) || !s->load ||
+            (loaded >> s->reg & 1))
             continue;
-        m->host[i] = bt_jit_in_memory(r) ? BT_JIT_NO_REG : bt_jit_host(r);
-        for (unsigned k = 0; k < i; k++)
-            if (in->slot[k].reg == r && k != m->in_place)
-                m->host[i] = m->host[k];
-        if (m->host[i] != BT_JIT_NO_REG)
-            continue;
-        m->host[i] = scratch;
-        scratch = T0;
-        for (unsigned k = i; k < BT_JIT_SLOTS; k++)
-            if (in->slot[k].reg == r && in->slot[k].load) {
-                bt_jit_load_gpr(&g->e, m->host[i], r);
-                break;
-            }
+        bt_jit_load_gpr(&g->e, m->host[i], s->reg);
+        loaded |= BIT(s->reg);
     }
 }
 
@@ -329,31 +320,27 @@ static bool gen_needs_fpu(const struct bt_jit_insn *in)
     return false;
 }
 
-/* [T0] needs REX, with which AH and its like have no name. */
-static void gen_store_high(struct bt_jit_gen *g, const struct bt_jit_insn *in)
+/* xchg al, ah or such: meanwhile the high byte has a name beside REX. */
+static void gen_swap_high(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
-    struct bt_emit *e = &g->e;
-    int32_t disp;
-    uint32_t point = bt_jit_operand(g, in, &disp);
+    unsigned low = in->slot[BT_JIT_SLOT_REG].reg;
 
-    bt_jit_flags_before(g, in);
-    bt_jit_flags_clobber(g);
-    bt_emit_rr(e, OP_STORE, false, in->slot[BT_JIT_SLOT_REG].reg, T1);
-    bt_emit_rr(e, 0xc1, false, 5, T1); /* shr */
-    bt_emit8(e, 8);
-    bt_emit_rm(e, 0x88, false, T1, T0, disp);
-    if (point)
-        bt_jit_resume(g, point);
+    if (!in->high_swap)
+        return;
+    bt_emit8(&g->e, 0x86);
+    bt_emit8(&g->e, 0xc0 | (low + 4) << 3 | low);
 }
 
 static void gen_raw(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     struct gen_map m = { .in_place = gen_in_place(in) };
-    uint32_t point = 0;
+    uint32_t point = 0, unmasked = 0;
     unsigned flags;
 
     if (in->mem)
         point = bt_jit_operand(g, in, &m.disp);
+    if (in->fldcw)
+        unmasked = bt_jit_x87_masked(g, in, m.disp);
     flags = g->flags;
     bt_jit_flags_before(g, in);
     gen_slots(g, in, &m);
@@ -364,6 +351,7 @@ static void gen_raw(struct bt_jit_gen *g, const struct bt_jit_insn *in)
         late->fault = g->e.p;
         late->flags |= (uint8_t)flags;
     }
+    gen_swap_high(g, in);
     if (in->encoding == BT_JIT_LEGACY)
         gen_legacy(g, in, &m);
     else if (in->encoding == BT_JIT_VEX)
@@ -371,12 +359,15 @@ static void gen_raw(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     else
         gen_evex(g, in, &m);
     gen_tail(g, in, &m);
+    gen_swap_high(g, in);
     gen_slots_out(g, in, &m);
     if (in->x87)
         bt_jit_x87_record(g, in);
     bt_jit_flags_after(g, in);
     if (point)
         bt_jit_resume(g, point);
+    if (unmasked)
+        bt_jit_resume(g, unmasked);
 }
 
 static void gen_lea(struct bt_jit_gen *g, const struct bt_jit_insn *in)
@@ -477,10 +468,7 @@ static void gen_insn(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
     switch (in->kind) {
     case BT_JIT_RAW:
-        if (in->high_store)
-            gen_store_high(g, in);
-        else
-            gen_raw(g, in);
+        gen_raw(g, in);
         break;
     case BT_JIT_NOP:
         break;

@@ -24,12 +24,15 @@ enum bt_jit_kind {
     BT_JIT_PUSH_MEM, /* of a memory operand */
     BT_JIT_SYS,      /* cc: enum bt_jit_sys */
     BT_JIT_JCC,
+    BT_JIT_LOOP, /* and JRCXZ; cc: enum bt_jit_loop */
     BT_JIT_JMP,
     BT_JIT_CALL,
     BT_JIT_JMP_IND,
     BT_JIT_CALL_IND,
     BT_JIT_RET,
 };
+
+enum bt_jit_loop { BT_JIT_LOOP_ANY, BT_JIT_LOOP_E, BT_JIT_LOOP_NE, BT_JIT_RCXZ };
 
 enum bt_jit_string { BT_JIT_STOS, BT_JIT_MOVS, BT_JIT_LODS, BT_JIT_SCAS, BT_JIT_CMPS };
 
@@ -95,8 +98,10 @@ struct bt_jit_insn {
     bool faults; /* the host may fault on it */
     bool x87;    /* moves FIP */
 
-    bool high_store; /* MOV of AH, CH, DH or BH to memory */
-    bool crosses;    /* its end is in the next page */
+    bool
+        high_swap; /* AH, CH, DH or BH beside memory: [T0] needs REX, with which they have no name */
+    bool fldcw;    /* is the host's to do if it masks all exceptions */
+    bool crosses;  /* its end is in the next page */
 
     /* bt_jit_plan.c */
     uint16_t need; /* flags that must be right before it */
@@ -202,6 +207,11 @@ bool bt_jit_decode(struct bt_cpu *c, const uint8_t *bytes, unsigned n, struct bt
 /* --- bt_jit_x87.c --- */
 /* Fills in what an instruction that the host runs as itself needs of the FPU. false: left to the interpreter. */
 bool bt_jit_x87_decode(const struct bt_cpu *c, const struct bt_plan *p, struct bt_jit_insn *in);
+/*
+ * FLDCW: the control word at [T0 + disp] masks all exceptions; else in is the interpreter's, at the point that is
+ * returned. T1 and EFLAGS are lost.
+ */
+uint32_t bt_jit_x87_masked(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t disp);
 /* After in's own code: FIP is its address. */
 void bt_jit_x87_record(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 
@@ -233,6 +243,11 @@ void bt_jit_flags_after(struct bt_jit_gen *g, const struct bt_jit_insn *in);
 unsigned bt_jit_reg(struct bt_jit_gen *g, unsigned r, unsigned scratch);
 void bt_jit_load_gpr(struct bt_emit *e, unsigned scratch, unsigned r);
 void bt_jit_store_gpr(struct bt_emit *e, unsigned r, unsigned scratch);
+/*
+ * Host registers for in's slots but `skip`: their own, or T1 and, if that is not enough, T0 for those that live
+ * in memory.
+ */
+void bt_jit_slot_hosts(const struct bt_jit_insn *in, unsigned skip, unsigned host[BT_JIT_SLOTS]);
 /* The linear address at off from the start of the unit's page into reg. */
 void bt_jit_rip(struct bt_jit_gen *g, unsigned reg, int32_t off);
 /* The linear address of in's memory operand, plus extra, into T0. */

@@ -35,6 +35,55 @@ unsigned bt_jit_reg(struct bt_jit_gen *g, unsigned r, unsigned scratch)
     return scratch;
 }
 
+/* Does any slot of register r load it (store it)? */
+static bool mem_slot_uses(const struct bt_jit_insn *in, unsigned r, bool store)
+{
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
+        if (in->slot[i].reg == r && (store ? in->slot[i].store : in->slot[i].load))
+            return true;
+    return false;
+}
+
+/*
+ * What is only written may be where a register is that is only read, or the operand's address: an instruction
+ * writes last.
+ */
+static unsigned mem_scratch(const struct bt_jit_insn *in, unsigned r, uint32_t *read,
+                            uint32_t *written)
+{
+    bool t1 = mem_slot_uses(in, r, false) ? !(*read >> T1 & 1) : !(*written >> T1 & 1);
+    unsigned scratch = t1 ? T1 : T0;
+
+    if (mem_slot_uses(in, r, false))
+        *read |= BIT(scratch);
+    if (mem_slot_uses(in, r, true))
+        *written |= BIT(scratch);
+    return scratch;
+}
+
+void bt_jit_slot_hosts(const struct bt_jit_insn *in, unsigned skip, unsigned host[BT_JIT_SLOTS])
+{
+    uint32_t read = 0, written = 0;
+
+    for (unsigned i = 0; i < BT_JIT_SLOTS; i++) {
+        unsigned r = in->slot[i].reg;
+
+        host[i] = r == BT_JIT_NO_REG || bt_jit_in_memory(r) ? BT_JIT_NO_REG : bt_jit_host(r);
+    }
+    for (unsigned pass = 0; pass < 2; pass++) /* those that are read go first */
+        for (unsigned i = 0; i < BT_JIT_SLOTS; i++) {
+            unsigned r = in->slot[i].reg;
+
+            if (i == skip || r == BT_JIT_NO_REG || host[i] != BT_JIT_NO_REG ||
+                mem_slot_uses(in, r, false) != (pass == 0))
+                continue;
+            host[i] = mem_scratch(in, r, &read, &written);
+            for (unsigned k = i + 1; k < BT_JIT_SLOTS; k++)
+                if (in->slot[k].reg == r && k != skip)
+                    host[k] = host[i];
+        }
+}
+
 void bt_jit_rip(struct bt_jit_gen *g, unsigned reg, int32_t off)
 {
     if (g->u->fixed) {

@@ -42,7 +42,7 @@ unsigned bt_jit_first_flags(const struct bt_jit_insn *insn, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         const struct bt_jit_insn *in = &insn[i];
 
-        if (in->kind == BT_JIT_JCC || in->kind == BT_JIT_JMP || in->flags_use)
+        if ((in->kind >= BT_JIT_JCC && in->kind <= BT_JIT_JMP) || in->flags_use)
             return BT_JIT_FL_HOST;
         if (plan_leaves(in))
             return BT_JIT_FL_SAVED;
@@ -77,7 +77,7 @@ static struct plan_access plan_access(const struct bt_jit_insn *in, unsigned bas
             a = (struct plan_access){ true, false, 0, in->word };
         break;
     case BT_JIT_RAW:
-        if (in->mem && !in->lock && in->base == base && in->index == BT_REG_NONE &&
+        if (in->mem && !in->lock && !in->fldcw && in->base == base && in->index == BT_REG_NONE &&
             in->asize == in->word && in->seg < X86_FS)
             a = (struct plan_access){ true, in->mem_write, in->disp, in->mem_size };
         break;
@@ -106,7 +106,7 @@ static unsigned plan_base(const struct bt_jit_insn *in)
 /* Does it leave T0 alone? In a group of another base than RSP, the stack would need it. */
 static bool plan_keeps_t0(const struct bt_jit_insn *in, unsigned base)
 {
-    unsigned in_memory = 0;
+    unsigned host[BT_JIT_SLOTS];
 
     switch (in->kind) {
     case BT_JIT_PUSH:
@@ -122,10 +122,11 @@ static bool plan_keeps_t0(const struct bt_jit_insn *in, unsigned base)
     default:
         return false;
     }
+    bt_jit_slot_hosts(in, BT_JIT_SLOTS, host);
     for (unsigned i = 0; i < BT_JIT_SLOTS; i++)
-        if (in->slot[i].reg != BT_JIT_NO_REG && bt_jit_in_memory(in->slot[i].reg))
-            in_memory |= BIT(in->slot[i].reg);
-    return __builtin_popcount(in_memory) <= 1;
+        if (host[i] == BT_JIT_T0)
+            return false;
+    return true;
 }
 
 /* How the instruction moves the base register; false: by an unknown amount. */
@@ -204,7 +205,7 @@ static unsigned plan_group(struct bt_jit_insn *insn, unsigned n, unsigned first)
             g.last = i;
         }
         g.jumped |= in->kind == BT_JIT_JCC;
-        if (!plan_moves(in, g.base, &by))
+        if (!plan_keeps_t0(in, g.base) || !plan_moves(in, g.base, &by))
             break;
         g.delta += by;
     }

@@ -133,17 +133,22 @@ void bt_jit_string(struct bt_jit_gen *g, const struct bt_jit_insn *in)
         bt_jit_resume(g, n);
 }
 
-/* The operand is the one that holds the bit, and the register its number there. */
+/*
+ * The operand is the one that holds the bit, and the register its number there. A register that lives in memory
+ * leaves no other for the operand: then the host accesses it, too.
+ */
 void bt_jit_bits(struct bt_jit_gen *g, const struct bt_jit_insn *in)
 {
-    unsigned reg = bt_jit_host(in->slot[BT_JIT_SLOT_REG].reg), op = in->bytes[in->modrm - 1];
+    unsigned reg, op = in->bytes[in->modrm - 1];
     bool w = in->size == 8, write = op != 0xa3;
+    bool direct = in->lock || bt_jit_in_memory(in->slot[BT_JIT_SLOT_REG].reg);
     struct bt_emit *e = &g->e;
     const uint8_t *retry = e->p;
     uint32_t point;
 
     bt_jit_flags_clobber(g);
     bt_jit_ea(g, in, 0);
+    reg = bt_jit_reg(g, in->slot[BT_JIT_SLOT_REG].reg, T1);
     if (w)
         bt_emit_mov(e, T1, reg);
     else
@@ -152,15 +157,17 @@ void bt_jit_bits(struct bt_jit_gen *g, const struct bt_jit_insn *in)
     bt_emit8(e, w ? 6 : 5);
     bt_emit_rmx(e, OP_LEA, bt_jit_wide(g), T0, T0, T1, in->size, 0);
     point = bt_jit_lookup(g, in, 1, in->size, write, retry);
-    if (in->lock) {
+    if (direct) {
+        reg = bt_jit_reg(g, in->slot[BT_JIT_SLOT_REG].reg, T1);
         bt_emit_rr(e, OP_STORE, false, reg, T1);
         bt_emit_alu_imm(e, 4, false, T1, w ? 63 : 31);
         bt_emit_store(e, T1, BT_JIT_FRAME(keep[0]));
     }
     bt_jit_flags_before(g, in);
-    if (in->lock) {
+    if (direct) {
         bt_emit_load(e, T1, BT_JIT_FRAME(keep[0]));
-        bt_emit8(e, 0xf0);
+        if (in->lock)
+            bt_emit8(e, 0xf0);
         bt_emit_rex(e, w, T1, 0, T0);
         bt_emit8(e, 0x0f);
         bt_emit8(e, op);

@@ -27,11 +27,27 @@ static bool x87_on(const struct bt_cpu *c, unsigned class)
 
 bool bt_jit_x87_decode(const struct bt_cpu *c, const struct bt_plan *p, struct bt_jit_insn *in)
 {
-    if (p->control || !x87_on(c, p->class) || (p->waits && !(c->code_key & BT_KEY_X87)))
+    bool fldcw = p->control && p->waits && p->access == BT_ACCESS_READ && p->mem_size == 2;
+
+    if ((p->control && !fldcw) || !x87_on(c, p->class) || (p->waits && !(c->code_key & BT_KEY_X87)))
         return false;
     in->fpu = p->class != BT_CLASS_NONE;
     in->x87 = p->x87 == BT_X87_OP;
     return true;
+}
+
+uint32_t bt_jit_x87_masked(struct bt_jit_gen *g, const struct bt_jit_insn *in, int32_t disp)
+{
+    enum { MASKS = 0x3f, CC_NZ = 5 };
+    uint32_t point = bt_jit_new_point(g, in, 1);
+    struct bt_emit *e = &g->e;
+
+    bt_emit_rm(e, 0x8a, false, BT_JIT_T1, BT_JIT_T0, disp); /* mov t1b */
+    bt_emit_rr(e, 0xf7, false, 2, BT_JIT_T1);               /* not */
+    bt_emit_rr(e, 0xf6, false, 0, BT_JIT_T1);               /* test t1b */
+    bt_emit8(e, MASKS);
+    bt_jit_new_late(g, BT_JIT_LATE_POINT, point)->jump = bt_jit_jump(g, CC_NZ);
+    return point;
 }
 
 void bt_jit_x87_record(struct bt_jit_gen *g, const struct bt_jit_insn *in)
