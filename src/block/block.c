@@ -32,12 +32,12 @@ bool blk_may_end_here(const struct blk_req *r, int err)
 }
 
 /* blk_drain() may be waiting on the loop thread: what done() needs is there until the count falls. */
-void blk_done_here(struct blk_req *r, bool more)
+void blk_done_here(struct blk_req *r, unsigned how)
 {
     struct blk *b = r->top;
 
-    r->flags &= ~(unsigned)BLK_F_MORE;
-    r->flags |= BLK_F_HERE | (more ? BLK_F_MORE : 0u);
+    r->flags &= ~(unsigned)(BLK_F_MORE | BLK_F_AT_COMMIT);
+    r->flags |= BLK_F_HERE | how;
     r->done(r, 0);
     atomic_fetch_sub(&b->in_flight, 1);
 }

@@ -31,6 +31,11 @@ enum {
      */
     BLK_F_ANYWHERE = BIT(5),
     BLK_F_HERE = BIT(6),
+    /*
+     * With BLK_F_MORE and BLK_F_ANYWHERE: done() may also be called inside blk_commit(), by who submitted it and
+     * now commits, and then sees this beside BLK_F_HERE.
+     */
+    BLK_F_AT_COMMIT = BIT(7),
 };
 enum { BLK_SECTOR = 512, BLK_MAX_SEGS = 1024, BLK_MAX_DEPTH = 200 };
 
@@ -243,7 +248,7 @@ struct blk *blk_open_driver(const struct blk_ops *ops, struct blk *child, const 
 struct blk *blk_image(struct blk *b);
 /* Counts it and checks the range; what is out of range completes with -EINVAL (on the loop thread). */
 void blk_submit(struct blk *b, struct blk_req *r);
-void blk_commit(struct blk *b); /* after requests with BLK_F_MORE; any thread */
+void blk_commit(struct blk *b); /* after requests with BLK_F_MORE; any thread, see BLK_F_AT_COMMIT */
 /*
  * Returns when nothing is in flight. No device lock held. What a guard keeps (block/guard.h) comes back with
  * -ECANCELED: nothing has become of it yet.
@@ -275,11 +280,11 @@ void blk_done(struct blk_req *r, int err);
 void blk_done_later(struct blk_req *r, int err);
 /*
  * For drivers: may r, of which err has become, be completed on another thread than the loop's? Then
- * blk_done_here() does so, on a thread that ends before the driver's close() does. more: see BLK_F_ANYWHERE.
- * Who waits for the disk to come to rest has to hear of it, as of any other.
+ * blk_done_here() does so, on a thread that ends before the driver's close() does. how: BLK_F_MORE as BLK_F_ANYWHERE
+ * has it, BLK_F_AT_COMMIT. Who waits for the disk to come to rest has to hear of it, as of any other.
  */
 must_check bool blk_may_end_here(const struct blk_req *r, int err);
-void blk_done_here(struct blk_req *r, bool more);
+void blk_done_here(struct blk_req *r, unsigned how);
 /* For drivers, in wait(): the wait() of b or of what it stands on. */
 void blk_wait(struct blk *b);
 /*

@@ -17,18 +17,21 @@
 #include "block/file_lock.h"
 #include "block/formats.h"
 
+enum { FILE_AT_COMMIT = 64 * KIB };
+
 struct file {
     struct file_at at;
     int event_fd;
     struct loop_fd watch;     /* of event_fd; unused without a loop */
     struct file_uring *uring; /* NULL: threads only */
     struct file_threads *threads;
+
+    pthread_mutex_t lock;
+    struct blk_req *reads, **reads_tail; /* that blk_commit() tries to do by itself */
 };
 
-static void file_submit(struct blk *b, struct blk_req *r)
+static void file_pass(struct file *f, struct blk_req *r)
 {
-    struct file *f = b->priv;
-
     if (f->uring && r->op <= BLK_FLUSH && !(r->op < BLK_FLUSH && file_bounce_needed(&f->at, r)) &&
         !file_threads_better(f->threads, r))
         file_uring_submit(f->uring, r);
@@ -36,12 +39,78 @@ static void file_submit(struct blk *b, struct blk_req *r)
         file_threads_submit(f->threads, r);
 }
 
-static void file_commit(struct blk *b)
+/* What the page cache has is there sooner than anybody could be woken for it. */
+static bool file_at_commit(const struct file *f, const struct blk_req *r)
+{
+    const unsigned asked = BLK_F_MORE | BLK_F_AT_COMMIT;
+
+    return r->op == BLK_READ && (r->flags & asked) == asked && r->len <= FILE_AT_COMMIT &&
+           !f->at.direct && blk_may_end_here(r, 0);
+}
+
+static void file_submit(struct blk *b, struct blk_req *r)
 {
     struct file *f = b->priv;
 
+    if (!file_at_commit(f, r)) {
+        file_pass(f, r);
+        return;
+    }
+    r->next = NULL;
+    pthread_mutex_lock(&f->lock);
+    *f->reads_tail = r;
+    f->reads_tail = &r->next;
+    pthread_mutex_unlock(&f->lock);
+}
+
+static struct blk_req *file_take_reads(struct file *f)
+{
+    struct blk_req *r;
+
+    pthread_mutex_lock(&f->lock);
+    r = f->reads;
+    f->reads = NULL;
+    f->reads_tail = &f->reads;
+    pthread_mutex_unlock(&f->lock);
+    return r;
+}
+
+/* Of the reads that wait for it, does what it can; a list of those. What is not in the page cache is passed on. */
+static struct blk_req *file_try_reads(struct file *f)
+{
+    struct blk_req *r = file_take_reads(f), *done = NULL, **tail = &done;
+
+    while (r) {
+        struct blk_req *next = r->next;
+
+        if (file_sync_cached(&f->at, r)) {
+            *tail = r;
+            tail = &r->next;
+        } else {
+            file_pass(f, r);
+        }
+        r = next;
+    }
+    *tail = NULL;
+    return done;
+}
+
+static void file_commit(struct blk *b)
+{
+    struct file *f = b->priv;
+    struct blk_req *r = file_try_reads(f);
+    bool any = r;
+
     if (f->uring)
         file_uring_commit(f->uring);
+    while (r) {
+        struct blk_req *next = r->next;
+
+        blk_done_here(r, BLK_F_AT_COMMIT | (next && next->top == r->top ? BLK_F_MORE : 0u));
+        r = next;
+    }
+    if (any)
+        file_threads_elsewhere(f->threads);
 }
 
 static void file_ready(struct loop_fd *w, uint32_t events)
@@ -61,7 +130,12 @@ static void file_wait(struct blk *b)
     struct file *f = b->priv;
     struct pollfd p = { .fd = f->event_fd, .events = POLLIN };
 
-    file_commit(b);
+    for (struct blk_req *r = file_take_reads(f), *next; r; r = next) {
+        next = r->next;
+        file_pass(f, r);
+    }
+    if (f->uring)
+        file_uring_commit(f->uring);
     if (file_threads_wait(f->threads, true))
         while (poll(&p, 1, -1) < 0 && errno == EINTR)
             ;
@@ -180,6 +254,7 @@ static void file_free(struct file *f)
     util_close(&f->event_fd);
     util_close(&f->at.fd); /* and with it the lock */
     pthread_mutex_destroy(&f->at.edges);
+    pthread_mutex_destroy(&f->lock);
     free(f);
 }
 
@@ -232,6 +307,8 @@ static int file_open(struct blk *b, const struct blk_opts *o, struct err *e)
     if (!f)
         return err_set(e, ENOMEM, "out of memory");
     pthread_mutex_init(&f->at.edges, NULL);
+    pthread_mutex_init(&f->lock, NULL);
+    f->reads_tail = &f->reads;
     f->event_fd = -1;
     f->at.fd = file_open_fd(o, &st, e);
     rc = f->at.fd < 0 ? f->at.fd : file_size(f->at.fd, &st, o->path, &size, e);

@@ -75,5 +75,6 @@ void file_threads_complete(struct file_threads *t);
  * completed elsewhere signal it too. False: some were since the last time, so do not wait.
  */
 bool file_threads_wait(struct file_threads *t, bool on);
+void file_threads_elsewhere(struct file_threads *t); /* any thread: some were */
 
 #endif

@@ -85,7 +85,7 @@ static void threads_end(struct file_threads *t, struct blk_req *list, bool batch
         if (threads_ends_here(t, r, batch)) {
             bool more = list && list->top == r->top && threads_ends_here(t, list, batch);
 
-            blk_done_here(r, more);
+            blk_done_here(r, more ? BLK_F_MORE : 0);
             here++;
         } else {
             threads_to_loop(t, r);
@@ -94,8 +94,15 @@ static void threads_end(struct file_threads *t, struct blk_req *list, bool batch
     }
     atomic_fetch_sub(&t->in_flight, here + loop);
     if (here)
-        atomic_fetch_add(&t->elsewhere, here);
-    if (loop || atomic_load(&t->waiting)) /* see file_threads_wait() */
+        file_threads_elsewhere(t);
+    if (loop)
+        eventfd_write(t->event_fd, 1);
+}
+
+void file_threads_elsewhere(struct file_threads *t)
+{
+    atomic_fetch_add(&t->elsewhere, 1);
+    if (atomic_load(&t->waiting)) /* see file_threads_wait() */
         eventfd_write(t->event_fd, 1);
 }
 

@@ -149,7 +149,7 @@ void qcow2_op_put_here(struct qcow2_op *op, int err)
     op_put(op, err, OP_HERE);
 }
 
-void qcow2_op_end_here(struct qcow2 *q)
+void qcow2_op_end_here(struct qcow2 *q, unsigned flags)
 {
     struct qcow2_op *op;
 
@@ -165,7 +165,8 @@ void qcow2_op_end_here(struct qcow2 *q)
 
         free(op->packed);
         free(op);
-        blk_done_here(r, next && next->r->top == r->top);
+        blk_done_here(r, (flags & BLK_F_AT_COMMIT) |
+                             (next && next->r->top == r->top ? BLK_F_MORE : 0u));
         op = next;
     }
     pthread_mutex_lock(&q->lock);
@@ -258,12 +259,12 @@ static void op_part_done(struct blk_req *req, int err)
     }
     qcow2_op_put_here(op, err);
     if (!(flags & BLK_F_MORE))
-        qcow2_op_end_here(q);
+        qcow2_op_end_here(q, flags);
 }
 
 unsigned qcow2_op_anywhere(const struct qcow2_op *op)
 {
-    return op->q->luks ? 0 : op->r->flags & BLK_F_ANYWHERE;
+    return op->q->luks ? 0 : op->r->flags & (BLK_F_ANYWHERE | BLK_F_AT_COMMIT);
 }
 
 void qcow2_op_part_issue(struct qcow2_op *op, struct qcow2_part *p, struct blk *to, uint64_t host,

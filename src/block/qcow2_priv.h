@@ -367,10 +367,10 @@ void qcow2_op_run_list(struct qcow2_op *op, int err, bool on_loop);
 void qcow2_op_put(struct qcow2_op *op, int err, bool on_loop);
 /*
  * The same in a done() that sees BLK_F_HERE. Ops that end there wait for its last one, the one without
- * BLK_F_MORE, which then calls qcow2_op_end_here().
+ * BLK_F_MORE, which then calls qcow2_op_end_here() with its flags.
  */
 void qcow2_op_put_here(struct qcow2_op *op, int err);
-void qcow2_op_end_here(struct qcow2 *q);
+void qcow2_op_end_here(struct qcow2 *q, unsigned flags);
 /* BLK_F_ANYWHERE, if a part of op may be completed so. */
 unsigned qcow2_op_anywhere(const struct qcow2_op *op);
 struct qcow2_part *qcow2_op_part(struct qcow2_op *op);

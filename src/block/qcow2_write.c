@@ -124,7 +124,7 @@ static void write_data_done(struct blk_req *req, int err)
         free(a->data.iov);
     write_alloc_put(a, err, flags & BLK_F_HERE);
     if ((flags & BLK_F_HERE) && !(flags & BLK_F_MORE))
-        qcow2_op_end_here(q);
+        qcow2_op_end_here(q, flags);
 }
 
 /* --- copy on write --- */

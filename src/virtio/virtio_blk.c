@@ -8,7 +8,7 @@
  * request that comes back undone because the VM stops (-ECANCELED, see block.h) waits in `again`, is saved with
  * the device's state, and is submitted anew when the VM goes on.
  *
- * Locking: the device lock; completions come on any thread and take it.
+ * Locking: the device lock; completions come on any thread and take it, but within blk_commit(), where we have it.
  */
 #include "virtio/virtio_blk.h"
 
@@ -134,39 +134,50 @@ static void vblk_log(struct vblk_req *r, int err)
                 strerror(-err));
 }
 
+/* Device lock held. */
+static void vblk_complete(struct vblk_req *r, int err)
+{
+    struct virtio_blk *vb = r->vb;
+    unsigned flags = r->req.flags;
+
+    if (err == -ECANCELED && vb->v.quiesced) {
+        r->next = vb->again;
+        vb->again = r;
+        return;
+    }
+    if (err)
+        vblk_log(r, err);
+    vb->completed[r->queue] = true;
+    vblk_push(r, err ? VBLK_S_IOERR : VBLK_S_OK);
+    if (!(flags & BLK_F_HERE))
+        loop_after(vm_loop(vb->v.dev->vm), &vb->interrupt);
+    else if (!(flags & BLK_F_MORE))
+        vblk_interrupt_now(vb);
+}
+
+/* What ends at commit ends within vblk_kick() or vblk_sync(), with the device lock. */
 static void vblk_done(struct blk_req *req, int err)
 {
     struct vblk_req *r = container_of(req, struct vblk_req, req);
-    struct virtio_blk *vb = r->vb;
-    struct virtio *v = &vb->v;
+    struct virtio *v = &r->vb->v;
+    bool locked = (req->flags & BLK_F_HERE) && (req->flags & BLK_F_AT_COMMIT);
 
-    pthread_mutex_lock(&v->dev->lock);
-    if (err == -ECANCELED && v->quiesced) {
-        r->next = vb->again;
-        vb->again = r;
-    } else {
-        if (err)
-            vblk_log(r, err);
-        unsigned flags = req->flags;
-
-        vb->completed[r->queue] = true;
-        vblk_push(r, err ? VBLK_S_IOERR : VBLK_S_OK);
-        if (!(flags & BLK_F_HERE))
-            loop_after(vm_loop(v->dev->vm), &vb->interrupt);
-        else if (!(flags & BLK_F_MORE))
-            vblk_interrupt_now(vb);
-    }
+    if (!locked)
+        pthread_mutex_lock(&v->dev->lock);
+    vblk_complete(r, err);
     virtio_unhold(v);
-    pthread_mutex_unlock(&v->dev->lock);
+    if (!locked)
+        pthread_mutex_unlock(&v->dev->lock);
 }
 
-/* From here on the request completes on another thread. */
+/* From here on the request completes on another thread, or when the batch is committed. */
 static void vblk_submit(struct vblk_req *r, enum blk_op op, uint64_t off, uint64_t len)
 {
     r->req.op = op;
     r->req.off = off;
     r->req.len = len;
-    r->req.flags |= BLK_F_MORE | BLK_F_ANYWHERE; /* who starts a batch commits it */
+    r->req.flags |= /* who starts a batch commits it */
+        BLK_F_MORE | BLK_F_ANYWHERE | BLK_F_AT_COMMIT;
     r->req.done = vblk_done;
     virtio_hold(&r->vb->v);
     blk_submit(r->vb->disk, &r->req);

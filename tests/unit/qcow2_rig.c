@@ -195,7 +195,7 @@ static void torture_discard(struct blk *b, struct job *j, uint8_t *model)
 static void torture_one(struct blk *b, struct job *j, uint8_t *model, uint64_t *seed, unsigned what,
                         unsigned write_flags)
 {
-    unsigned anywhere = write_flags & BLK_F_ANYWHERE;
+    unsigned anywhere = write_flags & (BLK_F_ANYWHERE | BLK_F_AT_COMMIT | BLK_F_MORE);
 
     if (what < 55) {
         for (uint64_t i = 0; i < j->len; i++)
@@ -206,6 +206,7 @@ static void torture_one(struct blk *b, struct job *j, uint8_t *model, uint64_t *
                       (rig_rnd(seed) % 2 ? write_flags : anywhere));
     } else if (what < 75) {
         job_start(b, j, BLK_READ, anywhere);
+        blk_commit(b);
         job_wait(b, j);
         assert_memory_equal(j->buf, model + j->off, j->len);
     } else if (what < 90) {

@@ -261,7 +261,7 @@ struct roamer {
     struct blk_req req;
     struct iovec iov;
     atomic_int n_done, err;
-    bool on_loop_thread, more;
+    bool on_loop_thread, more, at_commit;
 };
 
 static void roamer_done(struct blk_req *r, int err)
@@ -270,22 +270,29 @@ static void roamer_done(struct blk_req *r, int err)
 
     o->on_loop_thread = !(r->flags & BLK_F_HERE);
     o->more = !o->on_loop_thread && (r->flags & BLK_F_MORE);
+    o->at_commit = !o->on_loop_thread && (r->flags & BLK_F_AT_COMMIT);
     o->err = err;
     o->n_done++;
 }
 
-static void roamer_start(struct fixture *f, struct roamer *o, enum blk_op op, uint64_t off,
-                         void *buf, uint64_t len)
+static void roamer_send(struct fixture *f, struct roamer *o, enum blk_op op, uint64_t off,
+                        void *buf, uint64_t len, unsigned flags)
 {
     *o = (struct roamer){ .iov = { buf, len } };
     o->req = (struct blk_req){ .op = op,
                                .off = off,
                                .len = len,
-                               .flags = BLK_F_ANYWHERE | BLK_F_MORE,
+                               .flags = BLK_F_ANYWHERE | BLK_F_MORE | flags,
                                .iov = &o->iov,
                                .niov = 1,
                                .done = roamer_done };
     blk_submit(f->b, &o->req);
+}
+
+static void roamer_start(struct fixture *f, struct roamer *o, enum blk_op op, uint64_t off,
+                         void *buf, uint64_t len)
+{
+    roamer_send(f, o, op, off, buf, len, 0);
 }
 
 /* Requests that may complete on any thread: all do, once, before the disk is at rest. */
@@ -327,6 +334,35 @@ static void test_anywhere(void **ctx)
     free(o);
     free(buf);
     free(back);
+}
+
+/* Reads that may complete at commit do so or come later, and nothing ends at commit without having asked for it. */
+static void test_at_commit(void **ctx)
+{
+    struct fixture *f = *ctx;
+    enum { N = 8 };
+    static uint8_t buf[N][4096];
+    struct roamer o[N];
+
+    memset(buf, 0x6b, sizeof(buf));
+    assert_int_equal(blkjob_run(f->b, BLK_WRITE, 0, buf, sizeof(buf), 0), 0);
+    for (unsigned round = 0; round < 2; round++) { /* the second one without a commit */
+        memset(buf, 0, sizeof(buf));
+        for (unsigned i = 0; i < N; i++)
+            roamer_send(f, &o[i], BLK_READ, i * 4096ull, buf[i], 4096,
+                        i % 4 ? BLK_F_AT_COMMIT : 0);
+        for (unsigned i = 0; i < N; i++)
+            assert_false(o[i].n_done && o[i].at_commit);
+        if (!round)
+            blk_commit(f->b);
+        blk_drain(f->b);
+        for (unsigned i = 0; i < N; i++) {
+            assert_int_equal(o[i].n_done, 1);
+            assert_int_equal(o[i].err, 0);
+            assert_int_equal(buf[i][4095], 0x6b);
+            assert_false(o[i].at_commit && (round || !(i % 4)));
+        }
+    }
 }
 
 /* The last one of those that complete together elsewhere does not promise another. */
@@ -510,7 +546,8 @@ int main(void)
         ALL(test_many),       ALL(test_odd_tail),        ALL(test_readonly),
         ALL(test_refusals),   ALL(test_parts_of_blocks), ALL(test_cut_short),
         ALL(test_batch),      ALL(test_probed_head),     ALL(test_lock),
-        ALL(test_anywhere),   ALL(test_anywhere_more),   MODE(test_lock_qemu, NULL),
+        ALL(test_anywhere),   ALL(test_anywhere_more),   ALL(test_at_commit),
+        MODE(test_lock_qemu, NULL),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,6 +52,12 @@ static void test_anywhere(void **ctx)
     torture_image(*ctx, NULL, "raw", 51, BLK_F_ANYWHERE);
 }
 
+/* Reads of what the page cache has end within commit. */
+static void test_at_commit(void **ctx)
+{
+    torture_image(*ctx, NULL, "raw", 52, BLK_F_ANYWHERE | BLK_F_AT_COMMIT | BLK_F_MORE);
+}
+
 static void test_small_clusters(void **ctx)
 {
     const char *options[] = { "cluster_size=512", NULL };
@@ -257,6 +263,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_plain, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_backing, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_anywhere, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(test_at_commit, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_small_clusters, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_large_clusters, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(test_extended, rig_set_up, rig_tear_down),

@@ -262,13 +262,13 @@ static void test_readonly(void **ctx)
     assert_int_equal(transfer(f, T_IN, 0, 512, false), 0);
 }
 
-/* The driver resets with a read in flight: the reset completes when the read has. */
+/* The driver resets with a flush in flight: the reset completes when the flush has. */
 static void test_reset_in_flight(void **ctx)
 {
     struct fixture *f = *ctx;
 
     bring_up(f, F_USUAL);
-    offer(f, 0, T_IN, 0, 4096, false);
+    offer(f, 0, T_FLUSH, 0, 0, false);
     vdrv_write(&f->d, VDRV_STATUS, 1, 0);
     for (unsigned i = 0; i < 1000 && vdrv_status(&f->d); i++)
         loop_poll(f->t->vm->loop, 10);
