@@ -124,6 +124,17 @@ node)
 java)
     java -Xmx200m "$here/Work.java" "$rounds"
     ;;
+mono)
+    mcs -optimize+ -out:Work.exe "$here/Work.cs"
+    mono Work.exe "$rounds" >fast
+    mono --optimize=-all Work.exe "$rounds" >slow
+    cmp fast slow
+    ;;
+pypy) # with a threshold so low that nearly all is compiled, and without the compiler
+    pypy3 --jit threshold=50,function_threshold=60,trace_eagerness=5 "$here/work.py" "$rounds" >fast
+    pypy3 --jit off "$here/work.py" "$rounds" >slow
+    cmp fast slow
+    ;;
 luajit)
     luajit -O3 "$here/work.lua" "$rounds" >fast
     luajit -joff "$here/work.lua" "$rounds" >slow

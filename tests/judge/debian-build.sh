@@ -38,6 +38,26 @@ T
     src/lua work.lua >output
     sed -i 's/table: 0x.*/table/' output
     ;;
+sqlite) # the amalgamation: a quarter of a million lines in one file
+    ./configure --disable-shared --disable-readline --disable-tcl >/dev/null
+    make "$jobs" sqlite3.c shell.c >/dev/null
+    gcc $CFLAGS -c shell.c &
+    gcc $CFLAGS -c sqlite3.c
+    wait $!
+    gcc -o sqlite3 shell.o sqlite3.o -lm
+    cat >work.sql <<'T'
+create table t(a integer primary key, b text, c real);
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
+insert into t select i, printf('%05d', (i * 7919) % 20011), 1.0 / (i * 37 % 1009 + 1) from n;
+create index tb on t(b);
+select count(*), sum(a), max(b), printf('%.17g', total(c)) from t;
+select t.a, u.b from t join t u on u.b = printf('%05d', t.a) order by t.c limit 5;
+select a % 10, count(*), group_concat(b) from t where a < 60 group by 1;
+pragma integrity_check;
+T
+    ./sqlite3 base <work.sql >output
+    sha256sum <base >>output
+    ;;
 esac
 find . -name '*.[oa]' -o -type f -perm -u+x ! -name '*.*' ! -name configure ! -name install-sh -o -name output |
     LC_ALL=C sort | while read -r f; do

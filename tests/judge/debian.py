@@ -136,7 +136,7 @@ class Guest:
     def kernel_complaints(self):
         """What the kernel should never say."""
         return re.findall(r'^.*(?:BUG:|WARNING:|Oops|Call Trace|soft lockup|rcu: INFO|general protection|'
-                          r'segfault at|invalid opcode|double fault|blocked for more than).*$', self.text, re.M)
+                          r'segfault at|invalid opcode|double fault|blocked for more than|as unstable).*$', self.text, re.M)
 
     def poweroff(self, timeout=120):
         self.send('dmesg -n 6; dmesg --level=emerg,alert,crit,err,warn; poweroff')
