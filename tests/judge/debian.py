@@ -3,7 +3,9 @@ as a tree on the host."""
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -17,6 +19,9 @@ PROMPT = r'root@debian:\S*# '
 # A busy machine is no failure: units and devices may take their time, and the host may stop all for a while.
 PATIENT = 'systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900 ' \
     'watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=240'
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)) # the guests end with the judge
 
 
 class GuestError(Exception):
