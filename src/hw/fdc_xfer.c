@@ -39,6 +39,15 @@ static unsigned fdc_xfer_last(struct fdc *f)
     return (unsigned)min_u64(f->x.eot, fdc_xfer_drive(f)->format->spt);
 }
 
+/*
+ * A transfer of both sides to a sector that no track has: a BIOS passes on what loaders ask of it, which can be more
+ * than a track. A real drive would not find the sector; loaders that only VMMs have seen rely on the next track.
+ */
+static bool fdc_xfer_flows(struct fdc *f)
+{
+    return f->x.mt && f->x.eot > fdc_xfer_drive(f)->format->spt;
+}
+
 static void fdc_chunk_moved(struct fdc *f, int err);
 
 static void fdc_req_done(struct blk_req *r, int err)
@@ -85,13 +94,15 @@ static void fdc_xfer_advance(struct fdc *f, uint32_t sectors)
     struct fdc_xfer *x = &f->x;
 
     x->r = (uint8_t)(x->r + sectors);
-    if (x->r <= x->eot)
+    if (x->r <= (fdc_xfer_flows(f) ? fdc_xfer_last(f) : x->eot))
         return;
     x->r = 1;
     if (!x->mt || x->h)
         x->c++;
     if (x->mt)
         x->h ^= 1;
+    if (fdc_xfer_flows(f) && x->c < fdc_xfer_drive(f)->format->cyls)
+        fdc_xfer_drive(f)->cyl = x->c;
 }
 
 /* False: the command has ended with an error. */
@@ -153,14 +164,14 @@ static void fdc_chunk_end(struct fdc *f)
 {
     struct fdc_xfer *x = &f->x;
     uint32_t sectors = (x->pos + BLK_SECTOR - 1) / BLK_SECTOR;
-    bool last, more;
+    bool flows = fdc_xfer_flows(f), last, more;
 
     if (x->op == FDC_FORMAT) {
         fdc_data_result(f, 0, 0, 0);
         return;
     }
     last = x->r + sectors > x->eot;
-    more = x->mt && !x->h;
+    more = flows || (x->mt && !x->h);
     if (x->op == FDC_VERIFY && x->count) {
         x->count = (uint8_t)(x->count - min_u64(sectors, x->count));
         x->ended = !x->count;

@@ -268,6 +268,29 @@ static void test_read(void **ctx)
     finish(f);
 }
 
+/* Loaders ask for more than a track: as under other VMMs, the next one follows. */
+static void test_read_over_tracks(void **ctx)
+{
+    struct fixture *f = start(1440 * KIB, 0);
+    uint8_t res[7];
+
+    (void)ctx;
+    dma_program(f, WRITE_MODE, 60 * SECTOR);
+    COMMAND(f, 0xe6, 0x00, 0, 0, 2, 2, 61, 0x1b, 0xff);
+    wait_irq(f);
+    result(f, res, 7);
+    assert_memory_equal(res, ((uint8_t[]){ 0x00, 0, 0, 1, 1, 8, 2 }), 7);
+    assert_sectors(f, 1, 60);
+    dma_program(f, WRITE_MODE, 20 * SECTOR);
+    COMMAND(f, 0x66, 0x00, 1, 0, 1, 2, 20, 0x1b, 0xff); /* of one side */
+    expect_result(f, 0x40, 0x04, 0x00);
+    seek(f, 0, 79);
+    dma_program(f, WRITE_MODE, 20 * SECTOR);
+    COMMAND(f, 0xe6, 0x04, 79, 1, 1, 2, 20, 0x1b, 0xff); /* the last track */
+    expect_result(f, 0x44, 0x04, 0x10);
+    finish(f);
+}
+
 static void test_read_errors(void **ctx)
 {
     struct fixture *f = start(1440 * KIB, 0);
@@ -507,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_seek_and_change_line),
         cmocka_unit_test(test_read),
+        cmocka_unit_test(test_read_over_tracks),
         cmocka_unit_test(test_read_errors),
         cmocka_unit_test(test_write),
         cmocka_unit_test(test_format_and_verify),
