@@ -30,13 +30,26 @@ static void ruche_open_std_fds(void)
         close(fd);
 }
 
+/* What other hypervisors call it, or what somebody tries first. */
+static const char *ruche_synonym(const char *typed)
+{
+    static const char *const media[] = { "cdrom", "change-media", "eject", "floppy", "insert" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(media); i++)
+        if (!strcmp(typed, media[i]))
+            return "media";
+    return NULL;
+}
+
 static int ruche_unknown(const char *typed)
 {
     const char *names[ARRAY_SIZE(ruche_commands)], *near;
 
     for (size_t i = 0; i < ARRAY_SIZE(ruche_commands); i++)
         names[i] = ruche_commands[i].name;
-    near = cmd_suggest(typed, names, ARRAY_SIZE(names));
+    near = ruche_synonym(typed);
+    if (!near)
+        near = cmd_suggest(typed, names, ARRAY_SIZE(names));
     if (near)
         fprintf(stderr, "ruche: there is no command %s; did you mean `ruche %s`?\n", typed, near);
     else
