@@ -261,6 +261,7 @@ static void program_stack(struct diff_program_gen *g)
 static void program_string(struct diff_program_gen *g)
 {
     static const uint8_t bit_ops[] = { 0xa3, 0xab, 0xb3, 0xbb };
+    static const uint8_t string_ops[] = { 0xa4, 0xa6, 0xaa, 0xae }; /* MOVS CMPS STOS SCAS */
     struct bt_emit *e = &g->e;
     unsigned r;
 
@@ -286,9 +287,9 @@ static void program_string(struct diff_program_gen *g)
         bt_emit_imm(e, X86_RCX, program_below(g, 20));
         if (program_below(g, 4) == 0)
             bt_emit8(e, 0x66);
-        bt_emit8(e, 0xf3);
+        bt_emit8(e, program_below(g, 4) ? 0xf3 : 0xf2);
         bt_emit_rex(e, program_wide(g), 0, 0, 0);
-        bt_emit8(e, (program_below(g, 2) ? 0xa4 : 0xaa) | program_below(g, 2));
+        bt_emit8(e, string_ops[program_below(g, 4)] | program_below(g, 2));
     }
 }
 

@@ -3,7 +3,8 @@
  *
  * Registers are committed after each element, so a fault or an interrupt in the middle resumes there.
  * REP MOVS and STOS go page by page with the host's own string instruction, which has the same semantics for
- * overlapping operands; descending ones that do not overlap are copied upwards, which hosts do faster.
+ * overlapping operands; descending ones that do not overlap are copied upwards, which hosts do faster. So do
+ * SCAS and CMPS that ascend.
  * vCPU thread.
  */
 #include "accel/bt/bt_ops.h"
@@ -195,6 +196,67 @@ static uint64_t bt_string_bulk(struct bt_cpu *c, const struct bt_insn *in, uint6
     return n;
 }
 
+#define BT_STRING_SCAN(rep, size, op)                                                              \
+    case size:                                                                                     \
+        __asm__ volatile(rep " " op BT_SAVE_FLAGS                                                  \
+                         : "+a"(*ax), "+S"(from), "+D"(at), "+c"(n)                                \
+                         :                                                                         \
+                         : "memory", "cc");                                                        \
+        break
+
+#define BT_STRING_SCANS(rep, op)                                                                   \
+    switch (size) {                                                                                \
+        BT_STRING_SCAN(rep, 1, op "b");                                                            \
+        BT_STRING_SCAN(rep, 2, op "w");                                                            \
+        BT_STRING_SCAN(rep, 4, op "l");                                                            \
+    default:                                                                                       \
+        BT_STRING_SCAN(rep, 8, op "q");                                                            \
+    }
+
+/*
+ * Compares n elements, at least one, at `at` with those at from, or if that is NULL with *ax, while they differ
+ * (until: they are equal): returns how many there are behind the last one. *ax: the flags then.
+ */
+static uint64_t bt_string_host_scan(const void *from, const void *at, uint64_t n, unsigned size,
+                                    bool until, uint64_t *ax)
+{
+    if (from && until) {
+        BT_STRING_SCANS("repne", "cmps")
+    } else if (from) {
+        BT_STRING_SCANS("repe", "cmps")
+    } else if (until) {
+        BT_STRING_SCANS("repne", "scas")
+    } else {
+        BT_STRING_SCANS("repe", "scas")
+    }
+    return n;
+}
+
+/* SCAS and CMPS: up to n elements at once, the last of which may be the one that ends it; or 0. */
+static uint64_t bt_string_scan(struct bt_cpu *c, const struct bt_insn *in, uint64_t n)
+{
+    bool cmps = in->imm2 == BT_CMPS;
+    uint64_t ax = c->s.gpr[X86_RAX];
+    const void *from = NULL, *at;
+
+    if (n < 2 || in->imm2 < BT_SCAS || (c->s.rflags & (FLAG_TF | FLAG_DF)) || bt_debug_armed(c))
+        return 0;
+    if (cmps) {
+        from = bt_string_ptr(c, in, X86_RSI, false, &n);
+        if (!from)
+            return 0;
+    }
+    at = bt_string_ptr(c, in, X86_RDI, false, &n);
+    if (!at)
+        return 0;
+    n -= bt_string_host_scan(from, at, n, in->size, in->prefix & BT_REPNE, &ax);
+    bt_set_flags(c, (unsigned)ax);
+    if (cmps)
+        bt_string_move(c, in, X86_RSI, n);
+    bt_string_move(c, in, X86_RDI, n);
+    return n;
+}
+
 static int bt_string(struct bt_cpu *c, const struct bt_insn *in)
 {
     if (bt_string_one(c, in))
@@ -229,6 +291,8 @@ static int bt_string_rep(struct bt_cpu *c, const struct bt_insn *in)
     bt_string_begin(c, in);
     while (count) {
         n = bt_string_bulk(c, in, count);
+        if (!n)
+            n = bt_string_scan(c, in, count);
         if (!n) {
             if (bt_string_one(c, in)) {
                 c->s.rflags = flags; /* as processors do, though RSI, RDI and RCX have moved */
