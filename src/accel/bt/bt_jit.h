@@ -55,7 +55,8 @@ struct bt_jit_frame {
      */
     uint64_t stack_lin, stack_hva, stack_span[2];
     _Atomic(uint64_t) safe; /* address that safepoints load from; NULL: kicked, the load faults */
-    uint64_t keep[4];       /* across the parts of one instruction */
+    uint64_t keep[3];       /* across the parts of one instruction */
+    uint64_t found;         /* where to go on with the host's address, frame.t0, in T0 */
     uint32_t id;            /* BT_JIT_ID_*: which point or exit calls C */
     int32_t ret;            /* enum bt_ret, when translated code is left */
     uint64_t t0;            /* the address of an access that missed the TLB */
@@ -130,12 +131,14 @@ struct bt_jit_known {
 struct bt_jit_point {
     uint32_t unit;
     uint32_t retry, resume; /* offsets in the buffer; resume 0: go on at RIP */
-    uint16_t off;           /* of its first instruction from the start of the page */
-    uint8_t count;          /* instructions; 0: none, see bt_jit_called() */
-    uint8_t access;         /* BT_JIT_MISS_* */
-    uint8_t crossed;        /* times that a group lay in two pages */
-    uint16_t size;          /* bytes of the access; BT_JIT_MISS_JUMP: that RSP moves by */
-    struct bt_block *one;   /* the decoded instruction, if it is still that of `flushes` */
+    uint32_t
+        found; /* BT_JIT_MISS_READ, _WRITE: behind the check, with the host's address in T0; or 0 */
+    uint16_t off;         /* of its first instruction from the start of the page */
+    uint8_t count;        /* instructions; 0: none, see bt_jit_called() */
+    uint8_t access;       /* BT_JIT_MISS_* */
+    uint8_t crossed;      /* times that a group lay in two pages */
+    uint16_t size;        /* bytes of the access; BT_JIT_MISS_JUMP: that RSP moves by */
+    struct bt_block *one; /* the decoded instruction, if it is still that of `flushes` */
     uint64_t flushes;
 };
 /* BT_JIT_MISS_JUMP: a jump, to frame.t0 XOR frame.context, that missed the jump cache; nothing else is left to do. */
@@ -194,7 +197,7 @@ struct bt_jit {
     const uint8_t *x; /* and as it is executed */
     uint32_t used, late_used, thunks_end;
     uint32_t huge[2]; /* so far it was made huge pages: up to BT_JIT_LATE_AT, and behind */
-    uint32_t enter, call, stack[2]; /* thunks; [write] */
+    uint32_t enter, call, found, stack[2]; /* thunks; [write] */
     uint32_t n_units, n_exits, n_points, n_faults, n_pages;
     struct bt_jit_unit *unit; /* [0] is not used, nor are exit[0] and point[0] */
     struct bt_jit_exit *exit;

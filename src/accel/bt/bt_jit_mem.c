@@ -175,6 +175,8 @@ uint32_t bt_jit_lookup(struct bt_jit_gen *g, const struct bt_jit_insn *in, unsig
     late->tag = (int8_t)tag;
     late->jump = bt_jit_jump(g, CC_A);
     bt_emit_rmx(e, OP_ADD_LOAD, true, T0, TLB, T1, 1, (int)offsetof(struct bt_tlb_entry, page));
+    if (in->kind != BT_JIT_STRING) /* which may have two of them */
+        p->found = bt_jit_here(g);
     if (!in->lock || size == 1)
         return number;
     bt_emit_rr(e, 0xf6, false, 0, T0); /* test t0b, size - 1: split locks are for the interpreter */
@@ -211,6 +213,7 @@ uint32_t bt_jit_lookup_stack(struct bt_jit_gen *g, const struct bt_jit_insn *in,
     late->jump = bt_jit_jump(g, CC_AE);
     bt_emit_rm(e, OP_ADD_LOAD, true, T0, X86_RSP, BT_JIT_FRAME(stack_hva));
     late->back = e->p;
+    p->found = bt_jit_here(g);
     return number;
 }
 

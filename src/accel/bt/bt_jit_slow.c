@@ -4,8 +4,10 @@
  *
  * vCPU thread.
  */
+#include "accel/bt/bt_access.h"
 #include "accel/bt/bt_jit.h"
 #include "accel/bt/bt_mem.h"
+#include "accel/bt/bt_native.h"
 
 static const uint8_t *slow_leave(struct bt_cpu *c, int ret)
 {
@@ -249,6 +251,55 @@ static bool slow_fill(struct bt_cpu *c, const struct bt_jit_point *p)
     return *tag == (lin & PAGE_MASK);
 }
 
+/* The host's address of the page of lin, if the TLB has it, or can have it, for the access. */
+static uint8_t *slow_page_ptr(struct bt_cpu *c, uint64_t lin, bool write)
+{
+    const struct bt_tlb_entry *e = bt_tlb_at(c, lin, c->mmu);
+    const uint64_t *tag = write ? &e->tag_w : &e->tag_r;
+    uint64_t cr2 = c->s.cr2;
+    struct bt_page page;
+
+    if (*tag != lin && bt_tlb_fill(c, lin, write ? PF_W : 0, c->mmu, &page)) {
+        c->s.exception_pending = false; /* the interpreter finds out whose it is */
+        c->s.cr2 = cr2;
+        return NULL;
+    }
+    return *tag == lin ? (uint8_t *)(uintptr_t)bt_tlb_hva(e, lin) : NULL;
+}
+
+/*
+ * The access lies in two pages. Where those follow one another in the host, too, it is as any other; what one
+ * instruction reads can be copied together. Of several instructions it could not: each reads in its turn.
+ */
+static const uint8_t *slow_two_pages(struct bt_cpu *c, const struct bt_jit_point *p)
+{
+    struct bt_jit_frame *f = bt_jit_frame(c);
+    uint64_t lin = f->t0, off = lin & ~PAGE_MASK, next = (lin & PAGE_MASK) + PAGE_SIZE;
+    unsigned first = (unsigned)(PAGE_SIZE - off);
+    bool write = p->access == BT_JIT_MISS_WRITE;
+    uint8_t *low, *high, *buf = c->fpu->bounce + (lin & 63);
+
+    if (!p->found || p->size <= first || p->size > BT_LINE * 2 || !bt_canonical(c, lin) ||
+        !bt_canonical(c, next) || (c->code_size != 8 && next > UINT32_MAX))
+        return NULL;
+    high = slow_page_ptr(c, next, write);
+    low = slow_page_ptr(c, lin & PAGE_MASK, write);
+    if (!low || !high || slow_page_ptr(c, next, write) != high)
+        return NULL;
+    if (low + PAGE_SIZE == high) {
+        f->t0 = (uintptr_t)low + off;
+    } else if (!write && p->count == 1) {
+        bt_ram_copy(buf, low + off, first);
+        bt_ram_copy(buf + first, high, p->size - first);
+        f->t0 = (uintptr_t)buf;
+    } else {
+        return NULL;
+    }
+    f->found = (uintptr_t)(c->jit->x + p->found);
+    bt_jit_frame_in(c);
+    return c->jit->x + c->jit->found;
+}
+
 /* One instruction of the interpreter at c->s.rip: enum bt_ret. *next: where the one behind it is. */
 static int slow_step(struct bt_cpu *c, struct bt_jit_point *p, uint64_t *next)
 {
@@ -308,6 +359,12 @@ static const uint8_t *slow_point(struct bt_cpu *c, uint32_t n)
     if (p->access && p->access != BT_JIT_MISS_JUMP && slow_fill(c, p)) {
         bt_jit_frame_in(c);
         return j->x + p->retry;
+    }
+    if (p->access && p->access != BT_JIT_MISS_JUMP) {
+        const uint8_t *found = slow_two_pages(c, p);
+
+        if (found)
+            return found;
     }
     u = &j->unit[p->unit];
     c->s.rip = slow_page(c, u) + p->off;

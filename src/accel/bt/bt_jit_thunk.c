@@ -68,6 +68,13 @@ static void thunk_call(struct bt_emit *e)
     thunk_leave(e);
 }
 
+/* C found the page: to frame.found with the host's address. */
+static void thunk_found(struct bt_emit *e)
+{
+    bt_emit_load(e, BT_JIT_T0, BT_JIT_FRAME(t0));
+    bt_emit_rm(e, 0xff, false, 4, RSP, BT_JIT_FRAME(found)); /* jmp */
+}
+
 /*
  * An access near RSP at T0, of PAGE_SIZE - frame.t0 bytes, that is not in the page of the stack, or where
  * that is not known: looks it up in the soft TLB, and if the page can be written it is the stack's from now
@@ -128,6 +135,8 @@ void bt_jit_thunks(struct bt_jit *j)
     thunk_enter(&e);
     j->call = (uint32_t)(e.p - j->w);
     thunk_call(&e);
+    j->found = (uint32_t)(e.p - j->w);
+    thunk_found(&e);
     for (unsigned write = 0; write < 2; write++) {
         j->stack[write] = (uint32_t)(e.p - j->w);
         thunk_stack(&e, write);
