@@ -248,7 +248,8 @@ struct blk *blk_open_driver(const struct blk_ops *ops, struct blk *child, const 
 struct blk *blk_image(struct blk *b);
 /* Counts it and checks the range; what is out of range completes with -EINVAL (on the loop thread). */
 void blk_submit(struct blk *b, struct blk_req *r);
-void blk_commit(struct blk *b); /* after requests with BLK_F_MORE; any thread, see BLK_F_AT_COMMIT */
+void blk_commit(
+    struct blk *b); /* after requests with BLK_F_MORE; any thread, see BLK_F_AT_COMMIT */
 /*
  * Returns when nothing is in flight. No device lock held. What a guard keeps (block/guard.h) comes back with
  * -ECANCELED: nothing has become of it yet.

@@ -76,8 +76,9 @@ static void copy_map_add(struct copy_map *m, unsigned disk, const struct blk_ext
         n.packer = x->packer;
         n.layer = x->layer;
     }
-    if (last && !last->packed_len && !n.packed_len && last->off + last->len == n.off && last->zero == n.zero && last->fd == n.fd &&
-        last->disk == disk && (n.fd < 0 || last->host_off + last->len == n.host_off))
+    if (last && !last->packed_len && !n.packed_len && last->off + last->len == n.off &&
+        last->zero == n.zero && last->fd == n.fd && last->disk == disk &&
+        (n.fd < 0 || last->host_off + last->len == n.host_off))
         last->len += n.len;
     else
         m->extent[m->n++] = n;

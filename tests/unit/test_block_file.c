@@ -349,8 +349,7 @@ static void test_at_commit(void **ctx)
     for (unsigned round = 0; round < 2; round++) { /* the second one without a commit */
         memset(buf, 0, sizeof(buf));
         for (unsigned i = 0; i < N; i++)
-            roamer_send(f, &o[i], BLK_READ, i * 4096ull, buf[i], 4096,
-                        i % 4 ? BLK_F_AT_COMMIT : 0);
+            roamer_send(f, &o[i], BLK_READ, i * 4096ull, buf[i], 4096, i % 4 ? BLK_F_AT_COMMIT : 0);
         for (unsigned i = 0; i < N; i++)
             assert_false(o[i].n_done && o[i].at_commit);
         if (!round)
@@ -542,12 +541,14 @@ static void test_lock_qemu(void **ctx)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ALL(test_read_write), ALL(test_out_of_range),    ALL(test_discard_and_zeroes),
-        ALL(test_many),       ALL(test_odd_tail),        ALL(test_readonly),
-        ALL(test_refusals),   ALL(test_parts_of_blocks), ALL(test_cut_short),
-        ALL(test_batch),      ALL(test_probed_head),     ALL(test_lock),
-        ALL(test_anywhere),   ALL(test_anywhere_more),   ALL(test_at_commit),
-        MODE(test_lock_qemu, NULL),
+        ALL(test_read_write),         ALL(test_out_of_range),
+        ALL(test_discard_and_zeroes), ALL(test_many),
+        ALL(test_odd_tail),           ALL(test_readonly),
+        ALL(test_refusals),           ALL(test_parts_of_blocks),
+        ALL(test_cut_short),          ALL(test_batch),
+        ALL(test_probed_head),        ALL(test_lock),
+        ALL(test_anywhere),           ALL(test_anywhere_more),
+        ALL(test_at_commit),          MODE(test_lock_qemu, NULL),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
