@@ -12,8 +12,8 @@
 #include "mem/guest.h"
 
 enum {
-    PLACE_SEL_CODE = 0x10,
-    PLACE_SEL_DATA = 0x18,
+    PLACE_SEL_LINUX = 0x10, /* of code; the data segment is the next: __BOOT_CS, __BOOT_DS */
+    PLACE_SEL_FIRST = 0x08,
     PLACE_ATTR_DATA = SEG_S | SEG_P | SEG_DB | SEG_G | SEG_RW | SEG_ACCESSED,
     PLACE_ATTR_CODE32 = PLACE_ATTR_DATA | SEG_CODE,
     PLACE_ATTR_CODE64 = (PLACE_ATTR_CODE32 & ~SEG_DB) | SEG_L,
@@ -220,14 +220,19 @@ static uint64_t boot_place_descriptor(uint16_t attr)
     return 0x000f00000000ffffull | (uint64_t)(attr & 0xff) << 40 | (uint64_t)(attr >> 12) << 52;
 }
 
-static void boot_place_segments(const struct boot_params *p, struct x86_state *s, uint16_t code)
+/* sel: of code; data is the next one. */
+static void boot_place_segments(const struct boot_params *p, struct x86_state *s, uint16_t sel,
+                                uint16_t code)
 {
-    uint64_t gdt[4] = { 0, 0, boot_place_descriptor(code), boot_place_descriptor(PLACE_ATTR_DATA) };
+    uint64_t gdt[4] = { 0 };
+    uint16_t data = (uint16_t)(sel + sizeof(gdt[0]));
 
+    gdt[sel / sizeof(gdt[0])] = boot_place_descriptor(code);
+    gdt[data / sizeof(gdt[0])] = boot_place_descriptor(PLACE_ATTR_DATA);
     boot_place_copy(p, boot_place_at(p, PLACE_GDT), gdt, sizeof(gdt));
     for (unsigned i = 0; i < X86_NSREGS; i++)
-        s->seg[i] = (struct x86_seg){ 0, UINT32_MAX, PLACE_SEL_DATA, PLACE_ATTR_DATA };
-    s->seg[X86_CS].sel = PLACE_SEL_CODE;
+        s->seg[i] = (struct x86_seg){ 0, UINT32_MAX, data, PLACE_ATTR_DATA };
+    s->seg[X86_CS].sel = sel;
     s->seg[X86_CS].attr = code;
     s->tr = (struct x86_seg){ .limit = 0x67, .attr = PLACE_ATTR_TSS };
     s->ldtr = (struct x86_seg){ .attr = SEG_UNUSABLE };
@@ -255,7 +260,7 @@ static void boot_place_page_tables(const struct boot_params *p)
 
 void boot_place_enter64(const struct boot_params *p, struct x86_state *s, uint64_t rip)
 {
-    boot_place_segments(p, s, PLACE_ATTR_CODE64);
+    boot_place_segments(p, s, PLACE_SEL_LINUX, PLACE_ATTR_CODE64);
     boot_place_page_tables(p);
     s->cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
     s->cr3 = boot_place_at(p, PLACE_PML4);
@@ -264,12 +269,23 @@ void boot_place_enter64(const struct boot_params *p, struct x86_state *s, uint64
     s->rip = rip;
 }
 
-void boot_place_enter32(const struct boot_params *p, struct x86_state *s, uint32_t rip)
+static void boot_place_flat32(const struct boot_params *p, struct x86_state *s, uint16_t sel,
+                              uint32_t rip)
 {
-    boot_place_segments(p, s, PLACE_ATTR_CODE32);
+    boot_place_segments(p, s, sel, PLACE_ATTR_CODE32);
     s->cr0 = CR0_PE | CR0_ET;
     s->cr3 = 0;
     s->cr4 = 0;
     s->efer = 0;
     s->rip = rip;
+}
+
+void boot_place_enter32(const struct boot_params *p, struct x86_state *s, uint32_t rip)
+{
+    boot_place_flat32(p, s, PLACE_SEL_LINUX, rip);
+}
+
+void boot_place_multiboot(const struct boot_params *p, struct x86_state *s, uint32_t rip)
+{
+    boot_place_flat32(p, s, PLACE_SEL_FIRST, rip);
 }

@@ -71,5 +71,7 @@ uint32_t boot_place_upper_kib(const struct boot_params *p);
 /* Writes GDT (and page tables) and sets *s to start at rip: flat segments, interrupts off. */
 void boot_place_enter64(const struct boot_params *p, struct x86_state *s, uint64_t rip);
 void boot_place_enter32(const struct boot_params *p, struct x86_state *s, uint32_t rip);
+/* The same with the selectors 8 and 0x10: not promised, but kernels take interrupts before they load their own. */
+void boot_place_multiboot(const struct boot_params *p, struct x86_state *s, uint32_t rip);
 
 #endif

@@ -207,7 +207,7 @@ int multiboot_boot(const struct boot_params *p, const uint8_t *data, uint64_t le
     if (ret)
         return ret;
     multiboot_place_info(p, &initrd);
-    boot_place_enter32(p, s, (uint32_t)entry);
+    boot_place_multiboot(p, s, (uint32_t)entry);
     s->gpr[X86_RAX] = MB_LOADER_MAGIC;
     s->gpr[X86_RBX] = boot_place_at(p, PLACE_INFO);
     return 0;

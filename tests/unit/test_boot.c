@@ -481,6 +481,9 @@ static void test_multiboot(void **ctx)
     assert_int_equal(f->ram.hva[0x201fff], 0);
     assert_int_equal(f->s.rip, 0x200030);
     assert_int_equal(f->s.gpr[X86_RAX], 0x2badb002);
+    assert_int_equal(f->s.seg[X86_CS].sel, 0x08);
+    assert_int_equal(f->s.seg[X86_DS].sel, 0x10);
+    assert_int_equal(ld_le64(f->ram.hva + f->s.gdtr.base + 8), 0x00cf9b000000ffff);
     info = f->ram.hva + f->s.gpr[X86_RBX];
     assert_int_equal(ld_le32(info) & 0x4d, 0x4d);
     assert_int_equal(ld_le32(info + 4), 639);
