@@ -66,6 +66,20 @@ static int run_seed_check(const struct options_seed *seed, struct err *e)
     return seed->ssh_key ? text_file_check_key("--ssh-key", seed->ssh_key, e) : 0;
 }
 
+/* cloud-init ignores what does not begin as one of its kinds of user-data, and says so only in the guest's log. */
+static int run_seed_read(const char *path, char **text, struct err *e)
+{
+    int rc = text_file_read("--cloud-init", path, SEED_TEXT_MAX, text, e);
+
+    if (!rc && **text && **text != '#' && strncmp(*text, "Content-Type:", 13) != 0 &&
+        strncmp(*text, "MIME-Version:", 13) != 0)
+        rc = err_set(e, EINVAL,
+                     "--cloud-init %s: cloud-init would ignore it: its first line has to be "
+                     "#cloud-config, or #! of a script, or the head of a MIME message",
+                     path);
+    return rc;
+}
+
 int run_seed_prepare(struct options *o, struct err *e)
 {
     const struct options_seed *seed = &o->seed;
@@ -79,7 +93,7 @@ int run_seed_prepare(struct options *o, struct err *e)
     if (!rc && seed->ssh_key)
         rc = text_file_read("--ssh-key", seed->ssh_key, SEED_TEXT_MAX, &keys, e);
     if (!rc && seed->cloud_init)
-        rc = text_file_read("--cloud-init", seed->cloud_init, SEED_TEXT_MAX, &user_data, e);
+        rc = run_seed_read(seed->cloud_init, &user_data, e);
     s.ssh_keys = keys;
     s.user_data = user_data;
     if (!rc)
