@@ -133,7 +133,7 @@ static void pc_enter(struct pc *p, const struct guest *g)
     uint8_t gate[16];
 
     assert_non_null(s);
-    st_le32(gate, 0x08 << 16 | ((CODE + 512) & 0xffff));
+    st_le32(gate, 0x10 << 16 | ((CODE + 512) & 0xffff));
     st_le32(gate + 4, ((CODE + 512) & 0xffff0000) | 0x8e00);
     st_le64(gate + 8, 0);
     assert_true(guest_write(boot.mem, CODE, g->start, (uint64_t)(g->end - g->start)) &&
