@@ -115,13 +115,16 @@ static bool gen_swaps(const struct bt_jit_insn *in)
     return (op < 0x40 && (op & 5) == 1) || (op & 0xfd) == 0x89 || op == 0x85;
 }
 
-/* What is stored where a register lives must be all that the instruction makes of it. */
+/*
+ * What is stored where a register lives must be all of it: half a register has the other half cleared, and after a
+ * byte or a word the host waits with the next load of the whole until the store is in its cache.
+ */
 static bool gen_slot_lives(const struct bt_jit_insn *in, unsigned slot)
 {
     const struct bt_jit_slot *s = &in->slot[slot];
 
     return s->reg != BT_JIT_NO_REG && bt_jit_in_memory(s->reg) && !s->high &&
-           (!s->store || in->size != 4);
+           (!s->store || (in->size == 8 && !s->byte));
 }
 
 /* Which register of in, one that lives in memory, is used in place? */
