@@ -45,7 +45,8 @@ GUEST(busy,
       "mov dword ptr [rdi+0x320], 0x20051; mov dword ptr [rdi+0x380], 1000000; sti\n"
       "xor eax, eax; mov ebx, 0x10dcd; mov edx, 7; movq xmm1, rdx; pxor xmm0, xmm0\n"
       "mov ecx, 200000\n"
-      "1: imul rax, rbx; add rax, rcx; mov [0x400008], rax; paddq xmm0, xmm1; loop 1b\n"
+      "1: imul rax, rbx; add rax, rcx; mov [0x400008], rax; paddq xmm0, xmm1\n"
+      "pushfq; popfq; loop 1b\n" /* POPF takes long enough to be in the middle of it when the state is saved */
       "movq [0x400010], xmm0\n"
       "2: hlt; cmp dword ptr [0x400000], 100; jb 2b\n" EXIT ".org busy_start+512\n"
       "inc dword ptr [0x400000]; push rdi; mov edi, 0xfee000b0; mov dword ptr [rdi], 0; pop rdi\n"
@@ -141,6 +142,7 @@ static void pc_enter(struct pc *p, const struct guest *g)
                 guest_fill(boot.mem, DATA, 0, 64));
     assert_int_equal(vcpu_get_state(p->vm->vcpu[0], s), 0);
     boot_place_enter64(&boot, s, CODE);
+    s->mp_state = X86_MP_RUNNING; /* it may have been saved in HLT */
     s->gpr[X86_RSP] = STACK;
     s->idtr = (struct x86_dtable){ IDT, 0xfff };
     st_le32(s->lapic + 0xf0, 0x1ff);
