@@ -39,19 +39,18 @@ enum {
 #define EXIT "mov al, 10; mov dx, 0xf4; out dx, al; 8: hlt; jmp 8b\n" /* (10 << 1) | 1 */
 
 /* Sums in integer and SSE registers while the APIC's timer ticks; halts until there are enough ticks. */
-GUEST(
-    busy,
-    "mov al, 0xff; out 0x21, al; mov rax, cr4; or eax, 0x600; mov cr4, rax\n"
-    "mov edi, 0xfee00000; mov dword ptr [rdi+0xf0], 0x1ff; mov dword ptr [rdi+0x3e0], 0xb\n"
-    "mov dword ptr [rdi+0x320], 0x20051; mov dword ptr [rdi+0x380], 1000000; sti\n"
-    "xor eax, eax; mov ebx, 0x10dcd; mov edx, 7; movq xmm1, rdx; pxor xmm0, xmm0\n"
-    "mov ecx, 200000\n"
-    "1: imul rax, rbx; add rax, rcx; mov [0x400008], rax; paddq xmm0, xmm1\n"
-    "pushfq; popfq; loop 1b\n" /* POPF takes long enough to be in the middle of it when the state is saved */
-    "movq [0x400010], xmm0\n"
-    "2: hlt; cmp dword ptr [0x400000], 100; jb 2b\n" EXIT ".org busy_start+512\n"
-    "inc dword ptr [0x400000]; push rdi; mov edi, 0xfee000b0; mov dword ptr [rdi], 0; pop rdi\n"
-    "iretq\n")
+GUEST(busy,
+      "mov al, 0xff; out 0x21, al; mov rax, cr4; or eax, 0x600; mov cr4, rax\n"
+      "mov edi, 0xfee00000; mov dword ptr [rdi+0xf0], 0x1ff; mov dword ptr [rdi+0x3e0], 0xb\n"
+      "mov dword ptr [rdi+0x320], 0x20051; mov dword ptr [rdi+0x380], 1000000; sti\n"
+      "xor eax, eax; mov ebx, 0x10dcd; mov edx, 7; movq xmm1, rdx; pxor xmm0, xmm0\n"
+      "mov ecx, 200000\n"
+      "1: imul rax, rbx; add rax, rcx; mov [0x400008], rax; paddq xmm0, xmm1\n"
+      "pushfq; popfq; loop 1b\n" /* slow enough that the state is saved in the middle of it */
+      "movq [0x400010], xmm0\n"
+      "2: hlt; cmp dword ptr [0x400000], 100; jb 2b\n" EXIT ".org busy_start+512\n"
+      "inc dword ptr [0x400000]; push rdi; mov edi, 0xfee000b0; mov dword ptr [rdi], 0; pop rdi\n"
+      "iretq\n")
 
 /* The old way: PIT, 8259 in virtual wire mode, a kilohertz. */
 GUEST(wire, "mov al, 0x11; out 0x20, al; mov al, 0x50; out 0x21, al; mov al, 4; out 0x21, al\n"
