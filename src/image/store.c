@@ -101,7 +101,7 @@ static int store_remove_folder(const char *path)
 static int store_set_name(struct store_entry *s, enum store_kind kind, const char *prefix,
                           const char *name, struct err *e)
 {
-    char root[PATH_MAX - STORE_NAME_MAX - 32];
+    char root[PATH_MAX - STORE_NAME_MAX - 32] = "";
     int rc;
 
     *s = (struct store_entry){ 0 };
@@ -264,7 +264,7 @@ void store_abort(struct store_entry *s)
 
 int store_uefi_vars(const char *name, bool make, char *path, size_t len, struct err *e)
 {
-    char root[PATH_MAX - STORE_NAME_MAX - 32];
+    char root[PATH_MAX - STORE_NAME_MAX - 32] = "";
     int rc = store_name_ok(name) ? store_root(root, sizeof(root), "uefi", e)
                                  : err_set(e, EINVAL, "%.64s is no name for a file", name);
 
