@@ -14,7 +14,7 @@ packages_of() {
         fdisk mtools grub-common grub-pc-bin grub-efi-amd64-bin curl" ;;
     check) echo "procps nbdkit clang clang-format clang-tidy cppcheck libclang-rt-14-dev busybox-static cpio kmod zstd \
         nasm binutils python3 gdb seabios ovmf grub-common grub-pc-bin xorriso \
-        grub-efi-amd64-bin mtools e2fsprogs qemu-utils" ;;
+        grub-efi-amd64-bin mtools dosfstools e2fsprogs qemu-utils" ;;
     bench) echo "qemu-system-x86 fio qemu-utils mmdebstrap cpio kmod gcc libc6-dev python3 gzip bzip2 xz-utils zstd util-linux \
         busybox-static" ;;
     coverage) echo "gcovr" ;;
